@@ -1,0 +1,49 @@
+# One command a job. `make setup` runs by itself when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+STAMP := .venv/.setup-stamp
+
+# More threads than cores make small models slower, and the test workers share the cores.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+
+.PHONY: setup demo test test-slow check lint types docs format clean
+
+setup: $(STAMP)
+
+# torch comes first and exactly pinned, so that nothing else can pull another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/langbridge demo --out demo
+
+test: $(STAMP)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-slow: $(STAMP)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+check: lint types test docs
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+# Every relative link of the prose must lead somewhere.
+docs: $(STAMP)
+	$(BIN)/python -m pytest -q -n 0 tests/test_structure.py -k links
+
+format: $(STAMP)
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+clean:
+	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,20 @@
+"""`langbridge export`: a bridge and its bases, merged into one folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langbridge.cli.bridge import model_folder
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the full model is written.")],
+) -> None:
+    """Write a bridge and its bases as one full model that needs nothing else."""
+    model_folder(folder)
+    from langbridge.model import export_merged
+
+    export_merged(folder, out)
+    typer.echo(f"{out}")

@@ -1,0 +1,87 @@
+"""`langbridge generate`: prompts in, answers out, from the command line or from a JSONL file."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langbridge.cli.bridge import load_bridge, model_folder
+from langbridge.cli.progress import progress_bar
+from langbridge.data.files import read_jsonl, text_field, write_jsonl
+from langbridge.errors import LangBridgeError
+
+OUTPUT = "output"
+"""The field that every row gains."""
+
+
+def generate(
+    folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to answer.")
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", metavar="F.jsonl", help="Rows to answer, instead of prompts.")
+    ] = None,
+    field: Annotated[
+        str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")
+    ] = "prompt",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="F.jsonl", help="Where the rows go with their answers; default: stdout."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 16,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
+    ] = 256,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output"."""
+    model_folder(folder)
+    if out is not None and out.is_dir():
+        raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
+    rows = _rows(prompts or [], input_file, field)
+    model, processor = load_bridge(folder)
+    from langbridge.evaluate.generate import generate_texts
+
+    with progress_bar(len(rows), "generate", quiet=quiet) as bar:
+        answers = generate_texts(
+            model,
+            processor,
+            [row[field] for row in rows],
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            progress=bar.update,
+        )
+    answered = [{**row, OUTPUT: answer} for row, answer in zip(rows, answers, strict=True)]
+    if out is not None:
+        write_jsonl(out, answered)
+    elif input_file is not None:
+        for row in answered:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        typer.echo("\n\n".join(answers))
+
+
+def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[str, Any]]:
+    """Every row to answer, checked before any model is loaded."""
+    if input_file is None:
+        if not prompts:
+            raise LangBridgeError("nothing to answer: give a PROMPT, or a file with --input")
+        rows = [{field: prompt} for prompt in prompts]
+        for number, row in enumerate(rows, start=1):
+            text_field(row, field, f"prompt {number}")
+        return rows
+    if prompts:
+        raise LangBridgeError("both PROMPT and --input are given; one of them is enough")
+    rows = []
+    for number, row in read_jsonl(input_file):
+        text_field(row, field, f"{input_file}, row {number}")
+        if OUTPUT in row:
+            raise LangBridgeError(
+                f"{input_file}, row {number}: has a field {OUTPUT!r}, which the answer would overwrite"
+            )
+        rows.append(row)
+    return rows

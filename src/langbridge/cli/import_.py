@@ -1,0 +1,28 @@
+"""`langbridge import`: a checkpoint in the published LangBridge format becomes one of ours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langbridge.cli.bridge import model_folder
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the published checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the bridge is written.")],
+    encoder: Annotated[
+        Path | None,
+        typer.Option("--encoder", metavar="FOLDER", help="The encoder's folder, instead of the recorded id."),
+    ] = None,
+    language_model: Annotated[
+        Path | None,
+        typer.Option("--language-model", metavar="FOLDER", help="The language model's folder, likewise."),
+    ] = None,
+) -> None:
+    """Read a checkpoint in the published format and write it as a bridge's folder."""
+    model_folder(checkpoint)
+    from langbridge.model import import_official
+
+    import_official(checkpoint, encoder=encoder, language_model=language_model, out=out)
+    typer.echo(f"{out}")

@@ -1,0 +1,6 @@
+"""How good a bridge is: answers generated in batches, and scores that carry their standard error."""
+
+from langbridge.evaluate.languages import LANGUAGE_GROUPS, group_of
+from langbridge.evaluate.scores import Score, accuracy, difference, last_number
+
+__all__ = ["LANGUAGE_GROUPS", "Score", "accuracy", "difference", "group_of", "last_number"]
