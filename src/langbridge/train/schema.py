@@ -155,7 +155,7 @@ def load_yaml(text: str, name: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise LangBridgeError(f"{name}{line}: broken YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise LangBridgeError(f"{name}: broken YAML: {error}") from None
 
 
@@ -163,7 +163,7 @@ def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise LangBridgeError(f"{name}:{key.start_mark.line + 1}: the key {key.value!r} stands twice")
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
