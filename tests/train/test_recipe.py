@@ -239,6 +239,13 @@ def test_files_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
             dataclasses.replace(recipe, **change).check_files()
 
 
+def test_every_shipped_recipe_loads() -> None:
+    """The miniature's build has a recipe of another kind; a training run's is told by its language model."""
+    for path in sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml")):
+        if "language_model" in yaml.safe_load(path.read_text(encoding="utf-8")):
+            Recipe.load(path)
+
+
 def test_every_field_has_its_docstring() -> None:
     """A field's docstring is where its meaning is written, so the source is read for it."""
 

@@ -1,0 +1,174 @@
+"""The house's rules that are broken without noticing: who imports whom, names, sizes, start-up time."""
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "langbridge"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+MAY_IMPORT = {
+    "errors": set(),
+    "model": {"errors"},
+    "data": {"errors", "model"},
+    "train": {"errors", "model", "data"},
+    "evaluate": {"errors", "model"},
+    "analyze": {"errors", "model"},
+    "serve": {"errors", "model"},
+    "miniature": {"errors", "model"},
+    "cli": {"errors", "model", "data", "train", "evaluate", "analyze", "serve", "miniature"},
+    # The package itself only names what the model room offers.
+    "langbridge": {"errors", "model"},
+}
+"""Room by room, which others it may import; its own modules always."""
+
+LONGEST_FILE = 450
+"""Lines. A file above this has more than one job."""
+
+NOT_ROOMS = {"utils", "util", "common", "core", "helpers", "helper", "misc"}
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return "langbridge" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and room of every import of ours in a file, wherever in the file it stands."""
+    package = ("langbridge", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            # `from langbridge import model` imports a room, `from langbridge import LangBridgeModel` a name.
+            modules = (
+                [f"{module}.{alias.name}" for alias in node.names] if module == "langbridge" else [module]
+            )
+        else:
+            continue
+        for module in modules:
+            top, *rest = module.split(".")
+            if top == "langbridge" and rest:
+                yield node.lineno, rest[0] if rest[0] in MAY_IMPORT else "model"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_room_is_known() -> None:
+    unknown = {room_of(path) for path in SOURCES} - MAY_IMPORT.keys()
+    assert not unknown, f"{unknown}: say in MAY_IMPORT what these rooms may import"
+
+
+def test_imports_run_one_way() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {room}"
+        for path in SOURCES
+        for line, room in imported_rooms(path)
+        if room not in MAY_IMPORT[room_of(path)] | {room_of(path)}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / "x.py"
+    path.write_text(
+        "import langbridge.cli.main\n"
+        "from langbridge import train, LangBridgeModel\n"
+        "from langbridge.evaluate import scores\n"
+        "from ..data import labelled\n"
+        "from . import y\n"
+        "def f():\n    from langbridge.cli import main\n"
+        "import torch\n"
+    )
+    seen = [room for _, room in sorted(imported_rooms(path), key=lambda found: found[0])]
+    assert seen == ["cli", "train", "model", "evaluate", "data", "model", "cli"]
+
+
+def test_no_room_or_file_is_named_after_nothing() -> None:
+    for path in SOURCES:
+        assert not {part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts} & NOT_ROOMS, path
+
+
+def test_files_are_small() -> None:
+    lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    too_long = {str(path): lines for path, lines in lengths.items() if lines > LONGEST_FILE}
+    assert not too_long, too_long
+
+
+def test_nothing_points_outside_the_project() -> None:
+    for path in PACKAGE.rglob("*"):
+        if path.suffix in {".py", ".md", ".yaml", ".txt"} or path.name == "config.json":
+            text = path.read_text(encoding="utf-8")
+            for place in ("../shared", "/work/", "/tmp/", "/home/", "/root/"):
+                assert place not in text, f"{path.relative_to(ROOT)} mentions {place}"
+
+
+def test_annotations_are_real() -> None:
+    """Shapes in signatures are checked at run time; postponed annotations would switch that off in silence."""
+    for path in SOURCES:
+        assert "from __future__ import annotations" not in path.read_text(encoding="utf-8"), path
+
+
+def test_importing_the_package_is_light_and_fast() -> None:
+    code = (
+        "import sys; from time import perf_counter as now; start = now(); import langbridge; took = now() - start;"
+        "print(took, *{'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules))"
+    )
+    results = [run_python(code).split() for _ in range(3)]
+    assert results[0][1:] == [], f"`import langbridge` loads {results[0][1:]}"
+    best = min(float(result[0]) for result in results)
+    assert best < 0.2, f"`import langbridge` took {best:.2f} s"
+
+
+def test_help_is_fast_and_loads_no_torch() -> None:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "langbridge.cli", "--help"], capture_output=True, text=True
+        )
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert min(times) < 0.5, f"best of 5: {min(times):.2f} s"
+    loaded = run_python(
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('LOADED', *{'torch', 'transformers', 'numpy'} & set(sys.modules)))\n"
+        "from langbridge.cli.main import run\n"
+        "run(['--help'])"
+    )
+    assert loaded.splitlines()[-1] == "LOADED"
+
+
+def test_links_of_the_prose_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")]
+    pages += [*ROOT.glob("benchmarks/**/*.md"), *PACKAGE.rglob("*.md")]
+    broken = []
+    for page in pages:
+        prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)", prose):
+            file = target.split("#")[0]
+            if file and not re.match(r"[a-z]+:", target) and not (page.parent / file).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+def test_the_version_is_written_once() -> None:
+    version = run_python("import langbridge; print(langbridge.__version__)")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in citation
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
