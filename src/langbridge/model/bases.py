@@ -1,0 +1,168 @@
+"""The two models that a bridge joins: found, loaded, and recognised again.
+
+A checkpoint is small because it does not hold its bases. It records where each came from and a fingerprint of its weights, so that a bridge is never silently
+laid over another model.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from langbridge.errors import LangBridgeError
+from langbridge.model.encoders import check_language_model, load_config, load_encoder, load_language_model, split_encoder
+
+ENCODER, LANGUAGE_MODEL = "encoder", "language_model"
+"""Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit arguments."""
+
+_HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code", "proxies")
+_SAMPLED_TENSORS, _SAMPLED_VALUES = 12, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's config."""
+
+    model: PreTrainedModel
+    config: PreTrainedConfig
+    record: dict[str, Any]
+
+
+def hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of fetching out of a call's keywords."""
+    return {key: kwargs.pop(key) for key in _HUB_KEYS if key in kwargs}
+
+
+def load_base(role: str, source: Any, *, revision: str | None = None, hub: dict[str, Any] | None = None, **options: Any) -> Base:
+    """Load a base from a folder, a hub id or a model in memory, and record it. `options` go to transformers' `from_pretrained`."""
+    name = role.replace("_", " ")
+    if isinstance(source, PreTrainedModel):
+        return _given(role, source)
+    hub = dict(hub or {})
+    if not Path(str(source)).is_dir() and revision is not None:
+        hub["revision"] = revision
+    config = load_config(source, name, **hub)
+    load = load_encoder if role == ENCODER else load_language_model
+    try:
+        model = load(source, config, **hub, **{key: value for key, value in options.items() if value is not None})
+    except OSError as error:
+        raise LangBridgeError(f"{name}: {str(source)!r} has a config but no weights that can be read: {error}") from error
+    commit = None if Path(str(source)).is_dir() else config._commit_hash
+    record = {"id": str(source), "revision": commit or revision, "fingerprint": fingerprint(model)}
+    return Base(model=model, config=config if role == ENCODER else model.config, record=record)
+
+
+def _given(role: str, model: PreTrainedModel) -> Base:
+    if role == ENCODER:
+        model, config = split_encoder(model)
+    else:
+        config = model.config
+        check_language_model(config, f"a {type(model).__name__}")
+    return Base(model=model, config=config, record={"id": config.name_or_path or None, "revision": None, "fingerprint": fingerprint(model)})
+
+
+def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
+    """A few values of a few weights, spread over the model, with their shapes: enough to tell two models apart, in any precision and on any device.
+
+    Quantised and offloaded weights cannot be compared, and are left out.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point() and not p.is_meta and p.numel()]
+    named.sort(key=lambda item: item[0])
+    chosen = _spread(len(named), _SAMPLED_TENSORS)
+    samples = {}
+    for name, parameter in (named[i] for i in chosen):
+        flat = parameter.detach().flatten()
+        values = flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().tolist()
+        samples[name] = {"shape": list(parameter.shape), "values": values}
+    return {"model_type": model.config.model_type, "samples": samples}
+
+
+def check_fingerprint(role: str, recorded: dict[str, Any] | None, model: PreTrainedModel, found: str, wanted: str) -> None:
+    """Raise `LangBridgeError` unless a model is the one that was recorded, up to precision."""
+    if recorded is None:
+        return
+    remedy = f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the right one."
+    name = role.replace("_", " ")
+    if recorded["model_type"] != model.config.model_type:
+        raise LangBridgeError(f"{name}: got {found!r}, a {model.config.model_type!r} model; expected {wanted!r}, a {recorded['model_type']!r} model. {remedy}")
+    parameters = dict(model.named_parameters())
+    for key, sample in recorded["samples"].items():
+        parameter = parameters.get(key)
+        if parameter is None:
+            raise LangBridgeError(f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. {remedy}")
+        if parameter.is_meta or not parameter.is_floating_point():
+            continue
+        flat = parameter.detach().flatten()
+        if list(parameter.shape) != sample["shape"]:
+            raise LangBridgeError(
+                f"{name}: got {found!r}, where {key!r} has shape {list(parameter.shape)}; expected {wanted!r}, where it has {sample['shape']}. {remedy}"
+            )
+        got, expected = flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().cpu(), torch.tensor(sample["values"])
+        # bfloat16 keeps 8 bits: 0.4%. Twice that, and something absolute for values that half precision flushes.
+        if not torch.allclose(got, expected, rtol=1e-2, atol=1e-6):
+            raise LangBridgeError(f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}")
+
+
+def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: Any) -> tuple[Any, str | None]:
+    """Where a checkpoint's base is, and the revision to ask for. In this order:
+
+    an explicit argument, which is always obeyed; a folder inside the checkpoint; the recorded path, first relative to the checkpoint and then as written;
+    the recorded hub id.
+    """
+    name = role.replace("_", " ")
+    if explicit is not None:
+        return explicit, None
+    inside = folder / role
+    if (inside / "config.json").is_file():
+        return inside, None
+    identity = (record or {}).get("id")
+    relative = (record or {}).get("relative")
+    tried = [str(inside)]
+    for candidate in ([folder / relative] if relative else []) + ([folder / identity, Path(identity)] if identity else []):
+        tried.append(str(candidate))
+        if (candidate / "config.json").is_file():
+            return candidate, None
+    if identity and not relative and not identity.startswith((".", "/", "~")) and identity.count("/") <= 1:
+        return identity, (record or {}).get("revision")
+    raise LangBridgeError(
+        f"{name}: the checkpoint {str(folder)!r} does not hold it and its recorded place is gone (looked for {', '.join(dict.fromkeys(tried))}). "
+        f"Pass {role}= with a folder or hub id of {identity or 'the model the bridge was trained on'!r}."
+    )
+
+
+def with_relative(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
+    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved together."""
+    if not record or not record.get("id"):
+        return record
+    path = Path(record["id"])
+    if not path.is_dir():
+        return record
+    return {**record, "id": str(path.resolve()), "relative": os.path.relpath(path.resolve(), folder.resolve())}
+
+
+def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> Path:
+    """A checkpoint's folder on this machine, fetched where `source` is a hub id."""
+    path = Path(str(source)).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise LangBridgeError(f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or training wrote")
+        return path
+    if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+        raise LangBridgeError(f"checkpoint: there is no folder at {str(source)!r}")
+    try:
+        for name in ("model.safetensors", "config.json"):
+            found = cached_file(str(source), name, revision=revision, **hub)
+    except OSError as error:
+        raise LangBridgeError(f"checkpoint: {str(source)!r} is neither a folder nor a bridge that can be fetched: {error}") from error
+    return Path(found).parent
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Up to `count` indices, evenly over range(total), first and last included."""
+    if total <= count:
+        return list(range(total))
+    return [round(i * (total - 1) / (count - 1)) for i in range(count)]

@@ -1,0 +1,71 @@
+"""What must travel with the weights of a bridge, and nothing about a run.
+
+Widths are not here: they follow from the two sub-configs. The language model's sub-config is called `text_config` because that is the name under which
+`generate()` and the caches look for it.
+"""
+
+from typing import Any, ClassVar, no_type_check
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from langbridge.errors import LangBridgeError
+
+CONNECTORS = ("linear", "mlp", "resampler")
+
+
+def soft_length(connector: str, src_length: int, num_latents: int) -> int:
+    """How many soft prompts a row with `src_length` real encoder tokens gets, the end vector **not** counted.
+
+    This is the one statement of the layout that processor and connectors share.
+    """
+    return num_latents if connector == "resampler" else src_length
+
+
+@no_type_check  # transformers wraps a config's __init__ to take more keywords than it has fields; a run-time checker would refuse them
+class LangBridgeConfig(PreTrainedConfig):
+    """Configuration of a bridge.
+
+    encoder_config, text_config: the configs of the encoder and of the language model (or their dicts).
+    connector: `linear`, `mlp` or `resampler`.
+    num_latents: soft prompts a row of the resampler; the other connectors ignore it.
+    soft_prompt_token_id: the id inside the language model's vocabulary that marks a soft prompt's place in `input_ids`.
+    freeze_encoder: no gradient and no dropout in the encoder.
+    train_new_rows: train the embedding rows of `new_token_ids` while the rest of the encoder is frozen.
+    new_token_ids: ids of tokens that were added to the encoder's tokenizer (whitespace); their rows live in the bridge's own checkpoint.
+    encoder_base, language_model_base: where the bases come from: `id` (hub id or path), `relative` (path from the checkpoint's folder), `revision`,
+        `fingerprint`.
+    """
+
+    model_type = "langbridge"
+    sub_configs: ClassVar[dict[str, Any]] = {"encoder_config": AutoConfig, "text_config": AutoConfig}
+
+    encoder_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    connector: str = "linear"
+    num_latents: int = 64
+    soft_prompt_token_id: int | None = None
+    freeze_encoder: bool = True
+    train_new_rows: bool = False
+    new_token_ids: list[int] | None = None
+    encoder_base: dict | None = None
+    language_model_base: dict | None = None
+    tie_word_embeddings: bool = False  # the language model ties its own
+
+    def __post_init__(self, **kwargs):
+        self.encoder_config = _as_config(self.encoder_config, "encoder_config")
+        self.text_config = _as_config(self.text_config, "text_config")
+        self.new_token_ids = list(self.new_token_ids or [])
+        if self.connector not in CONNECTORS:
+            raise LangBridgeError(f"connector: got {self.connector!r}, expected one of {', '.join(CONNECTORS)}")
+        if self.num_latents < 1:
+            raise LangBridgeError(f"num_latents: got {self.num_latents}, expected at least 1")
+        super().__post_init__(**kwargs)
+
+
+def _as_config(config: Any, where: str) -> PreTrainedConfig | None:
+    """A sub-config from its dict (as read from JSON), a config object, or None."""
+    if not isinstance(config, dict):
+        return config
+    if "model_type" not in config:
+        raise LangBridgeError(f"{where}: got a dict without 'model_type'; expected a model's config (its config.json)")
+    return AutoConfig.for_model(**config)

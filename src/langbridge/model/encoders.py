@@ -1,0 +1,209 @@
+"""Any Hugging Face model as a text encoder, told apart by its config's type and never by its name.
+
+Three families: models that transformers maps to a text encoder (mT5, umT5, T5, XLM-R, BERT, ...), encoder-decoders whose encoder is cut out (NLLB/M2M-100,
+T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A decoder-only model is refused: given as an encoder it would run, and read nothing.
+`is_encoder_decoder` decides nothing here, because encoder classes write False into the configs they save.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
+)
+
+from langbridge.errors import LangBridgeError
+
+
+def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
+    """The config of a base, and a clear error where there is none. `role` names it in messages: `encoder` or `language model`."""
+    path = str(path)
+    if not Path(path).is_dir() and path.startswith((".", "/", "~")):
+        raise LangBridgeError(f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id")
+    try:
+        return AutoConfig.from_pretrained(path, **hub)
+    except (OSError, ValueError, KeyError) as error:
+        raise LangBridgeError(
+            f"{role}: {path!r} is neither a model folder (one with a config.json) nor a model that can be fetched: {error}"
+        ) from error
+
+
+def is_encoder(config: PreTrainedConfig) -> bool:
+    kind = type(config)
+    return (
+        kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        or kind in MODEL_FOR_MASKED_LM_MAPPING
+        or (kind in MODEL_FOR_TEXT_ENCODING_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING)
+    )
+
+
+def is_language_model(config: PreTrainedConfig) -> bool:
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not is_encoder(config)
+
+
+def check_encoder(config: PreTrainedConfig, where: str) -> None:
+    if not is_encoder(config):
+        raise LangBridgeError(
+            f"encoder: got {where}, a {config.model_type!r} model, which is not a text encoder; expected an encoder or an encoder-decoder "
+            "(mT5, NLLB, XLM-R, ...). Were encoder and language model exchanged?"
+        )
+
+
+def check_language_model(config: PreTrainedConfig, where: str) -> None:
+    if not is_language_model(config):
+        raise LangBridgeError(
+            f"language model: got {where}, a {config.model_type!r} model, which is not decoder-only; expected a causal language model "
+            "(Llama, Mistral, Qwen, Gemma, ...). Were encoder and language model exchanged?"
+        )
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """A randomly initialised encoder of a config."""
+    check_encoder(config, "a config")
+    model_class = _model_class(config)
+    model = model_class._from_config(config, **_without_pooler(model_class))
+    return model if _is_whole(config) else model.get_encoder()
+
+
+def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
+    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision, ...)."""
+    check_encoder(config, repr(str(path)))
+    if not _is_whole(config) and config.architectures == [_cut_class_name(config)]:
+        return _load_cut_encoder(Path(path), config, **kwargs)
+    model_class = _model_class(config)
+    model = model_class.from_pretrained(str(path), config=config, **_without_pooler(model_class), **kwargs)
+    return model if _is_whole(config) else model.get_encoder()
+
+
+def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedConfig]:
+    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole encoder-decoder."""
+    check_encoder(model.config, f"a {type(model).__name__}")
+    if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(model, _full_classes(model.config)):
+        return model.get_encoder(), model.config
+    return model, model.config
+
+
+def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Path) -> None:
+    """Write an encoder as a folder that `load_encoder` reads: the ordinary format where the encoder is a model of its own."""
+    if _is_whole(config):
+        encoder.save_pretrained(folder)
+        return
+    # A cut-out encoder has key names of its own. Its class name in `architectures` tells this folder from a whole model's.
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config.architectures = [type(encoder).__name__]
+    config.save_pretrained(folder)
+    save_file(unique_tensors(encoder.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def encoder_width(config: PreTrainedConfig) -> int:
+    """d_encoder, the width of the encoder's hidden states."""
+    if "encoder" in type(config).sub_configs:  # T5Gemma keeps the widths of its halves apart
+        config = config.encoder.get_text_config()
+    return config.hidden_size
+
+
+def length_limit(encoder: PreTrainedModel) -> int | None:
+    """The longest input, in tokens, that the encoder's table of learned positions has rows for; None where there is no such table.
+
+    XLM-R has 514 rows, the first two of which no token uses: 512. Relative and rotary positions have no table, sinusoids are computed as needed.
+    """
+    limits = []
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Embedding) and ("position_embeddings" in name or "embed_positions" in name):
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(min(module.num_embeddings - skipped, encoder.config.max_position_embeddings))
+    return min(limits, default=None)
+
+
+def config_length_limit(config: PreTrainedConfig) -> int | None:
+    """The same from a config alone: the encoder is laid out without memory."""
+    with torch.device("meta"):
+        return length_limit(build_encoder(config))
+
+
+def unique_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict without aliases of one tensor (safetensors holds each once), on the CPU and contiguous."""
+    seen: set[tuple[int, torch.Size]] = set()
+    unique = {}
+    for name, tensor in state.items():
+        key = (tensor.data_ptr(), tensor.shape)
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        unique[name] = tensor.detach().to("cpu").contiguous()
+    return unique
+
+
+def load_tied(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
+    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an error."""
+    result = module.load_state_dict(state, strict=False)
+    own = module.state_dict(keep_vars=True)
+    loaded = {own[name].data_ptr() for name in state if name in own}
+    missing = [name for name in result.missing_keys if own[name].data_ptr() not in loaded]
+    if missing or result.unexpected_keys:
+        raise LangBridgeError(
+            f"{where}: the weights do not fit the config: missing {missing[:5]}, unexpected {result.unexpected_keys[:5]} "
+            f"({len(missing)} and {len(result.unexpected_keys)} in all)"
+        )
+
+
+def load_language_model(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
+    """The causal language model at a folder or hub id."""
+    check_language_model(config, repr(str(path)))
+    return AutoModelForCausalLM.from_pretrained(str(path), config=config, **kwargs)
+
+
+def _is_whole(config: PreTrainedConfig) -> bool:
+    """Whether transformers has a model class that is this encoder, so that nothing has to be cut out."""
+    kind = type(config)
+    if kind in MODEL_FOR_TEXT_ENCODING_MAPPING and "encoder" not in kind.sub_configs:
+        return True
+    return kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    kind = type(config)
+    if _is_whole(config) and kind in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return MODEL_FOR_TEXT_ENCODING_MAPPING[kind]
+    found = MODEL_MAPPING[kind]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _full_classes(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], ...]:
+    kind = type(config)
+    full = MODEL_MAPPING[kind]
+    full = full if isinstance(full, tuple) else (full,)
+    return (*full, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[kind])
+
+
+def _cut_class_name(config: PreTrainedConfig) -> str:
+    with torch.device("meta"):
+        return type(build_encoder(config)).__name__
+
+
+def _load_cut_encoder(folder: Path, config: PreTrainedConfig, dtype: torch.dtype | None = None, **kwargs: Any) -> PreTrainedModel:
+    attention = kwargs.pop("attn_implementation", None)
+    if kwargs.pop("quantization_config", None) is not None:
+        raise LangBridgeError(f"encoder: {folder} holds a cut-out encoder, which cannot be quantised on loading; give the original model as encoder=")
+    if attention is not None:
+        config._attn_implementation = attention
+    state = load_file(folder / "model.safetensors")
+    encoder = build_encoder(config)
+    load_tied(encoder, state, str(folder))
+    return encoder.to(dtype or next(iter(state.values())).dtype).eval()
+
+
+def _without_pooler(model_class: type[PreTrainedModel]) -> dict[str, bool]:
+    """A pooler never runs here, and would be a trainable part without gradient."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters else {}

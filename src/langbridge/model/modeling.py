@@ -1,0 +1,433 @@
+"""The bridge: an encoder, a connector and a language model, composed (LangBridge, arXiv 2401.10695, section 3).
+
+The layout of a sequence is the processor's business: it writes one placeholder id per soft prompt, and one for the end vector, anywhere in `input_ids`. The
+model fills the placeholders. Everything after the embeddings is the language model's own: cache, beams, sampling, streaming, quantisation.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from langbridge.errors import LangBridgeError
+from langbridge.model.configuration import LangBridgeConfig
+from langbridge.model.connectors import build_connector
+from langbridge.model.encoders import build_encoder, check_language_model, encoder_width, length_limit
+from langbridge.model.registering import register
+
+IGNORE = -100
+"""The label that is not learned, everywhere in the project."""
+
+_SOURCE_KEYS = ("encoder_input_ids", "encoder_attention_mask", "soft_prompts", "soft_prompt_mask", "soft_prompt_positions")
+
+
+class LangBridgeModel(PreTrainedModel, GenerationMixin):
+    """A multilingual encoder bridged to a frozen language model. The forward pass:
+
+    1. The encoder turns `encoder_input_ids` into hidden states (batch, src, d_encoder); frozen, it runs without gradient and without dropout.
+    2. The connector maps states and mask to soft prompts and mask, (batch, soft, d_lm), the end vector last.
+    3. The real soft prompts of each row fill that row's placeholders in the embedded `input_ids`.
+    4. Positions are counted over real tokens only, so that padding takes no position.
+    5. The language model runs, frozen in every parameter, its output head included.
+    6. With labels: the sum of next-token losses over target positions, divided by their number; the head runs at those positions only.
+    """
+
+    config_class = LangBridgeConfig
+    config: LangBridgeConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: LangBridgeConfig, encoder: PreTrainedModel | None = None, language_model: PreTrainedModel | None = None):
+        """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The connector is always fresh."""
+        super().__init__(config)
+        if encoder is None:
+            encoder = build_encoder(config.encoder_config)
+        if language_model is None:
+            check_language_model(config.text_config, "text_config")
+            language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.encoder, self.language_model = encoder, language_model
+        config.text_config = language_model.config  # one object: generate() and the caches read ours, the language model its own
+        self._language_model_arguments = frozenset(inspect.signature(language_model.forward).parameters)
+        self._length_limit = length_limit(encoder)
+        _remove_dropout(language_model)
+        self.connector = build_connector(
+            config.connector,
+            encoder_width(config.encoder_config),
+            language_model.get_input_embeddings().embedding_dim,
+            embedding_rms(language_model),
+            config.num_latents,
+        )
+        self._attach_new_rows(config.new_token_ids)
+        self.generation_config = _generation_config(language_model)
+        self.post_init()
+        self.freeze()
+        self.eval()
+
+    @classmethod
+    def from_bases(cls, encoder: Any, language_model: Any, connector: str = "linear", dtype: torch.dtype | None = None, **kwargs: Any) -> "LangBridgeModel":
+        """A fresh bridge between two bases, each a local folder, a hub id or a model in memory.
+
+        `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to `LangBridgeConfig`.
+        Raises `LangBridgeError` where a base is missing or of the wrong kind.
+        """
+        from langbridge.model.checkpoint import from_bases
+
+        return from_bases(cls, encoder, language_model, connector=connector, dtype=dtype, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *, encoder: Any = None, language_model: Any = None, **kwargs: Any) -> "LangBridgeModel":  # type: ignore[override]
+        """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the keywords."""
+        from langbridge.model.checkpoint import load
+
+        return load(cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of transformers' own method are ignored."""
+        from langbridge.model.checkpoint import save
+
+        save(self, save_directory, state_dict=state_dict)
+
+    # What is trained
+
+    def freeze(self) -> None:
+        """Make exactly the parameters trainable that the config says. Loading and `set_training_regime` end here."""
+        self.language_model.requires_grad_(False)
+        for parameter in self.encoder.parameters():
+            if parameter.is_floating_point():
+                parameter.requires_grad_(not self.config.freeze_encoder)
+        self.connector.requires_grad_(True)
+        if self.new_rows is not None:
+            self.new_rows.requires_grad_(self.config.train_new_rows or not self.config.freeze_encoder)
+
+    def set_training_regime(self, freeze_encoder: bool, train_new_rows: bool = False) -> None:
+        """Choose what is trained beside the connector (LangBridge, appendix D.1)."""
+        if train_new_rows and self.new_rows is None:
+            raise LangBridgeError("train_new_rows: this bridge has no new rows, because its encoder's tokenizer keeps all whitespace; set it to false")
+        self.config.freeze_encoder, self.config.train_new_rows = freeze_encoder, train_new_rows
+        self.freeze()
+        self.train(self.training)
+
+    def trainable_parameter_names(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def train(self, mode: bool = True) -> "LangBridgeModel":
+        """As ever, except that a frozen encoder stays in eval mode. The language model follows, or it would lose gradient checkpointing; it has no dropout."""
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    # The forward pass, one method per sentence
+
+    def encode(
+        self, encoder_input_ids: Int[Tensor, "batch src"], encoder_attention_mask: Int[Tensor, "batch src"] | None = None
+    ) -> Float[Tensor, "batch src d_encoder"]:
+        """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing elsewhere."""
+        if encoder_attention_mask is None:
+            encoder_attention_mask = torch.ones_like(encoder_input_ids)
+        self._check_source(encoder_input_ids, encoder_attention_mask)
+        # Encoders with absolute positions count padding, and tell it by its id: so pads are moved to the right, and given the pad id.
+        order = torch.argsort(encoder_attention_mask.bool().logical_not().int(), dim=1, stable=True)
+        mask = encoder_attention_mask.gather(1, order)
+        ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_pad_id)
+        trained = not self.config.freeze_encoder or self.config.train_new_rows
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            device = self.encoder.device
+            states = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+        back = torch.argsort(order, dim=1).to(states.device)
+        return states.gather(1, back.unsqueeze(-1).expand_as(states))
+
+    def soft_prompts(
+        self, encoder_input_ids: Int[Tensor, "batch src"], encoder_attention_mask: Int[Tensor, "batch src"] | None = None
+    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
+        """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes in its own precision."""
+        states = self.encode(encoder_input_ids, encoder_attention_mask)
+        if encoder_attention_mask is None:
+            encoder_attention_mask = torch.ones_like(encoder_input_ids)
+        end = self.connector.end
+        return self.connector(states.to(end.device, end.dtype), encoder_attention_mask.to(end.device))
+
+    def fill(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        positions: Bool[Tensor, "batch seq"],
+        soft: Float[Tensor, "batch soft d_lm"],
+        soft_mask: Int[Tensor, "batch soft"],
+    ) -> Float[Tensor, "batch seq d_lm"]:
+        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in order.
+
+        Raises `LangBridgeError` where a row has more or fewer placeholders than soft prompts.
+        """
+        embeds = self.language_model.get_input_embeddings()(input_ids)
+        soft, soft_mask, positions = soft.to(embeds), soft_mask.to(embeds.device), positions.to(embeds.device)
+        wanted, given = positions.sum(1).tolist(), soft_mask.sum(1).tolist()
+        if wanted != given:
+            row = next(i for i, (w, g) in enumerate(zip(wanted, given, strict=True)) if w != g)
+            raise LangBridgeError(
+                f"row {row}: input_ids holds {wanted[row]} placeholders (id {self.config.soft_prompt_token_id}) but the encoder's input gives "
+                f"{given[row]} soft prompts, the end vector included. Build both with one LangBridgeProcessor of this checkpoint; whoever lays out "
+                "input_ids by hand writes one placeholder per soft prompt and one for the end vector."
+            )
+        return embeds.masked_scatter(positions.unsqueeze(-1), soft[soft_mask.bool()])
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | Any | None = None,
+        position_ids: Int[Tensor, "batch seq"] | None = None,
+        past_key_values: Cache | None = None,
+        encoder_input_ids: Int[Tensor, "batch src"] | None = None,
+        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
+        soft_prompts: Float[Tensor, "batch soft d_lm"] | None = None,
+        soft_prompt_mask: Int[Tensor, "batch soft"] | None = None,
+        soft_prompt_positions: Bool[Tensor, "batch seq"] | None = None,
+        labels: Int[Tensor, "batch seq"] | None = None,
+        num_items_in_batch: int | Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """The six sentences above.
+
+        soft_prompts, soft_prompt_mask: computed beforehand, instead of `encoder_input_ids` (generation encodes once).
+        soft_prompt_positions: where the placeholders are, instead of every real position that holds the placeholder id.
+        labels: aligned with `input_ids` and shifted here; -100 is not learned, and column 0 never is.
+        num_items_in_batch: the divisor of the loss, where a batch is one of several that make a step.
+
+        Without labels the logits are (batch, seq, vocab). **With labels they are (tgt, vocab)**: the target positions in row-major order, because logits
+        nowhere else are needed and cost most of the memory.
+        """
+        if soft_prompts is None and encoder_input_ids is not None:
+            soft_prompts, soft_prompt_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if soft_prompts is not None:
+            if soft_prompt_positions is None:
+                soft_prompt_positions = self._placeholders(input_ids, attention_mask)
+            embeds = self.fill(input_ids, soft_prompt_positions, soft_prompts, soft_prompt_mask)
+        else:
+            if past_key_values is None and bool(self._placeholders(input_ids, attention_mask).any()):
+                raise LangBridgeError(
+                    f"input_ids holds placeholders (id {self.config.soft_prompt_token_id}) but there is no encoder_input_ids to fill them; "
+                    "pass everything that the processor returns"
+                )
+            embeds = self.language_model.get_input_embeddings()(input_ids)
+
+        inputs: dict[str, Any] = {"inputs_embeds": embeds, "past_key_values": past_key_values, **kwargs}
+        # A missing mask together with explicit positions is read by transformers as several sequences packed into one.
+        if attention_mask is None and past_key_values is None:
+            attention_mask = torch.ones_like(input_ids)
+        inputs["attention_mask"] = attention_mask
+        if "position_ids" in self._language_model_arguments:
+            inputs["position_ids"] = _positions(attention_mask, embeds, past) if position_ids is None else position_ids
+
+        if labels is None:
+            if "logits_to_keep" in self._language_model_arguments:
+                inputs["logits_to_keep"] = logits_to_keep
+            return self.language_model(**inputs)
+
+        targets = labels[:, 1:]
+        learned = targets != IGNORE
+        inputs.setdefault("use_cache", False)
+        with self._head_only_at(nn.functional.pad(learned, (0, 1))):
+            output = self.language_model(**inputs)
+        logits = output.logits.squeeze(0)
+        total = nn.functional.cross_entropy(logits.float(), targets[learned].to(logits.device), reduction="sum")
+        count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        if isinstance(count, Tensor):
+            count = count.to(total.device)
+        return CausalLMOutputWithPast(
+            loss=total / count,
+            logits=logits,
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    # Generation
+
+    def generate(  # type: ignore[override]
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None = None,
+        encoder_input_ids: Int[Tensor, "batch src"] | None = None,
+        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to several sequences a row.
+
+        Returns, as ever, prompt and continuation; the processor's `batch_decode` leaves the placeholders out. Right-padded prompts are moved to the right,
+        because a pad between prompt and continuation is read by the language model.
+        """
+        if encoder_input_ids is None:
+            return super().generate(input_ids, attention_mask=attention_mask, **kwargs)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        order = torch.argsort(attention_mask, dim=1, stable=True)
+        input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
+        with torch.no_grad():
+            soft, soft_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
+        source = {
+            # The ids ride along for an assistant model, which is a bridge of its own and encodes for itself.
+            "encoder_input_ids": encoder_input_ids,
+            "encoder_attention_mask": encoder_attention_mask,
+            "soft_prompts": soft,
+            "soft_prompt_mask": soft_mask,
+            "soft_prompt_positions": self._placeholders(input_ids, attention_mask),
+        }
+        return super().generate(input_ids, attention_mask=attention_mask, **{**kwargs, **source})
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, past_key_values: Cache | None = None, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never take a generated id for a placeholder."""
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, past_key_values=past_key_values, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if past_key_values is not None and not is_first_iteration:
+            for key in _SOURCE_KEYS:
+                inputs.pop(key, None)
+        elif inputs.get("soft_prompt_positions") is not None:
+            positions = inputs["soft_prompt_positions"]
+            inputs["soft_prompt_positions"] = nn.functional.pad(positions, (0, inputs["input_ids"].shape[1] - positions.shape[1]))
+        return inputs
+
+    # What transformers asks of a causal model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def init_weights(self) -> None:
+        """Nothing: the parts come initialised, and transformers' own pass would overwrite them."""
+
+    # Inside
+
+    @property
+    def encoder_length_limit(self) -> int | None:
+        """The longest encoder input in tokens, None where there is no limit."""
+        return self._length_limit
+
+    @property
+    def _encoder_pad_id(self) -> int:
+        return self.config.encoder_config.pad_token_id or 0
+
+    def _check_source(self, ids: Tensor, mask: Tensor) -> None:
+        limit = self._length_limit
+        if limit is not None and ids.shape[1] > limit:
+            raise LangBridgeError(
+                f"encoder_input_ids: got {ids.shape[1]} positions, but the encoder ({self.config.encoder_config.model_type}) has positions for {limit}; "
+                "shorten the text, or let the processor cut it with truncation='encoder'"
+            )
+        if ids.shape != mask.shape:
+            raise LangBridgeError(f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, {tuple(ids.shape)}")
+
+    def _placeholders(self, input_ids: Tensor, attention_mask: Any) -> Bool[Tensor, "batch seq"]:
+        """Real positions that hold the placeholder id. A pad that happens to share the id is none."""
+        if self.config.soft_prompt_token_id is None:
+            return torch.zeros_like(input_ids, dtype=torch.bool)
+        found = input_ids == self.config.soft_prompt_token_id
+        if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
+            found = found & attention_mask.bool().to(found.device)
+        return found
+
+    @contextmanager
+    def _head_only_at(self, keep: Bool[Tensor, "batch seq"]) -> Iterator[None]:
+        """Let the output head see only the positions `keep`, as one row. What follows the head (soft-capping, scaling) stays the language model's own."""
+
+        def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (args[0][keep.to(args[0].device)].unsqueeze(0), *args[1:])
+
+        handle = self.language_model.get_output_embeddings().register_forward_pre_hook(gather)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _attach_new_rows(self, new_token_ids: list[int]) -> None:
+        """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is laid over the encoder's table.
+
+        So the table itself stays as published, and neither gradient nor weight decay can touch its other rows. Rows start at the mean embedding.
+        """
+        self.new_rows: nn.Parameter | None = None
+        if not new_token_ids:
+            return
+        encoder = self.encoder
+        table = encoder.get_input_embeddings()
+        if max(new_token_ids) >= table.num_embeddings:
+            encoder.resize_token_embeddings(max(new_token_ids) + 1, mean_resizing=False)
+            table = encoder.get_input_embeddings()
+        encoder.set_input_embeddings(table)  # T5 holds one tensor in two modules; the hook needs the one that runs
+        with torch.no_grad():
+            mean = table.weight[: min(new_token_ids)].mean(dim=0, dtype=torch.float32)
+            table.weight[torch.tensor(new_token_ids, device=table.weight.device)] = mean.to(table.weight.dtype)
+        self.new_rows = nn.Parameter(mean.repeat(len(new_token_ids), 1))
+        self.register_buffer("_new_ids", torch.tensor(new_token_ids), persistent=False)
+        # Scaled embeddings (M2M-100) scale inside: a one-column table of ones shows by how much.
+        ones = torch.ones(table.num_embeddings, 1)
+        probe = torch.func.functional_call(table, {"weight": ones}, (torch.tensor([min(new_token_ids)]),))
+        self._new_rows_scale = float(probe)
+        table.register_forward_hook(self._lay_new_rows)
+
+    def _lay_new_rows(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        match = args[0].unsqueeze(-1) == self._new_ids.to(args[0].device)  # (batch, src, new)
+        rows = self.new_rows.to(output.device)[match.int().argmax(-1)] * self._new_rows_scale
+        return torch.where(match.any(-1, keepdim=True), rows.to(output.dtype), output)
+
+
+def embedding_rms(language_model: PreTrainedModel) -> float:
+    """Root mean square of the language model's input embeddings as the model feels them, its own scaling (Gemma) included; over at most 1,024 tokens."""
+    table = language_model.get_input_embeddings()
+    if table.weight.is_meta:
+        return 1.0  # laid out without weights, or offloaded: a checkpoint brings its own end vector
+    ids = torch.linspace(0, table.num_embeddings - 1, min(1024, table.num_embeddings), device=table.weight.device).long()
+    with torch.no_grad():
+        return float(table(ids).float().square().mean().sqrt())
+
+
+def _positions(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int[Tensor, "batch seq"]:
+    """4. Positions counted over real tokens. Masks that are no longer (batch, seq) come from generate(), which gives positions itself."""
+    batch, seq = embeds.shape[:2]
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -seq:].to(embeds.device)
+    return (torch.arange(seq, device=embeds.device) + past).expand(batch, -1)
+
+
+def _remove_dropout(model: nn.Module) -> None:
+    """Set every dropout of a frozen model to zero, so that it may follow train() (gradient checkpointing asks for that) and compute the same as in eval()."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def _generation_config(language_model: PreTrainedModel) -> GenerationConfig:
+    """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every call."""
+    config = GenerationConfig.from_dict(language_model.generation_config.to_dict())
+    if config.pad_token_id is None and config.eos_token_id is not None:
+        eos = config.eos_token_id
+        config.pad_token_id = eos if isinstance(eos, int) else eos[0]
+    return config
+
+
+register()
