@@ -182,6 +182,9 @@ class Recipe:
     connector: Literal["linear", "mlp", "resampler"] = "linear"
     """What maps the encoder's states to soft prompts."""
 
+    num_latents: int = dataclasses.field(default=64, metadata={"at_least": 1})
+    """Soft prompts to a prompt with the resampler; the other connectors make one for each encoder token."""
+
     template: str = "{prompt}"
     """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place."""
 
@@ -214,8 +217,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if "{prompt}" not in self.template:
-            raise LangBridgeError(f"template: expected {{prompt}} in it, got {self.template!r}")
+        if self.template.count("{prompt}") != 1:
+            raise LangBridgeError(f"template: expected {{prompt}} in it once, got {self.template!r}")
         if self.init == "ridge" and self.connector != "linear":
             raise LangBridgeError(f"init: ridge is for the linear connector, not for {self.connector!r}")
         # One soft prompt for each encoder token: BOS, the end vector and a target of one must fit as well.

@@ -1,0 +1,128 @@
+"""`langbridge demo`: the whole experiment in miniature, through the ordinary parts.
+
+English problems are written, a bridge is trained on them by the same code as `langbridge train`, and bridge and plain
+language model answer held-out problems in twelve languages.
+"""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langbridge.errors import LangBridgeError
+
+if TYPE_CHECKING:
+    from langbridge.evaluate.scores import Score
+
+COLUMNS = {"floor": "guessing signs", "lm": "LM alone", "bridge": "bridge"}
+EXAMPLES = ("sw", "te", "zh")
+MAX_NEW_TOKENS = 64
+
+
+def demo_recipe() -> Path:
+    """The demo's recipe: in the checkout, or in the installed package."""
+    package = Path(__file__).parents[1]
+    for folder in (package.parents[1] / "recipes", package / "recipes"):
+        if (folder / "miniature" / "demo.yaml").is_file():
+            return folder / "miniature" / "demo.yaml"
+    raise LangBridgeError(f"recipes/miniature/demo.yaml: neither beside nor inside {package}; install again")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything.")] = Path("demo"),
+    problems: Annotated[int, typer.Option("--problems", min=2, help="Problems in each language.")] = 200,
+    examples: Annotated[int, typer.Option("--examples", min=50, help="English training problems.")] = 12800,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the results.")] = False,
+) -> None:
+    """Train the miniature bridge on English alone and score it in 12 languages beside the plain language model."""
+    from langbridge.cli.bridge import load_bridge
+    from langbridge.data import write_atomically, write_jsonl
+    from langbridge.evaluate.generate import generate_texts, generate_texts_lm
+    from langbridge.evaluate.scores import accuracy, difference, last_number
+    from langbridge.evaluate.table import Row, as_json, as_text, draw_bars
+    from langbridge.miniature import parents
+    from langbridge.miniature.dataset import test_rows, write_tests, write_training
+    from langbridge.miniature.grammar import LANGUAGES
+    from langbridge.train.recipe import Recipe
+    from langbridge.train.run import train
+
+    started = time.monotonic()
+
+    def note(line: str) -> None:
+        if not quiet:
+            print(f"[{time.monotonic() - started:4.0f} s] {line}", file=sys.stderr, flush=True)
+
+    parents.check()
+    note(f"writing {examples} English training problems and {problems} held-out problems in 12 languages")
+    write_training(out / "data" / "train.jsonl", examples)
+    write_tests(out / "data" / "test", problems)
+    recipe = Recipe.load(
+        demo_recipe(),
+        [
+            f"encoder={parents.ENCODER}",
+            f"language_model={parents.LANGUAGE_MODEL}",
+            f"data.path={out / 'data' / 'train.jsonl'}",
+        ],
+    )
+    note("training the bridge on English")
+    final = train(recipe, out, progress=not quiet)
+    bridge_folder = out / "bridge"
+    shutil.rmtree(bridge_folder, ignore_errors=True)
+    os.replace(final, bridge_folder)
+
+    model, processor = load_bridge(bridge_folder)
+    rows: list[Row] = []
+    samples: list[dict[str, Any]] = []
+    differences: dict[str, Score] = {}
+    for language in LANGUAGES:
+        tests = test_rows(language, problems)
+        questions = [test["question"] for test in tests]
+        answers = {
+            # The plain model reads the question as its own tokens; a newline asks for the solution, as it learned.
+            "lm": generate_texts_lm(
+                model.language_model, processor.tokenizer, [question + "\n" for question in questions],
+                batch_size=100, max_new_tokens=MAX_NEW_TOKENS,
+            ),
+            "bridge": generate_texts(
+                model, processor, questions, batch_size=100, max_new_tokens=MAX_NEW_TOKENS
+            ),
+        }  # fmt: skip
+        correct = {
+            name: [last_number(text) == test["answer"] for text, test in zip(texts, tests, strict=True)]
+            for name, texts in answers.items()
+        }
+        rows.append(Row("floor", language, mean_with_error([test["guess"] for test in tests])))
+        rows += [Row(name, language, accuracy(marks)) for name, marks in correct.items()]
+        differences[language] = difference(correct["bridge"], correct["lm"])
+        samples += [
+            {**test, "lm": lm, "bridge": bridge}
+            for test, lm, bridge in zip(tests, answers["lm"], answers["bridge"], strict=True)
+        ]
+        note(f"{language}  LM alone {rows[-2].score}   bridge {rows[-1].score}")
+
+    write_atomically(out / "table.json", as_json(rows))
+    write_jsonl(out / "samples.jsonl", samples)
+    draw_bars(rows, COLUMNS, out / "accuracy.png", "One English-only connector, twelve languages (miniature)")
+    table = as_text(rows, differences, COLUMNS)
+    write_atomically(out / "table.txt", table + "\n")
+    typer.echo(f"Accuracy, per cent, on {problems} held-out problems in each language, with standard errors\n")
+    typer.echo(table)
+    for language in EXAMPLES:
+        sample = next(row for row in samples if row["language"] == language)
+        typer.echo(f"\n[{language}] {sample['question']}  (answer: {sample['answer']})")
+        typer.echo(f"  LM alone: {sample['lm']}")
+        typer.echo(f"  bridge:   {sample['bridge']}")
+    typer.echo(f"\n{out}: table.json, accuracy.png, samples.jsonl, bridge/   {time.monotonic() - started:.0f} s")
+
+
+def mean_with_error(values: "list[float]") -> "Score":
+    """The mean of rates between 0 and 1 with its standard error."""
+    from statistics import fmean, stdev
+
+    from langbridge.evaluate.scores import Score
+
+    return Score(fmean(values), stdev(values) / len(values) ** 0.5, len(values))

@@ -1,0 +1,52 @@
+"""The world as JSONL files, which the ordinary commands read."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from langbridge.miniature import world
+from langbridge.miniature.grammar import LANGUAGES
+
+
+def training_rows(count: int, *, first: int = 0) -> list[dict[str, str]]:
+    """English problems of the train split with their solutions, as `query` and `response`."""
+    return [
+        {"id": problem.id, "query": world.render(problem, "en"), "response": world.solution(problem)}
+        for problem in world.problems("train", count, first)
+    ]
+
+
+def test_rows(language: str, count: int, *, split: str = "test") -> list[dict[str, Any]]:
+    """Problems in a language with the number to be found; the same id is the same problem in every language.
+
+    `guess` is the rate at which a reader of the numbers alone finds it (`world.guess_rate`).
+    """
+    return [
+        {
+            "id": problem.id,
+            "language": language,
+            "question": world.render(problem, language),
+            "answer": problem.answer,
+            "guess": world.guess_rate(problem),
+        }
+        for problem in world.problems(split, count)
+    ]
+
+
+def write_training(path: Path, count: int) -> None:
+    write_rows(path, training_rows(count))
+
+
+def write_tests(folder: Path, count: int) -> None:
+    """One file a language: `FOLDER/LANGUAGE.jsonl`."""
+    for language in LANGUAGES:
+        write_rows(folder / f"{language}.jsonl", test_rows(language, count))
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    os.replace(part, path)

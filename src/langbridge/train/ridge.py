@@ -1,0 +1,150 @@
+"""The closed-form start of the linear connector: ridge regression of the language model's input embeddings on the
+encoder's states.
+
+From a random connector the language model learns to write fluent answers long before it reads the prompt. This start
+makes the prompt readable before the first step. Both tokenizers cut the same English text; an encoder token's target
+is the mean of the language model's embeddings of the characters that they share. One forward pass over a few hundred
+texts, solved in float64.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.connectors import LinearConnector
+
+HELD_OUT = 0.1
+"""Share of the texts that the fit does not see and is judged on."""
+
+BATCH = 32
+
+
+class NoOffsetsWarning(UserWarning):
+    """A tokenizer gives no character offsets, so the ridge start is not possible and the start is random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeFit:
+    """What the regression found; `explained` is the share of the embeddings' variance, 1 at best."""
+
+    texts: int
+    tokens: int
+    explained: float
+    explained_held_out: float
+
+    def __str__(self) -> str:
+        return (
+            f"ridge start: {self.texts} texts, {self.tokens} tokens, variance explained {self.explained:.3f}"
+            f" (held out {self.explained_held_out:.3f})"
+        )
+
+
+def ridge_start(
+    model: LangBridgeModel, processor: LangBridgeProcessor, prompts: Sequence[str], *, penalty: float
+) -> RidgeFit | None:
+    """Set the linear connector and its end vector in place; None, with a `NoOffsetsWarning`, where it is not possible.
+
+    `penalty` is relative to the mean variance of a state's coordinate. The end vector starts as what the language
+    model reads where a prompt ends: its newline. Embeddings are taken as the model feels them, scaling included.
+    """
+    connector = model.connector
+    assert isinstance(connector, LinearConnector), "the recipe admits ridge for the linear connector only"
+    for name, tokenizer in (
+        ("encoder", processor.encoder_tokenizer),
+        ("language model", processor.tokenizer),
+    ):
+        if not tokenizer.is_fast:
+            warnings.warn(
+                f"the {name}'s tokenizer ({type(tokenizer).__name__}) gives no character offsets: no ridge start is "
+                "possible, the connector starts at random. A fast tokenizer (tokenizer.json) gives them.",
+                NoOffsetsWarning,
+                stacklevel=2,
+            )
+            return None
+    texts = [processor.format(prompt) for prompt in prompts]
+    fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
+    states, targets = collect(model, processor, texts[:fitted])
+    state_mean, target_mean = states.mean(0), targets.mean(0)
+    centred = states - state_mean
+    gram = centred.T @ centred
+    gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    weight = torch.linalg.solve(gram, centred.T @ (targets - target_mean))
+    bias = target_mean - state_mean @ weight
+
+    def explained(states: Tensor, targets: Tensor) -> float:
+        unexplained = (targets - states @ weight - bias).square().sum()
+        return float(1 - unexplained / (targets - targets.mean(0)).square().sum())
+
+    held_out = collect(model, processor, texts[fitted:]) if fitted < len(texts) else (states, targets)
+    with torch.no_grad():
+        connector.linear.weight.copy_(weight.T)
+        connector.linear.bias.copy_(bias)
+        connector.end.copy_(end_vector(model, processor, target_mean))
+    return RidgeFit(
+        texts=fitted,
+        tokens=len(states),
+        explained=explained(states, targets),
+        explained_held_out=explained(*held_out),
+    )
+
+
+@torch.no_grad()
+def collect(
+    model: LangBridgeModel, processor: LangBridgeProcessor, texts: Sequence[str]
+) -> tuple[Float[Tensor, "tokens d_encoder"], Float[Tensor, "tokens d_lm"]]:
+    """Pairs of an encoder state and the mean language-model embedding over its token's characters, in float64.
+
+    Tokens that stand for no character (special ones) are left out.
+    """
+    was_training = model.training
+    model.eval()
+    embed = model.language_model.get_input_embeddings()
+    # As long as the encoder can read; positions of a text's first tokens do not depend on what is cut.
+    cut: dict[str, Any] = {"truncation": True, "max_length": model.encoder_length_limit or 1024}
+    states, targets = [], []
+    for first in range(0, len(texts), BATCH):
+        chunk = list(texts[first : first + BATCH])
+        source = processor.encoder_tokenizer(
+            chunk, padding=True, return_tensors="pt", return_offsets_mapping=True, **cut
+        )
+        encoded = model.encode(
+            source["input_ids"].to(model.device), source["attention_mask"].to(model.device)
+        ).to("cpu", torch.float64)
+        read = processor.tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True)
+        for row, (ids, spans) in enumerate(zip(read["input_ids"], read["offset_mapping"], strict=True)):
+            if not ids:
+                continue
+            embeddings = embed(torch.tensor(ids, device=model.device)).to("cpu", torch.float64)
+            shares = overlap(source["offset_mapping"][row], torch.tensor(spans))
+            real = (shares.sum(1) > 0) & source["attention_mask"][row].bool()
+            weights = shares[real] / shares[real].sum(1, keepdim=True)
+            states.append(encoded[row][real])
+            targets.append(weights @ embeddings)
+    model.train(was_training)
+    return torch.cat(states), torch.cat(targets)
+
+
+def overlap(source: Tensor, read: Tensor) -> Float[Tensor, "src tokens"]:
+    """Characters that each encoder token shares with each language-model token; spans are (tokens, 2), end excluded."""
+    start = torch.maximum(source[:, None, 0], read[None, :, 0])
+    end = torch.minimum(source[:, None, 1], read[None, :, 1])
+    return (end - start).clamp(min=0).double()
+
+
+@torch.no_grad()
+def end_vector(
+    model: LangBridgeModel, processor: LangBridgeProcessor, fallback: Tensor
+) -> Float[Tensor, " d_lm"]:
+    """The mean embedding of the newline's tokens, or `fallback` where the vocabulary has none."""
+    tokenizer = processor.tokenizer
+    ids = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    if not ids or tokenizer.unk_token_id in ids:
+        return fallback
+    embed = model.language_model.get_input_embeddings()
+    return embed(torch.tensor(ids, device=model.device)).float().mean(0).to(fallback.device)
