@@ -47,7 +47,8 @@ def test_soft_prompts(golden):
     for row in rows(values):
         source, *_ = layout(model, values, row)
         soft, _ = model.soft_prompts(source)
-        torch.testing.assert_close(soft[0], values[f"row{row}.soft_prompt"], rtol=0, atol=1e-5)
+        # single precision leaves the reference itself 7e-6 from the same computation in double, on values up to 6
+        torch.testing.assert_close(soft[0], values[f"row{row}.soft_prompt"], rtol=1e-5, atol=2e-5)
 
 
 def test_logits_and_loss(golden):

@@ -6,6 +6,7 @@ import torch
 import transformers as hf
 
 from langbridge.model import LangBridgeModel
+from langbridge.model.encoders import build_encoder
 
 VOCAB = 96
 PLACEHOLDER = 95
@@ -64,9 +65,11 @@ def language_model_config(kind: str) -> Any:
 
 
 def make_encoder(kind: str = "mt5") -> Any:
-    from langbridge.model.encoders import build_encoder
-
-    return build_encoder(encoder_config(kind)).eval()
+    """An encoder, or the encoder-decoder around it where transformers has no class for the encoder alone."""
+    config = encoder_config(kind)
+    if kind == "t5gemma":
+        return hf.T5GemmaModel(config).eval()
+    return build_encoder(config).eval()
 
 
 def make_language_model(kind: str = "llama") -> Any:

@@ -4,6 +4,7 @@ Widths are not here: they follow from the two sub-configs. The language model's 
 `generate()` and the caches look for it.
 """
 
+import copy
 from typing import Any, ClassVar, no_type_check
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -63,9 +64,13 @@ class LangBridgeConfig(PreTrainedConfig):
 
 
 def _as_config(config: Any, where: str) -> PreTrainedConfig | None:
-    """A sub-config from its dict (as read from JSON), a config object, or None."""
+    """A sub-config from its dict (as read from JSON), a config object, or None.
+
+    Objects are copied: a composite config writes its own settings (the attention's, None by default) into its sub-configs, and a model that is already built
+    reads its config at every pass.
+    """
     if not isinstance(config, dict):
-        return config
+        return copy.deepcopy(config)
     if "model_type" not in config:
         raise LangBridgeError(f"{where}: got a dict without 'model_type'; expected a model's config (its config.json)")
     return AutoConfig.for_model(**config)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import LangBridgeConfig
@@ -234,7 +234,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         if labels is None:
             if "logits_to_keep" in self._language_model_arguments:
                 inputs["logits_to_keep"] = logits_to_keep
-            return self.language_model(**inputs)
+            return _as_ours(self.language_model(**inputs))
 
         targets = labels[:, 1:]
         learned = targets != IGNORE
@@ -246,13 +246,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if isinstance(count, Tensor):
             count = count.to(total.device)
-        return CausalLMOutputWithPast(
-            loss=total / count,
-            logits=logits,
-            past_key_values=output.past_key_values,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
+        return _as_ours(output, loss=total / count, logits=logits)
 
     # Generation
 
@@ -401,6 +395,12 @@ def embedding_rms(language_model: PreTrainedModel) -> float:
     ids = torch.linspace(0, table.num_embeddings - 1, min(1024, table.num_embeddings), device=table.weight.device).long()
     with torch.no_grad():
         return float(table(ids).float().square().mean().sqrt())
+
+
+def _as_ours(output: ModelOutput, **replaced: Tensor) -> CausalLMOutputWithPast:
+    """One output type, whatever the language model's own is."""
+    kept = {key: output.get(key) for key in ("logits", "past_key_values", "hidden_states", "attentions")}
+    return CausalLMOutputWithPast(**{**kept, **replaced})
 
 
 def _positions(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int[Tensor, "batch seq"]:
