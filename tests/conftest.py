@@ -1,7 +1,78 @@
-"""For every test: nothing reaches the network."""
+"""For every test: nothing reaches the network. And one tiny bridge on disk, as its user would have it."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Set before any test imports transformers, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def base_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of an mT5 encoder and a Llama language model, random and tiny, with character tokenizers."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        MT5Config,
+        MT5EncoderModel,
+        PreTrainedTokenizerFast,
+    )
+
+    def tokenizer(single: str, **special: str) -> PreTrainedTokenizerFast:
+        tokens = ["<pad>", "<s>", "</s>", "<unk>", *map(chr, range(32, 127)), *"২৭రెท"]
+        raw = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, "<unk>"))
+        raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        raw.decoder = decoders.Fuse()
+        ids = [(token, tokens.index(token)) for token in ("<s>", "</s>")]
+        raw.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+        return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", eos_token="</s>", **special)
+
+    root = tmp_path_factory.mktemp("bases")
+    torch.manual_seed(0)
+    encoder = MT5EncoderModel(
+        MT5Config(
+            vocab_size=128, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, initializer_factor=2.0
+        )
+    )
+    encoder.save_pretrained(root / "encoder")
+    tokenizer("$A </s>", pad_token="<pad>").save_pretrained(root / "encoder")
+    language_model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=128,
+            hidden_size=48,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=256,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+            initializer_range=0.5,  # wide, so that answers depend on the prompt
+        )
+    )
+    language_model.save_pretrained(root / "language_model")
+    tokenizer("<s> $A", pad_token="<pad>", bos_token="<s>").save_pretrained(root / "language_model")
+    return root / "encoder", root / "language_model"
+
+
+@pytest.fixture(scope="session")
+def bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an untrained bridge between the two."""
+    import torch
+
+    from langbridge.model import build_bridge
+
+    torch.manual_seed(1)
+    model, processor = build_bridge(*base_folders, template="Q: {prompt}\nA:")
+    with torch.no_grad():  # an untrained connector says the same of every prompt; a louder one does not
+        for parameter in model.connector.parameters():
+            parameter.mul_(4)
+    folder = tmp_path_factory.mktemp("bridge")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,69 +1,59 @@
 """Batched generation gives each prompt the answer it has alone, in the order of the prompts."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.generate import generate_texts_lm
+from langbridge.evaluate.generate import generate_texts, generate_texts_lm
 
-PROMPTS = ["b", "a b c d e f g", "c d", "h h h h", "a", "g f e d c"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = ["<s>", "</s>", "<unk>", *"abcdefgh"]
-    raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+PROMPTS = ["b", "What is 12 + 30, please?", "c d", "২৭ రె ท", "a", "Two and two"]
 
 
 @pytest.fixture(scope="module")
-def language_model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=11,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=1,
-        initializer_range=0.5,  # wide, so that answers depend on the prompt
-    )
-    return LlamaForCausalLM(config)
+def plain(base_folders: tuple[Path, Path]):
+    folder = base_folders[1]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None  # as most causal models' tokenizers are: the harder case
+    return AutoModelForCausalLM.from_pretrained(folder), tokenizer
 
 
-def test_batches_answer_as_single_prompts_do_and_in_order(language_model, tokenizer) -> None:
-    assert tokenizer.pad_token is None, "a tokenizer without padding is the harder case"
-    alone = [generate_texts_lm(language_model, tokenizer, [p], max_new_tokens=8)[0] for p in PROMPTS]
+@pytest.fixture(scope="module")
+def bridge(bridge_folder: Path):
+    return LangBridgeModel.from_pretrained(bridge_folder), LangBridgeProcessor.from_pretrained(bridge_folder)
+
+
+@pytest.mark.parametrize("kind", ["bridge", "plain"])
+def test_batches_answer_as_single_prompts_do_and_in_order(kind: str, request: pytest.FixtureRequest) -> None:
+    model, reader = request.getfixturevalue(kind)
+    answer = generate_texts if kind == "bridge" else generate_texts_lm
+    alone = [answer(model, reader, [prompt], max_new_tokens=8)[0] for prompt in PROMPTS]
     assert len(set(alone)) > 2, f"the answers are too alike to tell an order: {alone}"
     seen: list[int] = []
-    batched = generate_texts_lm(
-        language_model, tokenizer, PROMPTS, batch_size=4, max_new_tokens=8, progress=seen.append
-    )
+    batched = answer(model, reader, PROMPTS, batch_size=4, max_new_tokens=8, progress=seen.append)
     assert batched == alone
     assert seen == [4, 2]
 
 
-def test_only_new_tokens_come_back(language_model, tokenizer) -> None:
+def test_only_new_tokens_come_back(plain) -> None:
+    model, tokenizer = plain
     ids = torch.tensor([tokenizer("a b c")["input_ids"]])
-    assert ids[0, 0] == 0, "the tokenizer's own BOS is in front"
-    expected = []
+    assert ids[0, 0] == tokenizer.bos_token_id, "the tokenizer's own BOS is in front"
+    start = ids.shape[1]
     for _ in range(5):
-        following = language_model(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)
-        if following.item() == 1:
-            break
+        following = model(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)
         ids = torch.cat([ids, following], dim=1)
-        expected.append(following.item())
-    (answer,) = generate_texts_lm(language_model, tokenizer, ["a b c"], max_new_tokens=5)
-    assert answer == tokenizer.decode(expected, skip_special_tokens=True).strip()
+        if following.item() == tokenizer.eos_token_id:
+            break
+    (answer,) = generate_texts_lm(model, tokenizer, ["a b c"], max_new_tokens=5)
+    assert answer == tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip()
 
 
-def test_no_prompts_no_answers_and_no_empty_batches(language_model, tokenizer) -> None:
-    assert generate_texts_lm(language_model, tokenizer, []) == []
+def test_no_prompts_no_answers_and_no_empty_batches(plain) -> None:
+    model, tokenizer = plain
+    assert generate_texts_lm(model, tokenizer, []) == []
     with pytest.raises(LangBridgeError, match="batch_size: expected at least 1, got 0"):
-        generate_texts_lm(language_model, tokenizer, ["a"], batch_size=0)
+        generate_texts_lm(model, tokenizer, ["a"], batch_size=0)

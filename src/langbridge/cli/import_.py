@@ -12,11 +12,11 @@ def import_(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the published checkpoint.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the bridge is written.")],
     encoder: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--encoder", metavar="FOLDER", help="The encoder's folder, instead of the recorded id."),
     ] = None,
     language_model: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--language-model", metavar="FOLDER", help="The language model's folder, likewise."),
     ] = None,
 ) -> None:
@@ -24,5 +24,7 @@ def import_(
     model_folder(checkpoint)
     from langbridge.model import import_official
 
-    import_official(checkpoint, encoder=encoder, language_model=language_model, out=out)
-    typer.echo(f"{out}")
+    # The report tells a person what was missing; the folder on stdout is for a script.
+    report = import_official(checkpoint, encoder=encoder, language_model=language_model, out=out)
+    typer.echo(str(report), err=True)
+    typer.echo(f"{report.out}")

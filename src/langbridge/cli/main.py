@@ -83,10 +83,15 @@ def _stop(message: str, code: int) -> typing.NoReturn:
 
 
 def _quiet_transformers() -> None:
-    # Read when transformers is first imported; what a user set stays.
+    """Keep its chatter and its own progress bars out of our output; what a user set in the environment stays."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if "transformers" in sys.modules:  # it reads the environment once, when it is first imported
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 app = typer.Typer(

@@ -33,7 +33,7 @@ def generate_texts(
 
     def answer(texts: list[str]) -> list[str]:
         inputs = processor(texts, return_tensors="pt").to(model.device)
-        return _continued(model, dict(inputs), processor.tokenizer, max_new_tokens)
+        return _continued(model, dict(inputs), processor.tokenizer, processor.batch_decode, max_new_tokens)
 
     return _in_batches(prompts, batch_size, answer, progress)
 
@@ -51,9 +51,8 @@ def generate_texts_lm(
 
     def answer(texts: list[str]) -> list[str]:
         rows = [tokenizer(text)["input_ids"] for text in texts]
-        return _continued(
-            language_model, _left_padded(rows, language_model.device), tokenizer, max_new_tokens
-        )
+        inputs = _left_padded(rows, language_model.device)
+        return _continued(language_model, inputs, tokenizer, tokenizer.batch_decode, max_new_tokens)
 
     return _in_batches(prompts, batch_size, answer, progress)
 
@@ -78,7 +77,13 @@ def _in_batches(
     return answers
 
 
-def _continued(model: Any, inputs: dict[str, torch.Tensor], tokenizer: Any, max_new_tokens: int) -> list[str]:
+def _continued(
+    model: Any,
+    inputs: dict[str, torch.Tensor],
+    tokenizer: Any,
+    decode: Callable[..., list[str]],
+    max_new_tokens: int,
+) -> list[str]:
     """Greedy new tokens after `inputs`, as text."""
     pad = tokenizer.pad_token_id
     model.eval()
@@ -91,7 +96,7 @@ def _continued(model: Any, inputs: dict[str, torch.Tensor], tokenizer: Any, max_
             pad_token_id=tokenizer.eos_token_id if pad is None else pad,
         )
     new = sequences[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    return [text.strip() for text in decode(new, skip_special_tokens=True)]
 
 
 def _left_padded(rows: list[list[int]], device: torch.device) -> dict[str, torch.Tensor]:

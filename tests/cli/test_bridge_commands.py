@@ -1,0 +1,134 @@
+"""The commands that open a bridge, on a tiny one: what they print, write and refuse."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.cli.main import run
+from langbridge.cli.show import Run, paint, runs
+from langbridge.evaluate.generate import generate_texts
+
+PROMPTS = ["What is 12 + 30, please?", "২৭", "c d"]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]):
+    """Runs a command line in this process: exit code, stdout, stderr."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def answers(bridge_folder: Path) -> list[str]:
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    return generate_texts(
+        model, LangBridgeProcessor.from_pretrained(bridge_folder), PROMPTS, max_new_tokens=6
+    )
+
+
+@pytest.fixture
+def recipe(base_folders: tuple[Path, Path], tmp_path: Path) -> Path:
+    encoder, language_model = base_folders
+    (tmp_path / "rows.jsonl").write_text(
+        '{"query": "2+2?", "response": "4"}\n{"query": "What is 3 + 4?", "response": "It is 7"}\n'
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"encoder: {encoder}\nlanguage_model: {language_model}\n"
+        f'template: "Q: {{prompt}}"\ndata: {{path: {tmp_path}/rows.jsonl}}\n'
+    )
+    return path
+
+
+def test_generate_answers_prompts_in_their_order(command, bridge_folder: Path, answers: list[str]) -> None:
+    code, out, err = command("generate", bridge_folder, *PROMPTS, "--max-new-tokens", 6, "--batch-size", 2)
+    assert (code, err) == (0, ""), "no chatter, and no progress bar where nobody watches"
+    assert out == "\n\n".join(answers) + "\n"
+
+
+def test_generate_keeps_the_rows_of_a_file(
+    command, bridge_folder: Path, answers: list[str], tmp_path
+) -> None:
+    rows = [{"id": index, "question": prompt, "deep": {"a": [1]}} for index, prompt in enumerate(PROMPTS)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["generate", bridge_folder, "--input", tmp_path / "in.jsonl", "--field", "question"]
+    expected = [{**row, "output": answer} for row, answer in zip(rows, answers, strict=True)]
+    out = tmp_path / "new" / "out.jsonl"
+    assert command(*arguments, "--max-new-tokens", 6, "--out", out) == (0, "", "")
+    assert [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] == expected
+    _, printed, _ = command(*arguments, "--max-new-tokens", 6)
+    assert [json.loads(line) for line in printed.splitlines()] == expected
+
+
+def test_chat_answers_every_line_and_ends_with_the_input(
+    command, bridge_folder: Path, answers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(PROMPTS[0] + "\n\n" + PROMPTS[2]))
+    code, out, err = command("chat", bridge_folder, "--max-new-tokens", 6)
+    assert (code, err) == (0, "")
+    assert [line.strip() for line in out.splitlines() if line.strip()] == [answers[0], answers[2]]
+
+
+def test_an_exported_bridge_answers_alike(
+    command, bridge_folder: Path, answers: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "merged"
+    assert command("export", bridge_folder, "--out", out)[:2] == (0, f"{out}\n")
+    assert command("generate", out, PROMPTS[0], "--max-new-tokens", 6)[1] == answers[0] + "\n"
+
+
+def test_show_prints_what_each_model_reads_and_what_is_trained(command, recipe: Path) -> None:
+    code, out, err = command("show", recipe, "--rows", 2)
+    assert (code, err) == (0, "")
+    assert "2 rows in" in out
+    assert "row 3" not in out
+    first, second = out.split("\nrow ")[1:]
+    # "Q: 2+2?" and its end are 8 tokens; the longer row has 18, so 10 places are padding.
+    assert "encoder, 8 read, 10 padding\n    Q :   2 + 2 ? </s> [padding x 10]" in first
+    assert "[soft prompt x 8] [end] «4 </s>»" in first
+    assert "[soft prompt x 18] [end] «I t   i s   7 </s>»" in second
+    assert "\x1b" not in out, "no colours in a pipe"
+
+
+def test_show_shows_text_that_the_language_model_reads_itself(command, recipe: Path) -> None:
+    _, out, _ = command("show", recipe, "--rows", 1, "--set", "template_in=lm")
+    assert "    2 + 2 ? </s>\n" in out, "the encoder reads the prompt alone"
+    assert "<s> Q :   [soft prompt x 5] [end] «4 </s>»" in out
+
+
+def test_tokens_are_grouped_and_painted() -> None:
+    grouped = runs(["<s>", "x", "x", "4", "</s>"], ["read", "soft", "soft", "trained", "trained"])
+    assert grouped == [Run("read", ["<s>"]), Run("soft", ["x", "x"]), Run("trained", ["4", "</s>"])]
+    assert [paint(run, colour=False) for run in grouped] == ["<s>", "[soft prompt x 1] [end]", "«4 </s>»"]
+    coloured = paint(grouped[2], colour=True)
+    assert coloured != "4 </s>"
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == "4 </s>"
+
+
+def test_the_wrong_models_are_named(
+    command, base_folders: tuple[Path, Path], recipe: Path, tmp_path: Path
+) -> None:
+    encoder, language_model = base_folders
+    for arguments, message in [
+        (("generate", language_model, "2+2?"), "not a bridge"),
+        (("chat", encoder), "not a bridge"),
+        (("export", language_model, "--out", tmp_path / "x"), "not a bridge"),
+        (("show", recipe, "--set", f"encoder={language_model}"), "encoder"),
+        (("show", recipe, "--set", f"language_model={encoder}"), "language model"),
+        (("train", recipe, "--out", tmp_path / "run", "--set", f"encoder={language_model}"), "encoder"),
+        (("import", language_model, "--out", tmp_path / "x"), "config.json"),
+    ]:
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert message in err
