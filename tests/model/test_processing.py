@@ -1,0 +1,126 @@
+"""The layout of a sequence, drawn; whitespace, templates, cuts and mistakes."""
+
+import pytest
+import torch
+
+from langbridge import LangBridgeProcessor
+from langbridge.errors import LangBridgeError
+from langbridge.model import build_bridge
+
+
+@pytest.fixture(scope="module")
+def processor(bases):
+    return LangBridgeProcessor.from_bases(*bases)
+
+
+def test_layout(processor):
+    #  [BOS] [placeholder] x (tokens of the prompt, </s> included) [placeholder: end] [prefix] [target] [EOS]
+    batch = processor(["Tom has 3 apples", "Tom"], targets=["The answer is 3", "no"], lm_prefix="so ", return_tensors=None)
+    bos, eos, soft = processor.tokenizer.bos_token_id, processor.tokenizer.eos_token_id, processor.soft_prompt_token_id
+    for row, target in enumerate(["The answer is 3", "no"]):
+        n = sum(batch["encoder_attention_mask"][row])
+        words = processor.tokenizer(target, add_special_tokens=False)["input_ids"]
+        prefix = processor.tokenizer("so ", add_special_tokens=False)["input_ids"]
+        real = sum(batch["attention_mask"][row])
+        assert batch["input_ids"][row][:real] == [bos, *[soft] * (n + 1), *prefix, *words, eos]
+        assert batch["labels"][row][:real] == [-100] * (n + 2 + len(prefix)) + [*words, eos]
+        assert set(batch["labels"][row][real:]) <= {-100}
+
+
+def test_eos_is_learned_where_it_is_also_the_pad(processor):
+    assert processor.tokenizer.pad_token_id == processor.tokenizer.eos_token_id
+    for side in ("left", "right"):
+        batch = processor(["Tom has 3 apples", "Tom"], targets=["a", "the answer is 3"], padding_side=side)
+        assert (batch["labels"] == processor.tokenizer.eos_token_id).sum(1).tolist() == [1, 1]
+
+
+def test_generation_is_padded_on_the_left(processor):
+    batch = processor(["Tom has 3 apples", "Tom"])
+    assert batch["attention_mask"][:, -1].tolist() == [1, 1] and batch["attention_mask"][1, 0] == 0
+    assert "labels" not in batch
+
+
+def test_whitespace_survives(processor):
+    for space in ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    "):
+        ids = processor.encoder_tokenizer.encode(f"Tom{space}has", add_special_tokens=False)
+        assert space in processor.encoder_tokenizer.decode(ids)
+    assert len(processor.new_token_ids) == 8
+
+
+def test_whitespace_is_not_added_twice(bases, tmp_path):
+    processor = LangBridgeProcessor.from_bases(*bases)
+    processor.encoder_tokenizer.save_pretrained(tmp_path)
+    for name in ("config.json",):
+        (tmp_path / name).write_bytes((bases[0] / name).read_bytes())
+    assert LangBridgeProcessor.from_bases(tmp_path, bases[1]).new_token_ids == []
+
+
+def test_braces_in_a_prompt_survive(bases):
+    processor = LangBridgeProcessor.from_bases(*bases, template="Q: {prompt}\nA: {x}")
+    assert processor.format("{prompt} {0} {{") == "Q: {prompt} {0} {{\nA: {x}"
+    with pytest.raises(LangBridgeError, match="exactly once"):
+        LangBridgeProcessor.from_bases(*bases, template="no field")
+
+
+def test_template_in_the_language_model(bases):
+    processor = LangBridgeProcessor.from_bases(*bases, template="The {prompt} answer", template_in="lm")
+    plain = LangBridgeProcessor.from_bases(*bases)
+    batch, bare = processor(["Tom has"], return_tensors=None), plain(["Tom has"], return_tensors=None)
+    assert batch["encoder_input_ids"] == bare["encoder_input_ids"]
+    ids = [i for i in batch["input_ids"][0] if i != processor.soft_prompt_token_id]
+    assert processor.tokenizer.decode(ids, skip_special_tokens=True).split() == ["The", "answer"]
+
+
+def test_all_text_goes_through_one_template(bases):
+    processor = LangBridgeProcessor.from_bases(*bases, template="Q: {prompt} A:")
+    encoded = processor.encoder_tokenizer(processor.format("Tom has"))["input_ids"]
+    assert processor("Tom has", return_tensors=None)["encoder_input_ids"][0] == encoded
+    assert processor(["Tom has"], targets=["no"], return_tensors=None)["encoder_input_ids"][0] == encoded
+
+
+def test_cuts_are_errors_or_warnings_that_name_the_rows(processor):
+    texts = ["Tom", "Tom has 3 apples and buys 12 more"]
+    with pytest.raises(LangBridgeError, match=r"rows \[1\]"):
+        processor(texts, max_encoder_length=6)
+    with pytest.warns(UserWarning, match=r"rows \[1\]"):
+        batch = processor(texts, max_encoder_length=6, truncation="encoder")
+    assert batch["encoder_input_ids"].shape[1] == 6 and batch["encoder_input_ids"][1, -1] == processor.encoder_tokenizer.eos_token_id
+    with pytest.raises(LangBridgeError, match="row 0"):
+        processor(["Tom"], targets=["the answer is " * 9], max_length=12)
+    with pytest.warns(UserWarning, match=r"rows \[0\]"):
+        batch = processor(["Tom"], targets=["the answer is " * 9], max_length=12, truncation=True)
+    assert batch["input_ids"].shape[1] == 12 and batch["labels"][0, -1] == processor.tokenizer.eos_token_id
+
+
+def test_the_placeholder_is_inside_the_vocabulary_and_outside_text(processor):
+    assert processor.tokenizer.decode([processor.soft_prompt_token_id]) == ""
+    tokenizer = processor.tokenizer
+    with pytest.raises(LangBridgeError, match="marks soft prompts"):
+        LangBridgeProcessor(tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[0])(["a"], targets=["T"])
+
+
+def test_saved_and_loaded(processor, tmp_path):
+    processor.template = "Q: {prompt}"
+    processor.save_pretrained(tmp_path)
+    loaded = LangBridgeProcessor.from_pretrained(tmp_path)
+    processor_batch, loaded_batch = processor(["a\nb", "c"], targets=["x", "y"]), loaded(["a\nb", "c"], targets=["x", "y"])
+    processor.template = "{prompt}"
+    assert all(torch.equal(processor_batch[key], loaded_batch[key]) for key in processor_batch)
+    assert (tmp_path / "encoder_tokenizer" / "tokenizer.json").is_file() and (tmp_path / "tokenizer.json").is_file()
+    with pytest.raises(LangBridgeError, match="no folder"):
+        LangBridgeProcessor.from_pretrained(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LangBridgeError, match="lacks a tokenizer"):
+        LangBridgeProcessor.from_pretrained(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("connector", ["linear", "mlp", "resampler"])
+def test_processor_and_model_agree(bases, connector):
+    model, processor = build_bridge(*bases, connector=connector, num_latents=5, template="Q: {prompt}\n")
+    assert processor.new_token_ids == model.config.new_token_ids
+    batch = processor(["Tom has\n\n3 apples", "a  b"])
+    out = model.generate(**batch, max_new_tokens=5, do_sample=False)
+    assert out.shape[0] == 2
+    answers = processor.batch_decode(out)
+    assert all(isinstance(answer, str) for answer in answers)
+    assert answers == processor.batch_decode(out[:, batch["input_ids"].shape[1] :])
