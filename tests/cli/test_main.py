@@ -42,12 +42,11 @@ def command(capsys: pytest.CaptureFixture[str]):
     return command
 
 
-def in_a_shell(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def in_a_shell(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "langbridge.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
-        input=stdin,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
 
@@ -160,7 +159,13 @@ def test_our_own_mistakes_keep_their_traceback(command, recipe: Path, training, 
         run(["train", str(recipe)])
 
 
-def test_mistakes_in_a_shell_have_no_traceback(recipe: Path, tmp_path: Path) -> None:
+def test_a_mistake_in_a_shell_has_no_traceback(tmp_path: Path) -> None:
+    done = in_a_shell("generate", tmp_path / "absent", "2+2?")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"langbridge: {tmp_path / 'absent'}: no such folder\n"
+
+
+def test_each_mistake_is_one_line(command, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.yaml").write_text("encoder: [\n")
     for arguments, message in [
@@ -180,11 +185,10 @@ def test_mistakes_in_a_shell_have_no_traceback(recipe: Path, tmp_path: Path) -> 
         (("train", recipe, "--set", "data.path=absent.jsonl"), "data.path: no such file: absent.jsonl"),
         (("show", tmp_path / "absent.yaml"), "absent.yaml: no such recipe file"),
     ]:
-        done = in_a_shell(*arguments)
-        assert done.returncode == 2, done
-        assert done.stdout == ""
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1, done.stderr
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert message in err
+        assert err.count("\n") == 1, err
 
 
 def test_usage_mistakes_are_exit_code_2_too(command) -> None:

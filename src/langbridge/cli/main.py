@@ -83,7 +83,7 @@ def _stop(message: str, code: int) -> typing.NoReturn:
 
 
 def _quiet_transformers() -> None:
-    """Keep its chatter and its own progress bars out of our output; what a user set in the environment stays."""
+    """Keep its chatter and progress bars out of our output; what a user set in the environment stays."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
