@@ -8,7 +8,12 @@ import transformers as hf
 from tiny import encoder_config, language_model_config
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-CORPUS = ["Tom has 3 apples and buys 12 more.", "The answer is 15.", "She sells {4} of them; how many are left?", "def f(x):\n\treturn x + 1"] * 4
+CORPUS = [
+    "Tom has 3 apples and buys 12 more.",
+    "The answer is 15.",
+    "She sells {4} of them; how many are left?",
+    "def f(x):\n\treturn x + 1",
+] * 4
 
 
 def encoder_tokenizer() -> hf.PreTrainedTokenizerFast:
@@ -17,9 +22,14 @@ def encoder_tokenizer() -> hf.PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Replace(hf_regex(), " ")
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=88, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False))
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(vocab_size=88, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False),
+    )
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def hf_regex():
@@ -33,8 +43,13 @@ def language_model_tokenizer() -> hf.PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=90, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False))
-    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>")
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(vocab_size=90, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False),
+    )
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )
 
 
 @pytest.fixture(scope="session")

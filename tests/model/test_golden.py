@@ -19,9 +19,15 @@ def golden(request, tmp_path_factory):
     folder = request.param
     if folder is None:
         pytest.skip(f"no golden checkpoints at {GOLDEN}; set LANGBRIDGE_GOLDEN")
-    encoder = next(path for path in sorted(folder.iterdir()) if path.name.endswith("-encoder") or path.name.startswith(("mt5-", "umt5-")))
+    encoder = next(
+        path
+        for path in sorted(folder.iterdir())
+        if path.name.endswith("-encoder") or path.name.startswith(("mt5-", "umt5-"))
+    )
     out = tmp_path_factory.mktemp(folder.name) / "bridge"
-    report = import_official(folder / "official_checkpoint", encoder=encoder, language_model=folder / "language_model", out=out)
+    report = import_official(
+        folder / "official_checkpoint", encoder=encoder, language_model=folder / "language_model", out=out
+    )
     assert "tokenizer" in str(report)
     return LangBridgeModel.from_pretrained(out), load_file(folder / "golden.safetensors")
 
@@ -59,7 +65,9 @@ def test_logits_and_loss(golden):
             out = model(input_ids=ids, encoder_input_ids=source, soft_prompt_positions=positions)
             labels = ids.clone()
             labels[:, : 1 + soft] = -100
-            loss = model(input_ids=ids, encoder_input_ids=source, soft_prompt_positions=positions, labels=labels).loss
+            loss = model(
+                input_ids=ids, encoder_input_ids=source, soft_prompt_positions=positions, labels=labels
+            ).loss
         torch.testing.assert_close(out.logits[0], values[f"row{row}.logits"], rtol=0, atol=1e-5)
         torch.testing.assert_close(loss, values[f"row{row}.loss"].squeeze(), rtol=0, atol=1e-5)
 
@@ -75,10 +83,21 @@ def test_greedy_tokens(golden, batched):
             longest, other, _, other_soft = layout(model, values, 0)
             width = longest.shape[1]
             batch = {
-                "encoder_input_ids": torch.cat([torch.nn.functional.pad(source, (0, width - source.shape[1])), longest]),
-                "encoder_attention_mask": torch.tensor([[1] * source.shape[1] + [0] * (width - source.shape[1]), [1] * width]),
-                "input_ids": torch.cat([torch.nn.functional.pad(ids[:, : 1 + soft], (other_soft - soft, 0)), other[:, : 1 + other_soft]]),
-                "attention_mask": torch.tensor([[0] * (other_soft - soft) + [1] * (1 + soft), [1] * (1 + other_soft)]),
+                "encoder_input_ids": torch.cat(
+                    [torch.nn.functional.pad(source, (0, width - source.shape[1])), longest]
+                ),
+                "encoder_attention_mask": torch.tensor(
+                    [[1] * source.shape[1] + [0] * (width - source.shape[1]), [1] * width]
+                ),
+                "input_ids": torch.cat(
+                    [
+                        torch.nn.functional.pad(ids[:, : 1 + soft], (other_soft - soft, 0)),
+                        other[:, : 1 + other_soft],
+                    ]
+                ),
+                "attention_mask": torch.tensor(
+                    [[0] * (other_soft - soft) + [1] * (1 + soft), [1] * (1 + other_soft)]
+                ),
             }
         expected = values[f"row{row}.generated"][1:]
         out = model.generate(**batch, max_new_tokens=len(expected), do_sample=False)

@@ -4,7 +4,9 @@ import pytest
 import torch
 from tiny import ENCODERS, LANGUAGE_MODELS, make_batch, make_bridge, one_row
 
-PAIRS = [(encoder, "llama") for encoder in ENCODERS] + [("mt5", language_model) for language_model in LANGUAGE_MODELS if language_model != "llama"]
+PAIRS = [(encoder, "llama") for encoder in ENCODERS] + [
+    ("mt5", language_model) for language_model in LANGUAGE_MODELS if language_model != "llama"
+]
 # Single precision: padding changes the order of summation in attention, and the tiny models' logits reach some tens.
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
 
@@ -19,9 +21,15 @@ def test_a_row_of_a_batch_generates_as_alone(bridge):
     together = bridge.generate(**batch, max_new_tokens=8, do_sample=False)[:, batch["input_ids"].shape[1] :]
     for row in range(3):
         single = one_row(batch, row)
-        alone = bridge.generate(**single, max_new_tokens=8, do_sample=False)[0, single["input_ids"].shape[1] :]
-        assert together[row, : len(alone)].tolist() == alone.tolist(), f"row {row} of the batch differs from itself alone"
-    assert len({tuple(row.tolist()) for row in together}) > 1, "all rows read alike, so this test sees nothing"
+        alone = bridge.generate(**single, max_new_tokens=8, do_sample=False)[
+            0, single["input_ids"].shape[1] :
+        ]
+        assert together[row, : len(alone)].tolist() == alone.tolist(), (
+            f"row {row} of the batch differs from itself alone"
+        )
+    assert len({tuple(row.tolist()) for row in together}) > 1, (
+        "all rows read alike, so this test sees nothing"
+    )
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -55,7 +63,9 @@ def test_gradients_reach_the_connector_alone(bridge):
     bridge.train()
     bridge.zero_grad()
     batch = make_batch(bridge, side="right")
-    labels = batch["input_ids"].masked_fill((batch["attention_mask"] == 0) | (batch["input_ids"] == bridge.config.soft_prompt_token_id), -100)
+    labels = batch["input_ids"].masked_fill(
+        (batch["attention_mask"] == 0) | (batch["input_ids"] == bridge.config.soft_prompt_token_id), -100
+    )
     bridge(**batch, labels=labels).loss.backward()
     with_gradient = {name for name, parameter in bridge.named_parameters() if parameter.grad is not None}
     assert with_gradient == {name for name, _ in bridge.named_parameters() if name.startswith("connector.")}
@@ -73,6 +83,10 @@ def test_saved_and_exported_pairs_load(bridge, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(bridge(**batch).logits, loaded(**batch).logits, rtol=0, atol=1e-5)
     bridge.save_pretrained(tmp_path / "small")
-    small = LangBridgeModel.from_pretrained(tmp_path / "small", encoder=tmp_path / "merged" / "encoder", language_model=tmp_path / "merged" / "language_model")
+    small = LangBridgeModel.from_pretrained(
+        tmp_path / "small",
+        encoder=tmp_path / "merged" / "encoder",
+        language_model=tmp_path / "merged" / "language_model",
+    )
     with torch.no_grad():
         torch.testing.assert_close(bridge(**batch).logits, small(**batch).logits, rtol=0, atol=1e-5)

@@ -15,8 +15,14 @@ def processor(bases):
 
 def test_layout(processor):
     #  [BOS] [placeholder] x (tokens of the prompt, </s> included) [placeholder: end] [prefix] [target] [EOS]
-    batch = processor(["Tom has 3 apples", "Tom"], targets=["The answer is 3", "no"], lm_prefix="so ", return_tensors=None)
-    bos, eos, soft = processor.tokenizer.bos_token_id, processor.tokenizer.eos_token_id, processor.soft_prompt_token_id
+    batch = processor(
+        ["Tom has 3 apples", "Tom"], targets=["The answer is 3", "no"], lm_prefix="so ", return_tensors=None
+    )
+    bos, eos, soft = (
+        processor.tokenizer.bos_token_id,
+        processor.tokenizer.eos_token_id,
+        processor.soft_prompt_token_id,
+    )
     for row, target in enumerate(["The answer is 3", "no"]):
         n = sum(batch["encoder_attention_mask"][row])
         words = processor.tokenizer(target, add_special_tokens=False)["input_ids"]
@@ -84,7 +90,10 @@ def test_cuts_are_errors_or_warnings_that_name_the_rows(processor):
         processor(texts, max_encoder_length=6)
     with pytest.warns(UserWarning, match=r"rows \[1\]"):
         batch = processor(texts, max_encoder_length=6, truncation="encoder")
-    assert batch["encoder_input_ids"].shape[1] == 6 and batch["encoder_input_ids"][1, -1] == processor.encoder_tokenizer.eos_token_id
+    assert (
+        batch["encoder_input_ids"].shape[1] == 6
+        and batch["encoder_input_ids"][1, -1] == processor.encoder_tokenizer.eos_token_id
+    )
     with pytest.raises(LangBridgeError, match="row 0"):
         processor(["Tom"], targets=["the answer is " * 9], max_length=12)
     with pytest.warns(UserWarning, match=r"rows \[0\]"):
@@ -96,17 +105,24 @@ def test_the_placeholder_is_inside_the_vocabulary_and_outside_text(processor):
     assert processor.tokenizer.decode([processor.soft_prompt_token_id]) == ""
     tokenizer = processor.tokenizer
     with pytest.raises(LangBridgeError, match="marks soft prompts"):
-        LangBridgeProcessor(tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[0])(["a"], targets=["T"])
+        LangBridgeProcessor(
+            tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[0]
+        )(["a"], targets=["T"])
 
 
 def test_saved_and_loaded(processor, tmp_path):
     processor.template = "Q: {prompt}"
     processor.save_pretrained(tmp_path)
     loaded = LangBridgeProcessor.from_pretrained(tmp_path)
-    processor_batch, loaded_batch = processor(["a\nb", "c"], targets=["x", "y"]), loaded(["a\nb", "c"], targets=["x", "y"])
+    processor_batch, loaded_batch = (
+        processor(["a\nb", "c"], targets=["x", "y"]),
+        loaded(["a\nb", "c"], targets=["x", "y"]),
+    )
     processor.template = "{prompt}"
     assert all(torch.equal(processor_batch[key], loaded_batch[key]) for key in processor_batch)
-    assert (tmp_path / "encoder_tokenizer" / "tokenizer.json").is_file() and (tmp_path / "tokenizer.json").is_file()
+    assert (tmp_path / "encoder_tokenizer" / "tokenizer.json").is_file() and (
+        tmp_path / "tokenizer.json"
+    ).is_file()
     with pytest.raises(LangBridgeError, match="no folder"):
         LangBridgeProcessor.from_pretrained(tmp_path / "absent")
     (tmp_path / "empty").mkdir()

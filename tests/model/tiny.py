@@ -12,13 +12,39 @@ VOCAB = 96
 PLACEHOLDER = 95
 
 ENCODERS = ("mt5", "umt5", "t5", "m2m_100", "xlm-roberta", "modernbert", "t5gemma")
-LANGUAGE_MODELS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "opt", "gpt2", "bloom")
+LANGUAGE_MODELS = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "opt",
+    "gpt2",
+    "bloom",
+)
 
 
 def encoder_config(kind: str) -> Any:
-    small = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    small = {
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+    }
     if kind in ("mt5", "umt5", "t5"):
-        return hf.AutoConfig.for_model(kind, vocab_size=VOCAB, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0)
+        return hf.AutoConfig.for_model(
+            kind,
+            vocab_size=VOCAB,
+            d_model=32,
+            d_kv=8,
+            d_ff=48,
+            num_layers=2,
+            num_heads=4,
+            decoder_start_token_id=0,
+        )
     if kind == "m2m_100":
         return hf.M2M100Config(
             vocab_size=VOCAB,
@@ -34,7 +60,9 @@ def encoder_config(kind: str) -> Any:
     if kind == "xlm-roberta":
         return hf.XLMRobertaConfig(**small, max_position_embeddings=42)
     if kind == "modernbert":
-        return hf.ModernBertConfig(**small, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2)
+        return hf.ModernBertConfig(
+            **small, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2
+        )
     assert kind == "t5gemma"
     half = {**small, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16}
     return hf.T5GemmaConfig(encoder=half, decoder=half, vocab_size=VOCAB)
@@ -44,7 +72,14 @@ def language_model_config(kind: str) -> Any:
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     if kind == "opt":
         return hf.OPTConfig(
-            vocab_size=VOCAB, hidden_size=48, word_embed_proj_dim=24, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128, **ids
+            vocab_size=VOCAB,
+            hidden_size=48,
+            word_embed_proj_dim=24,
+            ffn_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=128,
+            **ids,
         )
     if kind == "gpt2":
         return hf.GPT2Config(vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=4, n_positions=128, **ids)
@@ -85,7 +120,9 @@ def make_language_model(kind: str = "llama") -> Any:
 def make_bridge(encoder: str = "mt5", language_model: str = "llama", **kwargs: Any) -> LangBridgeModel:
     torch.manual_seed(0)
     first = make_encoder(encoder)
-    bridge = LangBridgeModel.from_bases(first, make_language_model(language_model), soft_prompt_token_id=PLACEHOLDER, **kwargs)
+    bridge = LangBridgeModel.from_bases(
+        first, make_language_model(language_model), soft_prompt_token_id=PLACEHOLDER, **kwargs
+    )
     with torch.no_grad():  # the connector speaks loudly, or all rows would read alike
         for parameter in bridge.connector.parameters():
             if parameter.ndim > 1:
@@ -93,12 +130,23 @@ def make_bridge(encoder: str = "mt5", language_model: str = "llama", **kwargs: A
     return bridge
 
 
-def make_batch(bridge: LangBridgeModel, lengths: tuple[int, ...] = (9, 4, 6), text: int = 3, side: str = "left", seed: int = 0) -> dict[str, torch.Tensor]:
+def make_batch(
+    bridge: LangBridgeModel,
+    lengths: tuple[int, ...] = (9, 4, 6),
+    text: int = 3,
+    side: str = "left",
+    seed: int = 0,
+) -> dict[str, torch.Tensor]:
     """Random rows with `lengths` encoder tokens, laid out as the processor does: BOS, placeholders, `text` tokens of the language model."""
     generator = torch.Generator().manual_seed(seed)
     sources = [torch.randint(5, 90, (n,), generator=generator) for n in lengths]
     soft = [n + 1 for n in bridge.connector.soft_lengths(list(lengths))]
-    rows = [torch.cat([torch.tensor([1] + [PLACEHOLDER] * n), torch.randint(5, 90, (text + i,), generator=generator)]) for i, n in enumerate(soft)]
+    rows = [
+        torch.cat(
+            [torch.tensor([1] + [PLACEHOLDER] * n), torch.randint(5, 90, (text + i,), generator=generator)]
+        )
+        for i, n in enumerate(soft)
+    ]
     pad_id = bridge.config.encoder_config.pad_token_id or 0
     batch = {}
     batch["encoder_input_ids"], batch["encoder_attention_mask"] = _stack(sources, pad_id, "right")

@@ -14,7 +14,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.encoders import check_language_model, load_config, load_encoder, load_language_model, split_encoder
+from langbridge.model.encoders import (
+    check_language_model,
+    load_config,
+    load_encoder,
+    load_language_model,
+    split_encoder,
+)
 
 ENCODER, LANGUAGE_MODEL = "encoder", "language_model"
 """Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit arguments."""
@@ -37,7 +43,9 @@ def hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {key: kwargs.pop(key) for key in _HUB_KEYS if key in kwargs}
 
 
-def load_base(role: str, source: Any, *, revision: str | None = None, hub: dict[str, Any] | None = None, **options: Any) -> Base:
+def load_base(
+    role: str, source: Any, *, revision: str | None = None, hub: dict[str, Any] | None = None, **options: Any
+) -> Base:
     """Load a base from a folder, a hub id or a model in memory, and record it. `options` go to transformers' `from_pretrained`."""
     name = role.replace("_", " ")
     if isinstance(source, PreTrainedModel):
@@ -48,9 +56,13 @@ def load_base(role: str, source: Any, *, revision: str | None = None, hub: dict[
     config = load_config(source, name, **hub)
     load = load_encoder if role == ENCODER else load_language_model
     try:
-        model = load(source, config, **hub, **{key: value for key, value in options.items() if value is not None})
+        model = load(
+            source, config, **hub, **{key: value for key, value in options.items() if value is not None}
+        )
     except OSError as error:
-        raise LangBridgeError(f"{name}: {str(source)!r} has a config but no weights that can be read: {error}") from error
+        raise LangBridgeError(
+            f"{name}: {str(source)!r} has a config but no weights that can be read: {error}"
+        ) from error
     commit = None if Path(str(source)).is_dir() else config._commit_hash
     record = {"id": str(source), "revision": commit or revision, "fingerprint": fingerprint(model)}
     return Base(model=model, config=config if role == ENCODER else model.config, record=record)
@@ -62,7 +74,11 @@ def _given(role: str, model: PreTrainedModel) -> Base:
     else:
         config = model.config
         check_language_model(config, f"a {type(model).__name__}")
-    return Base(model=model, config=config, record={"id": config.name_or_path or None, "revision": None, "fingerprint": fingerprint(model)})
+    return Base(
+        model=model,
+        config=config,
+        record={"id": config.name_or_path or None, "revision": None, "fingerprint": fingerprint(model)},
+    )
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
@@ -70,7 +86,11 @@ def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
 
     Quantised and offloaded weights cannot be compared, and are left out.
     """
-    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point() and not p.is_meta and p.numel()]
+    named = [
+        (name, p)
+        for name, p in model.named_parameters()
+        if p.is_floating_point() and not p.is_meta and p.numel()
+    ]
     named.sort(key=lambda item: item[0])
     chosen = _spread(len(named), _SAMPLED_TENSORS)
     samples = {}
@@ -81,19 +101,25 @@ def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
     return {"model_type": model.config.model_type, "samples": samples}
 
 
-def check_fingerprint(role: str, recorded: dict[str, Any] | None, model: PreTrainedModel, found: str, wanted: str) -> None:
+def check_fingerprint(
+    role: str, recorded: dict[str, Any] | None, model: PreTrainedModel, found: str, wanted: str
+) -> None:
     """Raise `LangBridgeError` unless a model is the one that was recorded, up to precision."""
     if recorded is None:
         return
     remedy = f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the right one."
     name = role.replace("_", " ")
     if recorded["model_type"] != model.config.model_type:
-        raise LangBridgeError(f"{name}: got {found!r}, a {model.config.model_type!r} model; expected {wanted!r}, a {recorded['model_type']!r} model. {remedy}")
+        raise LangBridgeError(
+            f"{name}: got {found!r}, a {model.config.model_type!r} model; expected {wanted!r}, a {recorded['model_type']!r} model. {remedy}"
+        )
     parameters = dict(model.named_parameters())
     for key, sample in recorded["samples"].items():
         parameter = parameters.get(key)
         if parameter is None:
-            raise LangBridgeError(f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. {remedy}")
+            raise LangBridgeError(
+                f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. {remedy}"
+            )
         if parameter.is_meta or not parameter.is_floating_point():
             continue
         flat = parameter.detach().flatten()
@@ -101,10 +127,15 @@ def check_fingerprint(role: str, recorded: dict[str, Any] | None, model: PreTrai
             raise LangBridgeError(
                 f"{name}: got {found!r}, where {key!r} has shape {list(parameter.shape)}; expected {wanted!r}, where it has {sample['shape']}. {remedy}"
             )
-        got, expected = flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().cpu(), torch.tensor(sample["values"])
+        got, expected = (
+            flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().cpu(),
+            torch.tensor(sample["values"]),
+        )
         # bfloat16 keeps 8 bits: 0.4%. Twice that, and something absolute for values that half precision flushes.
         if not torch.allclose(got, expected, rtol=1e-2, atol=1e-6):
-            raise LangBridgeError(f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}")
+            raise LangBridgeError(
+                f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}"
+            )
 
 
 def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: Any) -> tuple[Any, str | None]:
@@ -122,7 +153,9 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
     identity = (record or {}).get("id")
     relative = (record or {}).get("relative")
     tried = [str(inside)]
-    for candidate in ([folder / relative] if relative else []) + ([folder / identity, Path(identity)] if identity else []):
+    for candidate in ([folder / relative] if relative else []) + (
+        [folder / identity, Path(identity)] if identity else []
+    ):
         tried.append(str(candidate))
         if (candidate / "config.json").is_file():
             return candidate, None
@@ -141,7 +174,11 @@ def with_relative(record: dict[str, Any] | None, folder: Path) -> dict[str, Any]
     path = Path(record["id"])
     if not path.is_dir():
         return record
-    return {**record, "id": str(path.resolve()), "relative": os.path.relpath(path.resolve(), folder.resolve())}
+    return {
+        **record,
+        "id": str(path.resolve()),
+        "relative": os.path.relpath(path.resolve(), folder.resolve()),
+    }
 
 
 def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> Path:
@@ -149,7 +186,9 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
     path = Path(str(source)).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise LangBridgeError(f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or training wrote")
+            raise LangBridgeError(
+                f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or training wrote"
+            )
         return path
     if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise LangBridgeError(f"checkpoint: there is no folder at {str(source)!r}")
@@ -157,7 +196,9 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
         for name in ("model.safetensors", "config.json"):
             found = cached_file(str(source), name, revision=revision, **hub)
     except OSError as error:
-        raise LangBridgeError(f"checkpoint: {str(source)!r} is neither a folder nor a bridge that can be fetched: {error}") from error
+        raise LangBridgeError(
+            f"checkpoint: {str(source)!r} is neither a folder nor a bridge that can be fetched: {error}"
+        ) from error
     return Path(found).parent
 
 

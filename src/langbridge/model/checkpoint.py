@@ -33,7 +33,12 @@ from langbridge.model.bases import (
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.encoders import build_encoder, load_tied, save_encoder, unique_tensors
 from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import LangBridgeProcessor, choose_placeholder, load_tokenizer, whitespace_ids
+from langbridge.model.processing import (
+    LangBridgeProcessor,
+    choose_placeholder,
+    load_tokenizer,
+    whitespace_ids,
+)
 
 WEIGHTS = "model.safetensors"
 
@@ -53,7 +58,9 @@ def build_bridge(
     Other keywords are those of `LangBridgeModel.from_bases`.
     """
     model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
-    processor = LangBridgeProcessor.from_bases(encoder, language_model, config=model.config, template=template, template_in=template_in)
+    processor = LangBridgeProcessor.from_bases(
+        encoder, language_model, config=model.config, template=template, template_in=template_in
+    )
     return model, processor
 
 
@@ -70,7 +77,12 @@ def from_bases(
 ) -> LangBridgeModel:
     """See `LangBridgeModel.from_bases`."""
     hub = hub_options(kwargs)
-    options = dict(dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, quantization_config=quantization_config)
+    options = dict(
+        dtype=dtype,
+        device_map=device_map,
+        attn_implementation=attn_implementation,
+        quantization_config=quantization_config,
+    )
     first = load_base(ENCODER, encoder, hub=hub, **_for_role(ENCODER, options))
     second = load_base(LANGUAGE_MODEL, language_model, hub=hub, **_for_role(LANGUAGE_MODEL, options))
     if kwargs.get("new_token_ids") is None:
@@ -78,10 +90,14 @@ def from_bases(
         kwargs["new_token_ids"] = [] if tokenizer is None else whitespace_ids(tokenizer)
     if kwargs.get("soft_prompt_token_id") is None:
         rows = second.model.get_input_embeddings().num_embeddings
-        kwargs["soft_prompt_token_id"] = choose_placeholder(second.config, rows, load_tokenizer(language_model, required=False))
+        kwargs["soft_prompt_token_id"] = choose_placeholder(
+            second.config, rows, load_tokenizer(language_model, required=False)
+        )
     unknown = set(kwargs) - set(LangBridgeConfig().to_dict())
     if unknown:
-        raise LangBridgeError(f"from_bases: unknown setting {', '.join(sorted(unknown))}; settings about a run belong to its recipe")
+        raise LangBridgeError(
+            f"from_bases: unknown setting {', '.join(sorted(unknown))}; settings about a run belong to its recipe"
+        )
     config = LangBridgeConfig(
         encoder_config=first.config,
         text_config=second.config,
@@ -143,9 +159,16 @@ def load(
     config = copy.deepcopy(config) if config is not None else read_config(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise LangBridgeError(f"checkpoint: {str(folder)!r} has no {WEIGHTS}; expected a folder written by save_pretrained, training or import")
+        raise LangBridgeError(
+            f"checkpoint: {str(folder)!r} has no {WEIGHTS}; expected a folder written by save_pretrained, training or import"
+        )
     state = load_file(weights)
-    options = dict(dtype=dtype, device_map=device_map, attn_implementation=attn_implementation, quantization_config=quantization_config)
+    options = dict(
+        dtype=dtype,
+        device_map=device_map,
+        attn_implementation=attn_implementation,
+        quantization_config=quantization_config,
+    )
     trained = any(name.startswith("encoder.") for name in state)
     bases = {}
     for role, explicit in ((ENCODER, encoder), (LANGUAGE_MODEL, language_model)):
@@ -208,26 +231,52 @@ def write_merged(model: LangBridgeModel, folder: Path) -> None:
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     for name, child in (("encoder_base", model.encoder), ("language_model_base", model.language_model)):
-        setattr(config, name, {**(getattr(config, name) or {"id": None, "revision": None}), "fingerprint": fingerprint(child)})
-    state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("connector.", "new_rows"))}
+        setattr(
+            config,
+            name,
+            {**(getattr(config, name) or {"id": None, "revision": None}), "fingerprint": fingerprint(child)},
+        )
+    state = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name.startswith(("connector.", "new_rows"))
+    }
     save_file(unique_tensors(state), folder / WEIGHTS, metadata={"format": "pt"})
     model.generation_config.save_pretrained(folder)
     config.save_pretrained(folder)
 
 
-def _load_recorded(role: str, folder: Path, config: LangBridgeConfig, explicit: Any, hub: dict[str, Any], **options: Any) -> Base:
+def _load_recorded(
+    role: str, folder: Path, config: LangBridgeConfig, explicit: Any, hub: dict[str, Any], **options: Any
+) -> Base:
     """A checkpoint's base, checked; the record in the checkpoint's config is kept, with the place where the base now is."""
     record = config.encoder_base if role == ENCODER else config.language_model_base
     place, revision = resolve(role, folder, record, explicit)
     base = load_base(role, place, revision=revision, hub=hub, **options)
     found = str(base.record["id"] or type(base.model).__name__)
-    check_fingerprint(role, (record or {}).get("fingerprint"), base.model, found, str((record or {}).get("id") or "another model"))
+    check_fingerprint(
+        role,
+        (record or {}).get("fingerprint"),
+        base.model,
+        found,
+        str((record or {}).get("id") or "another model"),
+    )
     inside = isinstance(place, Path) and place.parent == folder
-    kept = record if inside and record else {**base.record, "fingerprint": (record or base.record)["fingerprint"]}
+    kept = (
+        record
+        if inside and record
+        else {**base.record, "fingerprint": (record or base.record)["fingerprint"]}
+    )
     return Base(model=base.model, config=base.config, record=kept)
 
 
-def _encoder_of_state(config: LangBridgeConfig, state: dict[str, torch.Tensor], dtype: Any = None, attn_implementation: Any = None, **_: Any) -> Base:
+def _encoder_of_state(
+    config: LangBridgeConfig,
+    state: dict[str, torch.Tensor],
+    dtype: Any = None,
+    attn_implementation: Any = None,
+    **_: Any,
+) -> Base:
     """An encoder whose weights are all in the checkpoint: laid out from its config, filled later."""
     encoder_config = config.encoder_config
     if attn_implementation is not None:
@@ -237,7 +286,9 @@ def _encoder_of_state(config: LangBridgeConfig, state: dict[str, torch.Tensor], 
     return Base(model=encoder, config=encoder_config, record=config.encoder_base or {})
 
 
-def _assemble(cls: type[LangBridgeModel], config: LangBridgeConfig, first: Base, second: Base, device_map: Any) -> LangBridgeModel:
+def _assemble(
+    cls: type[LangBridgeModel], config: LangBridgeConfig, first: Base, second: Base, device_map: Any
+) -> LangBridgeModel:
     config.encoder_base, config.language_model_base = first.record, second.record
     model = cls(config, encoder=first.model, language_model=second.model)
     target = second.model.get_input_embeddings().weight.device
@@ -270,7 +321,11 @@ def _for_role(role: str, options: dict[str, Any]) -> dict[str, Any]:
         chosen["quantization_config"] = None
     devices = chosen["device_map"]
     if isinstance(devices, dict):
-        own = {key.removeprefix(role).removeprefix("."): value for key, value in devices.items() if key == role or key.startswith(role + ".")}
+        own = {
+            key.removeprefix(role).removeprefix("."): value
+            for key, value in devices.items()
+            if key == role or key.startswith(role + ".")
+        }
         chosen["device_map"] = own or ({"": devices[""]} if "" in devices else None)
     elif devices in ("auto", "balanced", "balanced_low_0", "sequential") and role == ENCODER:
         # These would split an encoder that one device can hold. It is loaded first and takes the first device; the language model finds what is left.

@@ -6,11 +6,12 @@ T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A decoder
 """
 
 import inspect
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
@@ -28,7 +29,9 @@ def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
     """The config of a base, and a clear error where there is none. `role` names it in messages: `encoder` or `language model`."""
     path = str(path)
     if not Path(path).is_dir() and path.startswith((".", "/", "~")):
-        raise LangBridgeError(f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id")
+        raise LangBridgeError(
+            f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id"
+        )
     try:
         return AutoConfig.from_pretrained(path, **hub)
     except (OSError, ValueError, KeyError) as error:
@@ -80,14 +83,16 @@ def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> P
     if not _is_whole(config) and config.architectures == [_cut_class_name(config)]:
         return _load_cut_encoder(Path(path), config, **kwargs)
     model_class = _model_class(config)
-    model = model_class.from_pretrained(str(path), config=config, **_without_pooler(model_class), **kwargs)
+    model = _load_whole(model_class, path, config=config, **_without_pooler(model_class), **kwargs)
     return model if _is_whole(config) else model.get_encoder()
 
 
 def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedConfig]:
     """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole encoder-decoder."""
     check_encoder(model.config, f"a {type(model).__name__}")
-    if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(model, _full_classes(model.config)):
+    if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(
+        model, _full_classes(model.config)
+    ):
         return model.get_encoder(), model.config
     return model, model.config
 
@@ -98,8 +103,6 @@ def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Pat
         encoder.save_pretrained(folder)
         return
     # A cut-out encoder has key names of its own. Its class name in `architectures` tells this folder from a whole model's.
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     config.architectures = [type(encoder).__name__]
     config.save_pretrained(folder)
@@ -161,7 +164,24 @@ def load_tied(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> 
 def load_language_model(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
     """The causal language model at a folder or hub id."""
     check_language_model(config, repr(str(path)))
-    return AutoModelForCausalLM.from_pretrained(str(path), config=config, **kwargs)
+    return _load_whole(AutoModelForCausalLM, path, config=config, **kwargs)
+
+
+def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrainedModel:
+    """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and missing ones are an error instead of noise."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        model, report = model_class.from_pretrained(str(path), output_loading_info=True, **kwargs)
+    finally:
+        logger.setLevel(level)
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise LangBridgeError(
+            f"{str(path)!r} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]!r} among them; expected a complete model"
+        )
+    return model
 
 
 def _is_whole(config: PreTrainedConfig) -> bool:
@@ -192,10 +212,14 @@ def _cut_class_name(config: PreTrainedConfig) -> str:
         return type(build_encoder(config)).__name__
 
 
-def _load_cut_encoder(folder: Path, config: PreTrainedConfig, dtype: torch.dtype | None = None, **kwargs: Any) -> PreTrainedModel:
+def _load_cut_encoder(
+    folder: Path, config: PreTrainedConfig, dtype: torch.dtype | None = None, **kwargs: Any
+) -> PreTrainedModel:
     attention = kwargs.pop("attn_implementation", None)
     if kwargs.pop("quantization_config", None) is not None:
-        raise LangBridgeError(f"encoder: {folder} holds a cut-out encoder, which cannot be quantised on loading; give the original model as encoder=")
+        raise LangBridgeError(
+            f"encoder: {folder} holds a cut-out encoder, which cannot be quantised on loading; give the original model as encoder="
+        )
     if attention is not None:
         config._attn_implementation = attention
     state = load_file(folder / "model.safetensors")
@@ -206,4 +230,8 @@ def _load_cut_encoder(folder: Path, config: PreTrainedConfig, dtype: torch.dtype
 
 def _without_pooler(model_class: type[PreTrainedModel]) -> dict[str, bool]:
     """A pooler never runs here, and would be a trainable part without gradient."""
-    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters else {}
+    return (
+        {"add_pooling_layer": False}
+        if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+        else {}
+    )

@@ -25,7 +25,13 @@ from langbridge.model.registering import register
 IGNORE = -100
 """The label that is not learned, everywhere in the project."""
 
-_SOURCE_KEYS = ("encoder_input_ids", "encoder_attention_mask", "soft_prompts", "soft_prompt_mask", "soft_prompt_positions")
+_SOURCE_KEYS = (
+    "encoder_input_ids",
+    "encoder_attention_mask",
+    "soft_prompts",
+    "soft_prompt_mask",
+    "soft_prompt_positions",
+)
 
 
 class LangBridgeModel(PreTrainedModel, GenerationMixin):
@@ -49,7 +55,12 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
-    def __init__(self, config: LangBridgeConfig, encoder: PreTrainedModel | None = None, language_model: PreTrainedModel | None = None):
+    def __init__(
+        self,
+        config: LangBridgeConfig,
+        encoder: PreTrainedModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ):
         """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The connector is always fresh."""
         super().__init__(config)
         if encoder is None:
@@ -58,7 +69,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             check_language_model(config.text_config, "text_config")
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.encoder, self.language_model = encoder, language_model
-        config.text_config = language_model.config  # one object: generate() and the caches read ours, the language model its own
+        config.text_config = (
+            language_model.config
+        )  # one object: generate() and the caches read ours, the language model its own
         self._language_model_arguments = frozenset(inspect.signature(language_model.forward).parameters)
         self._length_limit = length_limit(encoder)
         _remove_dropout(language_model)
@@ -76,7 +89,14 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         self.eval()
 
     @classmethod
-    def from_bases(cls, encoder: Any, language_model: Any, connector: str = "linear", dtype: torch.dtype | None = None, **kwargs: Any) -> "LangBridgeModel":
+    def from_bases(
+        cls,
+        encoder: Any,
+        language_model: Any,
+        connector: str = "linear",
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> "LangBridgeModel":
         """A fresh bridge between two bases, each a local folder, a hub id or a model in memory.
 
         `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to `LangBridgeConfig`.
@@ -87,13 +107,24 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return from_bases(cls, encoder, language_model, connector=connector, dtype=dtype, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *, encoder: Any = None, language_model: Any = None, **kwargs: Any) -> "LangBridgeModel":  # type: ignore[override]
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *,
+        encoder: Any = None,
+        language_model: Any = None,
+        **kwargs: Any,
+    ) -> "LangBridgeModel":  # type: ignore[override]
         """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the keywords."""
         from langbridge.model.checkpoint import load
 
-        return load(cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs)
+        return load(
+            cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs
+        )
 
-    def save_pretrained(self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+    def save_pretrained(
+        self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
+    ) -> None:  # type: ignore[override]
         """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of transformers' own method are ignored."""
         from langbridge.model.checkpoint import save
 
@@ -114,7 +145,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     def set_training_regime(self, freeze_encoder: bool, train_new_rows: bool = False) -> None:
         """Choose what is trained beside the connector (LangBridge, appendix D.1)."""
         if train_new_rows and self.new_rows is None:
-            raise LangBridgeError("train_new_rows: this bridge has no new rows, because its encoder's tokenizer keeps all whitespace; set it to false")
+            raise LangBridgeError(
+                "train_new_rows: this bridge has no new rows, because its encoder's tokenizer keeps all whitespace; set it to false"
+            )
         self.config.freeze_encoder, self.config.train_new_rows = freeze_encoder, train_new_rows
         self.freeze()
         self.train(self.training)
@@ -132,7 +165,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     # The forward pass, one method per sentence
 
     def encode(
-        self, encoder_input_ids: Int[Tensor, "batch src"], encoder_attention_mask: Int[Tensor, "batch src"] | None = None
+        self,
+        encoder_input_ids: Int[Tensor, "batch src"],
+        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
     ) -> Float[Tensor, "batch src d_encoder"]:
         """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing elsewhere."""
         if encoder_attention_mask is None:
@@ -150,7 +185,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return states.gather(1, back.unsqueeze(-1).expand_as(states))
 
     def soft_prompts(
-        self, encoder_input_ids: Int[Tensor, "batch src"], encoder_attention_mask: Int[Tensor, "batch src"] | None = None
+        self,
+        encoder_input_ids: Int[Tensor, "batch src"],
+        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
     ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
         """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes in its own precision."""
         states = self.encode(encoder_input_ids, encoder_attention_mask)
@@ -229,7 +266,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             attention_mask = torch.ones_like(input_ids)
         inputs["attention_mask"] = attention_mask
         if "position_ids" in self._language_model_arguments:
-            inputs["position_ids"] = _positions(attention_mask, embeds, past) if position_ids is None else position_ids
+            inputs["position_ids"] = (
+                _positions(attention_mask, embeds, past) if position_ids is None else position_ids
+            )
 
         if labels is None:
             if "logits_to_keep" in self._language_model_arguments:
@@ -238,11 +277,16 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
 
         targets = labels[:, 1:]
         learned = targets != IGNORE
+        if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
+            # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row there is only padding.
+            learned = learned & attention_mask[:, :-1].bool()
         inputs.setdefault("use_cache", False)
         with self._head_only_at(nn.functional.pad(learned, (0, 1))):
             output = self.language_model(**inputs)
         logits = output.logits.squeeze(0)
-        total = nn.functional.cross_entropy(logits.float(), targets[learned].to(logits.device), reduction="sum")
+        total = nn.functional.cross_entropy(
+            logits.float(), targets[learned].to(logits.device), reduction="sum"
+        )
         count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if isinstance(count, Tensor):
             count = count.to(total.device)
@@ -282,7 +326,11 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return super().generate(input_ids, attention_mask=attention_mask, **{**kwargs, **source})
 
     def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: Tensor, past_key_values: Cache | None = None, is_first_iteration: bool | None = False, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        past_key_values: Cache | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never take a generated id for a placeholder."""
         inputs = super().prepare_inputs_for_generation(
@@ -293,7 +341,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
                 inputs.pop(key, None)
         elif inputs.get("soft_prompt_positions") is not None:
             positions = inputs["soft_prompt_positions"]
-            inputs["soft_prompt_positions"] = nn.functional.pad(positions, (0, inputs["input_ids"].shape[1] - positions.shape[1]))
+            inputs["soft_prompt_positions"] = nn.functional.pad(
+                positions, (0, inputs["input_ids"].shape[1] - positions.shape[1])
+            )
         return inputs
 
     # What transformers asks of a causal model
@@ -332,7 +382,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
                 "shorten the text, or let the processor cut it with truncation='encoder'"
             )
         if ids.shape != mask.shape:
-            raise LangBridgeError(f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, {tuple(ids.shape)}")
+            raise LangBridgeError(
+                f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, {tuple(ids.shape)}"
+            )
 
     def _placeholders(self, input_ids: Tensor, attention_mask: Any) -> Bool[Tensor, "batch seq"]:
         """Real positions that hold the placeholder id. A pad that happens to share the id is none."""
@@ -369,10 +421,14 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         if max(new_token_ids) >= table.num_embeddings:
             encoder.resize_token_embeddings(max(new_token_ids) + 1, mean_resizing=False)
             table = encoder.get_input_embeddings()
-        encoder.set_input_embeddings(table)  # T5 holds one tensor in two modules; the hook needs the one that runs
+        encoder.set_input_embeddings(
+            table
+        )  # T5 holds one tensor in two modules; the hook needs the one that runs
         with torch.no_grad():
             mean = table.weight[: min(new_token_ids)].mean(dim=0, dtype=torch.float32)
-            table.weight[torch.tensor(new_token_ids, device=table.weight.device)] = mean.to(table.weight.dtype)
+            table.weight[torch.tensor(new_token_ids, device=table.weight.device)] = mean.to(
+                table.weight.dtype
+            )
         self.new_rows = nn.Parameter(mean.repeat(len(new_token_ids), 1))
         self.register_buffer("_new_ids", torch.tensor(new_token_ids), persistent=False)
         # Scaled embeddings (M2M-100) scale inside: a one-column table of ones shows by how much.
@@ -392,7 +448,9 @@ def embedding_rms(language_model: PreTrainedModel) -> float:
     table = language_model.get_input_embeddings()
     if table.weight.is_meta:
         return 1.0  # laid out without weights, or offloaded: a checkpoint brings its own end vector
-    ids = torch.linspace(0, table.num_embeddings - 1, min(1024, table.num_embeddings), device=table.weight.device).long()
+    ids = torch.linspace(
+        0, table.num_embeddings - 1, min(1024, table.num_embeddings), device=table.weight.device
+    ).long()
     with torch.no_grad():
         return float(table(ids).float().square().mean().sqrt())
 

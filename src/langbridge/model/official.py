@@ -20,9 +20,20 @@ from langbridge.errors import LangBridgeError
 from langbridge.model.bases import fingerprint
 from langbridge.model.checkpoint import appearing, write_merged
 from langbridge.model.configuration import LangBridgeConfig
-from langbridge.model.encoders import build_encoder, check_language_model, encoder_width, load_config, load_tied
+from langbridge.model.encoders import (
+    build_encoder,
+    check_language_model,
+    encoder_width,
+    load_config,
+    load_tied,
+)
 from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import LangBridgeProcessor, choose_placeholder, load_tokenizer, whitespace_ids
+from langbridge.model.processing import (
+    LangBridgeProcessor,
+    choose_placeholder,
+    load_tokenizer,
+    whitespace_ids,
+)
 
 _KINDS = {"linear": "linear", "ffn": "mlp", "latent": "resampler"}
 _RENAMED = {
@@ -60,7 +71,9 @@ class ImportReport:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = None, out: Any = None) -> ImportReport:
+def import_official(
+    checkpoint: Any, encoder: Any = None, language_model: Any = None, out: Any = None
+) -> ImportReport:
     """Turn a published checkpoint folder into a merged bridge at `out`, which `from_pretrained` loads alone.
 
     encoder, language_model: folders or hub ids of the bases' configs and tokenizers, where the ids in the checkpoint's config cannot be reached from here.
@@ -83,13 +96,17 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
     lm = _fill_language_model(configs["language model"], parts, str(sources["language model"]))
     notes: list[str] = []
     if (folder / "generation_config.json").is_file():
-        lm.generation_config = _merge_generation(lm.generation_config, GenerationConfig.from_pretrained(folder))
+        lm.generation_config = _merge_generation(
+            lm.generation_config, GenerationConfig.from_pretrained(folder)
+        )
 
     kind = _KINDS[settings["alignments"]]
     connector_state = _rename(parts["alignment"], kind)
     num_latents = connector_state["latents"].shape[0] if kind == "resampler" else None
     tokenizers = {role: load_tokenizer(str(source), required=False) for role, source in sources.items()}
-    placeholder = choose_placeholder(configs["language model"], lm.get_input_embeddings().num_embeddings, tokenizers["language model"])
+    placeholder = choose_placeholder(
+        configs["language model"], lm.get_input_embeddings().num_embeddings, tokenizers["language model"]
+    )
     config = LangBridgeConfig(
         encoder_config=configs["encoder"],
         text_config=lm.config,
@@ -112,20 +129,28 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
         for name in ("README.md", "LICENSE"):
             if (folder / name).is_file():
                 shutil.copy2(folder / name, draft / name)
-    return ImportReport(out=out, connector=kind, num_latents=num_latents, tensors=len(state), tokenizers=complete, notes=notes)
+    return ImportReport(
+        out=out, connector=kind, num_latents=num_latents, tensors=len(state), tokenizers=complete, notes=notes
+    )
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
-        raise LangBridgeError(f"import: {str(folder)!r} has no config.json; expected the folder of a published LangBridge checkpoint")
+        raise LangBridgeError(
+            f"import: {str(folder)!r} has no config.json; expected the folder of a published LangBridge checkpoint"
+        )
     settings = json.loads(path.read_text(encoding="utf-8"))
     missing = [key for key in ("enc", "lm", "dim_enc", "dim_lm") if key not in settings]
     if missing:
-        raise LangBridgeError(f"import: {str(path)!r} lacks {', '.join(missing)}; expected the config of a published LangBridge checkpoint")
+        raise LangBridgeError(
+            f"import: {str(path)!r} lacks {', '.join(missing)}; expected the config of a published LangBridge checkpoint"
+        )
     settings.setdefault("alignments", "linear")
     if settings["alignments"] not in _KINDS:
-        raise LangBridgeError(f"import: alignments is {settings['alignments']!r} in {str(path)!r}, expected one of {', '.join(_KINDS)}")
+        raise LangBridgeError(
+            f"import: alignments is {settings['alignments']!r} in {str(path)!r}, expected one of {', '.join(_KINDS)}"
+        )
     return settings
 
 
@@ -143,10 +168,18 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
         for name in names:
             path = folder / name
             if not path.is_file():
-                raise LangBridgeError(f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole checkpoint")
-            state |= load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                raise LangBridgeError(
+                    f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole checkpoint"
+                )
+            state |= (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            )
         return state
-    raise LangBridgeError(f"import: {str(folder)!r} has neither model.safetensors nor pytorch_model.bin, nor an index of shards")
+    raise LangBridgeError(
+        f"import: {str(folder)!r} has neither model.safetensors nor pytorch_model.bin, nor an index of shards"
+    )
 
 
 def _base_folder(given: Any, named: str, folder: Path) -> Any:
@@ -160,12 +193,20 @@ def _base_folder(given: Any, named: str, folder: Path) -> Any:
 
 
 def _split(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {"enc": {}, "alignment": {}, "lm": {}, "lm_head": {}, "embeddings": {}}
+    parts: dict[str, dict[str, Tensor]] = {
+        "enc": {},
+        "alignment": {},
+        "lm": {},
+        "lm_head": {},
+        "embeddings": {},
+    }
     for name, tensor in state.items():
         owner, _, rest = name.removeprefix("lb.").partition(".")
         if not name.startswith("lb.") or owner not in parts:
-            raise LangBridgeError(f"import: the tensor {name!r} is none of the published format; expected names that begin with lb.enc, lb.alignment, lb.lm, "
-                                  "lb.lm_head or lb.embeddings")
+            raise LangBridgeError(
+                f"import: the tensor {name!r} is none of the published format; expected names that begin with lb.enc, lb.alignment, lb.lm, "
+                "lb.lm_head or lb.embeddings"
+            )
         parts[owner][rest] = tensor
     for owner in ("enc", "alignment", "lm"):
         if not parts[owner]:
@@ -201,7 +242,11 @@ def _load(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
             "give the folder of the base that the checkpoint was made with"
         )
     buffers = tuple(name for name, _ in model.named_buffers())
-    known = {n: t for n, t in state.items() if n in own or not n.endswith((*buffers, "rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))}
+    known = {
+        n: t
+        for n, t in state.items()
+        if n in own or not n.endswith((*buffers, "rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))
+    }
     load_tied(model, known, f"import: {where}")
 
 
@@ -219,11 +264,16 @@ def _rename(state: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def _check_widths(settings: dict[str, Any], config: LangBridgeConfig, lm: PreTrainedModel) -> None:
-    found = {"dim_enc": encoder_width(config.encoder_config), "dim_lm": lm.get_input_embeddings().embedding_dim}
+    found = {
+        "dim_enc": encoder_width(config.encoder_config),
+        "dim_lm": lm.get_input_embeddings().embedding_dim,
+    }
     for key, width in found.items():
         if settings[key] != width:
             base = "encoder" if key == "dim_enc" else "language model"
-            raise LangBridgeError(f"import: {key} is {settings[key]} in the checkpoint, but the {base} given has width {width}; give the base it was made with")
+            raise LangBridgeError(
+                f"import: {key} is {settings[key]} in the checkpoint, but the {base} given has width {width}; give the base it was made with"
+            )
 
 
 def _merge_generation(own: GenerationConfig, published: GenerationConfig) -> GenerationConfig:
@@ -234,7 +284,9 @@ def _merge_generation(own: GenerationConfig, published: GenerationConfig) -> Gen
     return own
 
 
-def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: Path, notes: list[str]) -> bool:
+def _write_processor(
+    model: LangBridgeModel, tokenizers: dict[str, Any], draft: Path, notes: list[str]
+) -> bool:
     missing = [role for role, tokenizer in tokenizers.items() if tokenizer is None]
     if missing:
         notes.append(
@@ -251,7 +303,9 @@ def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: 
                 f"import: the encoder has {rows} rows, but its tokenizer with the whitespace tokens needs {max(added) + 1}; give a folder with the tokenizer "
                 "that was published for the checkpoint"
             )
-        notes.append(f"the whitespace tokens were added to the encoder's tokenizer as ids {added[0]} to {added[-1]}, in the order of the published tokenizer")
+        notes.append(
+            f"the whitespace tokens were added to the encoder's tokenizer as ids {added[0]} to {added[-1]}, in the order of the published tokenizer"
+        )
     processor = LangBridgeProcessor(
         tokenizers["language model"],
         encoder_tokenizer,
@@ -261,5 +315,7 @@ def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: 
         encoder_length_limit=model.encoder_length_limit,
     )
     processor.save_pretrained(draft)
-    notes.append("the template is not part of the published format: set `template` in processor_config.json, or give the prompt with its template")
+    notes.append(
+        "the template is not part of the published format: set `template` in processor_config.json, or give the prompt with its template"
+    )
     return True

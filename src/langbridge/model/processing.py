@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AddedToken, AutoTokenizer, BatchFeature, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AddedToken,
+    AutoTokenizer,
+    BatchFeature,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import LangBridgeConfig, soft_length
@@ -53,7 +60,9 @@ class LangBridgeProcessor(ProcessorMixin):
     ):
         super().__init__(tokenizer, encoder_tokenizer, **kwargs)
         if template.count(_FIELD) != 1:
-            raise LangBridgeError(f"template: got {template!r}, expected text that contains {_FIELD} exactly once")
+            raise LangBridgeError(
+                f"template: got {template!r}, expected text that contains {_FIELD} exactly once"
+            )
         if template_in not in ("encoder", "lm"):
             raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
         self.template, self.template_in = template, template_in
@@ -82,13 +91,20 @@ class LangBridgeProcessor(ProcessorMixin):
             config = model.config
         tokenizer, encoder_tokenizer = load_tokenizer(language_model), load_tokenizer(encoder)
         if config is None:
-            encoder_config, text_config = load_config(encoder, "encoder"), load_config(language_model, "language model")
+            encoder_config, text_config = (
+                load_config(encoder, "encoder"),
+                load_config(language_model, "language model"),
+            )
             check_encoder(encoder_config, repr(str(encoder)))
             check_language_model(text_config, repr(str(language_model)))
             placeholder = choose_placeholder(text_config, text_config.get_text_config().vocab_size, tokenizer)
             wanted = whitespace_ids(encoder_tokenizer)
         else:
-            encoder_config, connector, num_latents = config.encoder_config, config.connector, config.num_latents
+            encoder_config, connector, num_latents = (
+                config.encoder_config,
+                config.connector,
+                config.num_latents,
+            )
             placeholder, wanted = config.soft_prompt_token_id, config.new_token_ids
             added = whitespace_ids(encoder_tokenizer) if wanted else []
             if added != wanted:
@@ -169,8 +185,12 @@ class LangBridgeProcessor(ProcessorMixin):
         prefixes = _one_a_row(lm_prefix, len(texts), "lm_prefix", broadcast=True)
         wanted = _one_a_row(targets, len(texts), "targets")
         whole = apply_template and self.template_in == "encoder"
-        sources = self._encode_sources([self.format(text) if whole else text for text in texts], max_encoder_length, truncation)
-        before, after = self.template.split(_FIELD) if apply_template and self.template_in == "lm" else ("", "")
+        sources = self._encode_sources(
+            [self.format(text) if whole else text for text in texts], max_encoder_length, truncation
+        )
+        before, after = (
+            self.template.split(_FIELD) if apply_template and self.template_in == "lm" else ("", "")
+        )
         before_ids = self._language_model_ids([before], "template")[0]
         prefix_ids = self._language_model_ids([after + (prefix or "") for prefix in prefixes], "lm_prefix")
         target_ids = self._language_model_ids([target or "" for target in wanted], "targets")
@@ -179,7 +199,9 @@ class LangBridgeProcessor(ProcessorMixin):
         eos = [self._eos_id()] if targets is not None and add_eos else []
         rows, labels, cut = [], [], []
         for i, source in enumerate(sources):
-            soft = [self.soft_prompt_token_id] * (soft_length(self.connector, len(source), self.num_latents) + 1)
+            soft = [self.soft_prompt_token_id] * (
+                soft_length(self.connector, len(source), self.num_latents) + 1
+            )
             head = [*bos, *before_ids, *soft, *prefix_ids[i]]
             tail = [*target_ids[i], *eos]
             excess = 0 if max_length is None else len(head) + len(tail) - max_length
@@ -210,7 +232,9 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:
         """The language model's text in generated sequences; placeholders and ignored labels are left out."""
-        return [self.decode(sequence, skip_special_tokens=skip_special_tokens, **kwargs) for sequence in sequences]
+        return [
+            self.decode(sequence, skip_special_tokens=skip_special_tokens, **kwargs) for sequence in sequences
+        ]
 
     def decode(self, sequence: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str:
         """The same for one sequence."""
@@ -227,14 +251,18 @@ class LangBridgeProcessor(ProcessorMixin):
         if not long:
             return rows
         if truncation not in (True, "encoder"):
-            reason = f"the encoder has positions for {hard}" if limit == hard else f"max_encoder_length is {limit}"
+            reason = (
+                f"the encoder has positions for {hard}" if limit == hard else f"max_encoder_length is {limit}"
+            )
             raise LangBridgeError(
                 f"texts, rows {long}: the longest has {max(len(rows[i]) for i in long)} encoder tokens, but {reason}; shorten the text, raise the limit where "
                 "it is yours, or cut with truncation='encoder'"
             )
         warnings.warn(f"prompts of rows {long} were cut to {limit} encoder tokens", stacklevel=3)
         # The tokenizer cuts, because it keeps its closing token.
-        short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)["input_ids"]
+        short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)[
+            "input_ids"
+        ]
         for i, row in zip(long, short, strict=True):
             rows[i] = row
         return rows
@@ -252,7 +280,9 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def _eos_id(self) -> int:
         if self.tokenizer.eos_token_id is None:
-            raise LangBridgeError("targets: the language model's tokenizer has no EOS token, so a target cannot end; set tokenizer.eos_token or add_eos=False")
+            raise LangBridgeError(
+                "targets: the language model's tokenizer has no EOS token, so a target cannot end; set tokenizer.eos_token or add_eos=False"
+            )
         return self.tokenizer.eos_token_id
 
     def _pad_id(self) -> int:
@@ -265,9 +295,16 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
     """The tokenizer of a base. Where there is none: `LangBridgeError`, or None if it is not required."""
     if not isinstance(source, str | Path):
         if required:
-            raise LangBridgeError(f"tokenizer: got a {type(source).__name__}, expected the folder or hub id that has the model's tokenizer")
+            raise LangBridgeError(
+                f"tokenizer: got a {type(source).__name__}, expected the folder or hub id that has the model's tokenizer"
+            )
         return None
-    if not required and Path(source).is_dir() and not any(Path(source).glob("*token*")) and not any(Path(source).glob("*.model")):
+    if (
+        not required
+        and Path(source).is_dir()
+        and not any(Path(source).glob("*token*"))
+        and not any(Path(source).glob("*.model"))
+    ):
         return None
     try:
         return AutoTokenizer.from_pretrained(str(source))
@@ -279,13 +316,19 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
 
 def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Add to an encoder's tokenizer the whitespace that it would lose, and return the new ids. A second call adds nothing."""
-    lost = [space for space in WHITESPACE if space not in tokenizer.decode(tokenizer.encode(f"a{space}b", add_special_tokens=False))]
+    lost = [
+        space
+        for space in WHITESPACE
+        if space not in tokenizer.decode(tokenizer.encode(f"a{space}b", add_special_tokens=False))
+    ]
     before = len(tokenizer)
     tokenizer.add_tokens([AddedToken(space, normalized=False) for space in lost])
     return list(range(before, len(tokenizer)))
 
 
-def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
+def choose_placeholder(
+    config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None
+) -> int:
     """An id inside the language model's vocabulary that text will not contain, to mark the places of soft prompts.
 
     In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last id that does not begin, end or pad. It must be
@@ -301,20 +344,35 @@ def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: Pr
         return last
     if max(tokenizer.get_vocab().values()) < last:
         return last
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in taken and tokenizer.unk_token_id < rows:
+    if (
+        tokenizer.unk_token_id is not None
+        and tokenizer.unk_token_id not in taken
+        and tokenizer.unk_token_id < rows
+    ):
         return tokenizer.unk_token_id
-    reserved = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in taken and i < rows]
+    reserved = [
+        i
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special and i not in taken and i < rows
+    ]
     if reserved:
         return max(reserved)
     vocabulary = tokenizer.get_vocab()
     for text in _IMPOSSIBLE:
         found = vocabulary.get(text)
-        if found is not None and found not in taken and found < rows and found not in tokenizer.encode(text, add_special_tokens=False):
+        if (
+            found is not None
+            and found not in taken
+            and found < rows
+            and found not in tokenizer.encode(text, add_special_tokens=False)
+        ):
             return found
     return last
 
 
-def _one_a_row(values: str | Sequence[str] | None, rows: int, name: str, broadcast: bool = False) -> list[str | None]:
+def _one_a_row(
+    values: str | Sequence[str] | None, rows: int, name: str, broadcast: bool = False
+) -> list[str | None]:
     if values is None:
         return [None] * rows
     if isinstance(values, str):
