@@ -1,6 +1,8 @@
-"""LangBridge: give an English-centric language model the languages of a multilingual encoder, with English training data only.
+"""LangBridge: give an English-centric language model the languages of a multilingual encoder, with English
+training data only.
 
-`import langbridge` is light: the names below are imported from their rooms on first use (PEP 562), so that neither torch nor transformers is loaded before
+`import langbridge` is light: the names below are imported from their rooms on first use (PEP 562), so that
+    neither torch nor transformers is loaded before
 it is needed.
 """
 

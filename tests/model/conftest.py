@@ -54,7 +54,8 @@ def language_model_tokenizer() -> hf.PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory) -> tuple[Path, Path]:
-    """Folders of an mT5 encoder and a Llama, with tokenizers, as a user has them. The encoder's table has rows for no whitespace tokens."""
+    """Folders of an mT5 encoder and a Llama, with tokenizers, as a user has them. The encoder's table has
+    rows for no whitespace tokens."""
     torch.manual_seed(3)
     root = tmp_path_factory.mktemp("bases")
     config = encoder_config("mt5")

@@ -1,5 +1,6 @@
 """Small checkpoints, their bases, and everything that can be wrong with them."""
 
+import copy
 import json
 import shutil
 
@@ -39,14 +40,16 @@ def test_round_trip(built, saved):
     loaded, again = LangBridgeModel.from_pretrained(saved), LangBridgeProcessor.from_pretrained(saved)
     assert torch.equal(logits(model, processor), logits(loaded, again))
     assert loaded.trainable_parameter_names() == model.trainable_parameter_names()
-    assert not loaded.training and again.template == processor.template
+    assert not loaded.training
+    assert again.template == processor.template
 
 
 def test_auto_classes(built, saved):
     assert isinstance(hf.AutoConfig.from_pretrained(saved), type(built[0].config))
     model = hf.AutoModelForCausalLM.from_pretrained(saved)
     processor = hf.AutoProcessor.from_pretrained(saved)
-    assert isinstance(model, LangBridgeModel) and isinstance(processor, LangBridgeProcessor)
+    assert isinstance(model, LangBridgeModel)
+    assert isinstance(processor, LangBridgeProcessor)
     assert torch.equal(logits(*built), logits(model, processor))
 
 
@@ -68,6 +71,23 @@ def test_a_trained_encoder_is_in_the_checkpoint(bases, tmp_path):
     loaded = LangBridgeModel.from_pretrained(tmp_path / "bridge")
     assert torch.equal(logits(model, processor), logits(loaded, processor))
     assert loaded.trainable_parameter_names() == model.trainable_parameter_names()
+    loaded.set_training_regime(freeze_encoder=True)  # freezing it later does not bring the base back
+    loaded.save_pretrained(tmp_path / "again")
+    again = LangBridgeModel.from_pretrained(tmp_path / "again")
+    assert torch.equal(logits(model, processor), logits(again, processor))
+
+
+def test_a_copy_is_a_model_of_its_own(built):
+    twin = copy.deepcopy(built[0])
+    with torch.no_grad():
+        twin.new_rows.add_(1.0)
+        twin.connector.end.add_(1.0)
+    assert not torch.equal(logits(twin, built[1]), logits(*built))
+    reference = logits(*built)
+    with torch.no_grad():
+        twin.new_rows.sub_(1.0)
+        twin.connector.end.sub_(1.0)
+    torch.testing.assert_close(logits(twin, built[1]), reference, rtol=1e-4, atol=1e-4)
 
 
 def test_checkpoint_and_bases_move_together(bases, tmp_path):
@@ -81,7 +101,7 @@ def test_checkpoint_and_bases_move_together(bases, tmp_path):
         logits(LangBridgeModel.from_pretrained(tmp_path / "new" / "bridge"), processor),
     )
     (tmp_path / "new" / "encoder").rename(tmp_path / "elsewhere")
-    with pytest.raises(LangBridgeError, match="Pass encoder="):
+    with pytest.raises(LangBridgeError, match=r"Pass encoder="):
         LangBridgeModel.from_pretrained(tmp_path / "new" / "bridge")
     found = LangBridgeModel.from_pretrained(tmp_path / "new" / "bridge", encoder=tmp_path / "elsewhere")
     assert torch.equal(logits(model, processor), logits(found, processor))
@@ -92,22 +112,21 @@ def test_another_base_is_refused(saved, tmp_path):
     hf.LlamaForCausalLM(hf.AutoConfig.from_pretrained(saved).text_config).save_pretrained(tmp_path / "other")
     with pytest.raises(LangBridgeError, match=r"other.*weights differ from those of.*lm"):
         LangBridgeModel.from_pretrained(saved, language_model=tmp_path / "other")
-    with pytest.raises(LangBridgeError, match="'mistral'.*'llama'"):
+    with pytest.raises(LangBridgeError, match=r"'mistral'.*'llama'"):
         LangBridgeModel.from_pretrained(saved, language_model=make_language_model("mistral"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_keeps_the_fingerprint(built, saved, dtype):
     model = LangBridgeModel.from_pretrained(saved, dtype=dtype)
-    assert (
-        model.language_model.dtype == dtype
-        and model.connector.end.dtype == torch.float32
-        and model.new_rows.dtype == torch.float32
-    )
+    assert model.language_model.dtype == dtype
+    assert model.connector.end.dtype == torch.float32
+    assert model.new_rows.dtype == torch.float32
     batch = built[1](["Tom has\n3 apples", "Tom"], targets=["a", "b"])
     loss = model.train()(**batch).loss
     loss.backward()
-    assert torch.isfinite(loss) and model.connector.end.grad is not None
+    assert torch.isfinite(loss)
+    assert model.connector.end.grad is not None
     if dtype == torch.bfloat16:
         model.eval().generate(**built[1](["Tom", "Tom has"]), max_new_tokens=3)
 
@@ -175,9 +194,9 @@ def test_what_a_user_gets_wrong(bases, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(LangBridgeError, match="neither a model folder"):
         LangBridgeModel.from_bases(encoder, tmp_path / "empty")
-    with pytest.raises(LangBridgeError, match="not a text encoder.*exchanged"):
+    with pytest.raises(LangBridgeError, match=r"not a text encoder.*exchanged"):
         LangBridgeModel.from_bases(lm, encoder)
-    with pytest.raises(LangBridgeError, match="not decoder-only.*exchanged"):
+    with pytest.raises(LangBridgeError, match=r"not decoder-only.*exchanged"):
         LangBridgeModel.from_bases(encoder, encoder)
     with pytest.raises(LangBridgeError, match="connector: got 'cubic'"):
         LangBridgeModel.from_bases(encoder, lm, connector="cubic")

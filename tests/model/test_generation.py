@@ -51,7 +51,8 @@ def test_prompt_lookup(bridge, encoded):
     single = one_row(make_batch(bridge), 0)
     plain = bridge.generate(**single, max_new_tokens=6, do_sample=False)
     looked = bridge.generate(**single, max_new_tokens=6, do_sample=False, prompt_lookup_num_tokens=2)
-    assert torch.equal(plain, looked) and len(encoded) == 2
+    assert torch.equal(plain, looked)
+    assert len(encoded) == 2
 
 
 def test_an_assistant_bridge(bridge):
@@ -82,7 +83,9 @@ def test_a_streamer(bridge, encoded):
     out = bridge.generate(
         **one_row(make_batch(bridge), 1), max_new_tokens=6, do_sample=False, streamer=streamer
     )
-    assert streamer.ids == out[0].tolist() and streamer.ended and len(encoded) == 1
+    assert streamer.ids == out[0].tolist()
+    assert streamer.ended
+    assert len(encoded) == 1
 
 
 @pytest.mark.parametrize("way", ["static cache", "no cache"])
@@ -126,7 +129,8 @@ def test_right_padded_prompts_are_moved(bridge):
 
 
 def test_a_generated_placeholder_is_a_token(bridge):
-    """Without a cache the whole sequence is read again, and what was generated is no place for a soft prompt."""
+    """Without a cache the whole sequence is read again, and what was generated is no place for a soft
+    prompt."""
 
     class Force(hf.LogitsProcessor):
         def __call__(self, input_ids, scores):

@@ -37,7 +37,8 @@ def rows(values):
 
 
 def layout(model, values, row):
-    """[BOS][soft prompts][end][text], and where the placeholders are: golden text is random and may hold any id."""
+    """[BOS][soft prompts][end][text], and where the placeholders are: golden text is random and may hold any
+    id."""
     keep = values["enc_mask"][row].bool()
     source = values["enc_ids"][row][keep][None]
     soft = model.connector.soft_lengths([source.shape[1]])[0] + 1
@@ -53,7 +54,8 @@ def test_soft_prompts(golden):
     for row in rows(values):
         source, *_ = layout(model, values, row)
         soft, _ = model.soft_prompts(source)
-        # single precision leaves the reference itself 7e-6 from the same computation in double, on values up to 6
+        # single precision leaves the reference itself 7e-6 from the same computation in double, on values up
+        # to 6
         torch.testing.assert_close(soft[0], values[f"row{row}.soft_prompt"], rtol=1e-5, atol=2e-5)
 
 

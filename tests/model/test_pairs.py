@@ -1,4 +1,5 @@
-"""Every pair of an encoder with Llama and of mT5 with a language model: a row in a padded batch is the row alone, and padding says nothing."""
+"""Every pair of an encoder with Llama and of mT5 with a language model: a row in a padded batch is the row
+alone, and padding says nothing."""
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from tiny import ENCODERS, LANGUAGE_MODELS, make_batch, make_bridge, one_row
 PAIRS = [(encoder, "llama") for encoder in ENCODERS] + [
     ("mt5", language_model) for language_model in LANGUAGE_MODELS if language_model != "llama"
 ]
-# Single precision: padding changes the order of summation in attention, and the tiny models' logits reach some tens.
+# Single precision: padding changes the order of summation in attention, and the tiny models' logits reach
+# some tens.
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
 
 

@@ -42,7 +42,8 @@ def test_eos_is_learned_where_it_is_also_the_pad(processor):
 
 def test_generation_is_padded_on_the_left(processor):
     batch = processor(["Tom has 3 apples", "Tom"])
-    assert batch["attention_mask"][:, -1].tolist() == [1, 1] and batch["attention_mask"][1, 0] == 0
+    assert batch["attention_mask"][:, -1].tolist() == [1, 1]
+    assert batch["attention_mask"][1, 0] == 0
     assert "labels" not in batch
 
 
@@ -90,15 +91,14 @@ def test_cuts_are_errors_or_warnings_that_name_the_rows(processor):
         processor(texts, max_encoder_length=6)
     with pytest.warns(UserWarning, match=r"rows \[1\]"):
         batch = processor(texts, max_encoder_length=6, truncation="encoder")
-    assert (
-        batch["encoder_input_ids"].shape[1] == 6
-        and batch["encoder_input_ids"][1, -1] == processor.encoder_tokenizer.eos_token_id
-    )
+    assert batch["encoder_input_ids"].shape[1] == 6
+    assert batch["encoder_input_ids"][1, -1] == processor.encoder_tokenizer.eos_token_id
     with pytest.raises(LangBridgeError, match="row 0"):
         processor(["Tom"], targets=["the answer is " * 9], max_length=12)
     with pytest.warns(UserWarning, match=r"rows \[0\]"):
         batch = processor(["Tom"], targets=["the answer is " * 9], max_length=12, truncation=True)
-    assert batch["input_ids"].shape[1] == 12 and batch["labels"][0, -1] == processor.tokenizer.eos_token_id
+    assert batch["input_ids"].shape[1] == 12
+    assert batch["labels"][0, -1] == processor.tokenizer.eos_token_id
 
 
 def test_the_placeholder_is_inside_the_vocabulary_and_outside_text(processor):
@@ -120,9 +120,8 @@ def test_saved_and_loaded(processor, tmp_path):
     )
     processor.template = "{prompt}"
     assert all(torch.equal(processor_batch[key], loaded_batch[key]) for key in processor_batch)
-    assert (tmp_path / "encoder_tokenizer" / "tokenizer.json").is_file() and (
-        tmp_path / "tokenizer.json"
-    ).is_file()
+    assert (tmp_path / "encoder_tokenizer" / "tokenizer.json").is_file()
+    assert (tmp_path / "tokenizer.json").is_file()
     with pytest.raises(LangBridgeError, match="no folder"):
         LangBridgeProcessor.from_pretrained(tmp_path / "absent")
     (tmp_path / "empty").mkdir()

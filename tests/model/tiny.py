@@ -137,7 +137,8 @@ def make_batch(
     side: str = "left",
     seed: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """Random rows with `lengths` encoder tokens, laid out as the processor does: BOS, placeholders, `text` tokens of the language model."""
+    """Random rows with `lengths` encoder tokens, laid out as the processor does: BOS, placeholders, `text`
+    tokens of the language model."""
     generator = torch.Generator().manual_seed(seed)
     sources = [torch.randint(5, 90, (n,), generator=generator) for n in lengths]
     soft = [n + 1 for n in bridge.connector.soft_lengths(list(lengths))]

@@ -1,4 +1,5 @@
-"""What a bridge is: configuration, connectors, the composite model, its processor and its checkpoints. Imports none of the other rooms.
+"""What a bridge is: configuration, connectors, the composite model, its processor and its checkpoints.
+Imports none of the other rooms.
 
 Tensor axes, the same everywhere:
 

@@ -1,7 +1,7 @@
 """The two models that a bridge joins: found, loaded, and recognised again.
 
-A checkpoint is small because it does not hold its bases. It records where each came from and a fingerprint of its weights, so that a bridge is never silently
-laid over another model.
+A checkpoint is small because it does not hold its bases. It records where each came from and a fingerprint of
+its weights, so that a bridge is never silently laid over another model.
 """
 
 import os
@@ -23,7 +23,8 @@ from langbridge.model.encoders import (
 )
 
 ENCODER, LANGUAGE_MODEL = "encoder", "language_model"
-"""Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit arguments."""
+"""Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit
+arguments."""
 
 _HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code", "proxies")
 _SAMPLED_TENSORS, _SAMPLED_VALUES = 12, 4
@@ -31,7 +32,8 @@ _SAMPLED_TENSORS, _SAMPLED_VALUES = 12, 4
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's config."""
+    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's "
+    "config."""
 
     model: PreTrainedModel
     config: PreTrainedConfig
@@ -46,7 +48,8 @@ def hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
 def load_base(
     role: str, source: Any, *, revision: str | None = None, hub: dict[str, Any] | None = None, **options: Any
 ) -> Base:
-    """Load a base from a folder, a hub id or a model in memory, and record it. `options` go to transformers' `from_pretrained`."""
+    """Load a base from a folder, a hub id or a model in memory, and record it. `options` go to "
+    "transformers' `from_pretrained`."""
     name = role.replace("_", " ")
     if isinstance(source, PreTrainedModel):
         return _given(role, source)
@@ -82,7 +85,8 @@ def _given(role: str, model: PreTrainedModel) -> Base:
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
-    """A few values of a few weights, spread over the model, with their shapes: enough to tell two models apart, in any precision and on any device.
+    """A few values of a few weights, spread over the model, with their shapes: enough to tell two models
+    apart, in any precision and on any device.
 
     Quantised and offloaded weights cannot be compared, and are left out.
     """
@@ -107,42 +111,50 @@ def check_fingerprint(
     """Raise `LangBridgeError` unless a model is the one that was recorded, up to precision."""
     if recorded is None:
         return
-    remedy = f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the right one."
+    remedy = (
+        f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the "
+        "right one."
+    )
     name = role.replace("_", " ")
     if recorded["model_type"] != model.config.model_type:
         raise LangBridgeError(
-            f"{name}: got {found!r}, a {model.config.model_type!r} model; expected {wanted!r}, a {recorded['model_type']!r} model. {remedy}"
+            f"{name}: got {found!r}, a {model.config.model_type!r} model; expected {wanted!r}, a "
+            f"{recorded['model_type']!r} model. {remedy}"
         )
     parameters = dict(model.named_parameters())
     for key, sample in recorded["samples"].items():
         parameter = parameters.get(key)
         if parameter is None:
             raise LangBridgeError(
-                f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. {remedy}"
+                f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. "
+                f"{remedy}"
             )
         if parameter.is_meta or not parameter.is_floating_point():
             continue
         flat = parameter.detach().flatten()
         if list(parameter.shape) != sample["shape"]:
             raise LangBridgeError(
-                f"{name}: got {found!r}, where {key!r} has shape {list(parameter.shape)}; expected {wanted!r}, where it has {sample['shape']}. {remedy}"
+                f"{name}: got {found!r}, where {key!r} has shape {list(parameter.shape)}; expected "
+                f"{wanted!r}, where it has {sample['shape']}. {remedy}"
             )
         got, expected = (
             flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().cpu(),
             torch.tensor(sample["values"]),
         )
-        # bfloat16 keeps 8 bits: 0.4%. Twice that, and something absolute for values that half precision flushes.
+        # bfloat16 keeps 8 bits: 0.4%. Twice that, and something absolute for values that half precision
+        # flushes.
         if not torch.allclose(got, expected, rtol=1e-2, atol=1e-6):
             raise LangBridgeError(
-                f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}"
+                f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). "
+                f"{remedy}"
             )
 
 
 def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: Any) -> tuple[Any, str | None]:
     """Where a checkpoint's base is, and the revision to ask for. In this order:
 
-    an explicit argument, which is always obeyed; a folder inside the checkpoint; the recorded path, first relative to the checkpoint and then as written;
-    the recorded hub id.
+    an explicit argument, which is always obeyed; a folder inside the checkpoint; the recorded path, first
+    relative to the checkpoint and then as written; the recorded hub id.
     """
     name = role.replace("_", " ")
     if explicit is not None:
@@ -162,13 +174,15 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
     if identity and not relative and not identity.startswith((".", "/", "~")) and identity.count("/") <= 1:
         return identity, (record or {}).get("revision")
     raise LangBridgeError(
-        f"{name}: the checkpoint {str(folder)!r} does not hold it and its recorded place is gone (looked for {', '.join(dict.fromkeys(tried))}). "
+        f"{name}: the checkpoint {str(folder)!r} does not hold it and its recorded place is gone (looked for "
+        f"{', '.join(dict.fromkeys(tried))}). "
         f"Pass {role}= with a folder or hub id of {identity or 'the model the bridge was trained on'!r}."
     )
 
 
 def with_relative(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
-    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved together."""
+    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved "
+    "together."""
     if not record or not record.get("id"):
         return record
     path = Path(record["id"])
@@ -187,7 +201,8 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise LangBridgeError(
-                f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or training wrote"
+                f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or "
+                f"training wrote"
             )
         return path
     if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:

@@ -1,8 +1,9 @@
 """Checkpoints of a bridge: small ones that say what they belong to, and merged ones that hold everything.
 
-A checkpoint folder is `config.json` (with the bases' places, revisions and fingerprints), `generation_config.json` and `model.safetensors` with the connector,
-its end vector, the new embedding rows, and the encoder only where it was trained. A merged checkpoint has its bases in `encoder/` and `language_model/`.
-The processor saves itself into the same folder.
+A checkpoint folder is `config.json` (with the bases' places, revisions and fingerprints),
+`generation_config.json` and `model.safetensors` with the connector, its end vector, the new embedding rows,
+and the encoder only where it was trained. A merged checkpoint has its bases in `encoder/` and
+`language_model/`. The processor saves itself into the same folder.
 """
 
 import copy
@@ -77,12 +78,12 @@ def from_bases(
 ) -> LangBridgeModel:
     """See `LangBridgeModel.from_bases`."""
     hub = hub_options(kwargs)
-    options = dict(
-        dtype=dtype,
-        device_map=device_map,
-        attn_implementation=attn_implementation,
-        quantization_config=quantization_config,
-    )
+    options = {
+        "dtype": dtype,
+        "device_map": device_map,
+        "attn_implementation": attn_implementation,
+        "quantization_config": quantization_config,
+    }
     first = load_base(ENCODER, encoder, hub=hub, **_for_role(ENCODER, options))
     second = load_base(LANGUAGE_MODEL, language_model, hub=hub, **_for_role(LANGUAGE_MODEL, options))
     if kwargs.get("new_token_ids") is None:
@@ -96,7 +97,8 @@ def from_bases(
     unknown = set(kwargs) - set(LangBridgeConfig().to_dict())
     if unknown:
         raise LangBridgeError(
-            f"from_bases: unknown setting {', '.join(sorted(unknown))}; settings about a run belong to its recipe"
+            f"from_bases: unknown setting {', '.join(sorted(unknown))}; settings about a run belong to its "
+            f"recipe"
         )
     config = LangBridgeConfig(
         encoder_config=first.config,
@@ -116,7 +118,9 @@ def save(model: LangBridgeModel, folder: Any, state_dict: dict[str, torch.Tensor
     config.encoder_base = with_relative(config.encoder_base, folder)
     config.language_model_base = with_relative(config.language_model_base, folder)
     state = model.state_dict() if state_dict is None else state_dict
-    prefixes = ("connector.", "new_rows") if config.freeze_encoder else ("connector.", "new_rows", "encoder.")
+    prefixes = (
+        ("connector.", "new_rows") if not config.encoder_trained else ("connector.", "new_rows", "encoder.")
+    )
     kept = unique_tensors({name: tensor for name, tensor in state.items() if name.startswith(prefixes)})
     with appearing(folder) as draft:
         save_file(kept, draft / WEIGHTS, metadata={"format": "pt"})
@@ -140,14 +144,19 @@ def load(
 ) -> LangBridgeModel:
     """Load a checkpoint from a folder or hub id.
 
-    Bases: an explicit `encoder=` / `language_model=` (folder, hub id or model) is always obeyed; otherwise a folder inside the checkpoint, then the recorded
-    path (relative to the checkpoint, then as written), then the recorded hub id and revision. Each is checked against the recorded fingerprint. An encoder that
-    was trained is in the checkpoint itself, and needs no base.
+    Bases: an explicit `encoder=` / `language_model=` (folder, hub id or model) is always obeyed; otherwise a
+        folder inside the checkpoint, then the recorded
+    path (relative to the checkpoint, then as written), then the recorded hub id and revision. Each is checked
+    against the recorded fingerprint. An encoder that was trained is in the checkpoint itself, and needs no
+    base.
 
-    dtype: of the bases; the connector and the new rows stay in float32 (or more), since they are what is trained.
-    device_map: of the language model; encoder and connector go where its embeddings are, or where the keys `encoder` and `connector` of a dict say.
+    dtype: of the bases; the connector and the new rows stay in float32 (or more), since they are what is
+        trained.
+    device_map: of the language model; encoder and connector go where its embeddings are, or where the keys
+        `encoder` and `connector` of a dict say.
     attn_implementation: one word for both, or a dict by sub-config (`encoder_config`, `text_config`).
-    quantization_config: of the language model; a dict with the keys `encoder` and `language_model` also quantises the encoder.
+    quantization_config: of the language model; a dict with the keys `encoder` and `language_model` also
+        quantises the encoder.
     """
     dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
     hub = hub_options(kwargs)
@@ -160,15 +169,16 @@ def load(
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise LangBridgeError(
-            f"checkpoint: {str(folder)!r} has no {WEIGHTS}; expected a folder written by save_pretrained, training or import"
+            f"checkpoint: {str(folder)!r} has no {WEIGHTS}; expected a folder written by save_pretrained, "
+            f"training or import"
         )
     state = load_file(weights)
-    options = dict(
-        dtype=dtype,
-        device_map=device_map,
-        attn_implementation=attn_implementation,
-        quantization_config=quantization_config,
-    )
+    options = {
+        "dtype": dtype,
+        "device_map": device_map,
+        "attn_implementation": attn_implementation,
+        "quantization_config": quantization_config,
+    }
     trained = any(name.startswith("encoder.") for name in state)
     bases = {}
     for role, explicit in ((ENCODER, encoder), (LANGUAGE_MODEL, language_model)):
@@ -197,7 +207,8 @@ def read_config(folder: Path) -> LangBridgeConfig:
     raw, _ = LangBridgeConfig.get_config_dict(str(folder))
     if raw.get("model_type") != LangBridgeConfig.model_type:
         raise LangBridgeError(
-            f"checkpoint: {str(folder)!r} is a {raw.get('model_type')!r} model, not a bridge. A checkpoint in the original authors' format is read by "
+            f"checkpoint: {str(folder)!r} is a {raw.get('model_type')!r} model, not a bridge. A checkpoint "
+            f"in the original authors' format is read by "
             "`langbridge import`; two bases become a bridge by training."
         )
     return LangBridgeConfig.from_dict(raw)
@@ -210,7 +221,8 @@ def load_part(model: LangBridgeModel, prefix: str, state: dict[str, torch.Tensor
 
 
 def export_merged(source: Any, out: Any, *, encoder: Any = None, language_model: Any = None) -> Path:
-    """Write a checkpoint with its bases inside, which `from_pretrained` loads alone. Tokenizers and other files are copied."""
+    """Write a checkpoint with its bases inside, which `from_pretrained` loads alone. Tokenizers and other "
+    "files are copied."""
     folder, out = checkpoint_folder(source), Path(out)
     if out.resolve() == folder.resolve():
         raise LangBridgeError(f"export: {str(out)!r} is the checkpoint itself; give another folder")
@@ -249,7 +261,8 @@ def write_merged(model: LangBridgeModel, folder: Path) -> None:
 def _load_recorded(
     role: str, folder: Path, config: LangBridgeConfig, explicit: Any, hub: dict[str, Any], **options: Any
 ) -> Base:
-    """A checkpoint's base, checked; the record in the checkpoint's config is kept, with the place where the base now is."""
+    """A checkpoint's base, checked; the record in the checkpoint's config is kept, with the place where the "
+    "base now is."""
     record = config.encoder_base if role == ENCODER else config.language_model_base
     place, revision = resolve(role, folder, record, explicit)
     base = load_base(role, place, revision=revision, hub=hub, **options)
@@ -278,7 +291,7 @@ def _encoder_of_state(
     **_: Any,
 ) -> Base:
     """An encoder whose weights are all in the checkpoint: laid out from its config, filled later."""
-    encoder_config = config.encoder_config
+    encoder_config: Any = config.encoder_config
     if attn_implementation is not None:
         encoder_config._attn_implementation = attn_implementation
     saved = next(tensor.dtype for name, tensor in state.items() if name.startswith("encoder."))
@@ -300,7 +313,8 @@ def _assemble(
     model.connector.to(named.get("connector", target))
     if model.new_rows is not None:
         model.new_rows.data = model.new_rows.data.to(model.encoder.device)
-    # What is trained stays in full precision under half-precision bases, or small updates are lost; under double precision it follows.
+    # What is trained stays in full precision under half-precision bases, or small updates are lost; under
+    # double precision it follows.
     precise = torch.promote_types(torch.float32, second.model.dtype)
     model.connector.to(precise)
     if model.new_rows is not None:
@@ -328,14 +342,16 @@ def _for_role(role: str, options: dict[str, Any]) -> dict[str, Any]:
         }
         chosen["device_map"] = own or ({"": devices[""]} if "" in devices else None)
     elif devices in ("auto", "balanced", "balanced_low_0", "sequential") and role == ENCODER:
-        # These would split an encoder that one device can hold. It is loaded first and takes the first device; the language model finds what is left.
+        # These would split an encoder that one device can hold. It is loaded first and takes the first
+        # device; the language model finds what is left.
         chosen["device_map"] = {"": 0 if torch.accelerator.is_available() else "cpu"}
     return chosen
 
 
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """A draft folder whose files appear in `folder` only when all are written, `config.json` last: without it a folder is no checkpoint."""
+    """A draft folder whose files appear in `folder` only when all are written, `config.json` last: without "
+    "it a folder is no checkpoint."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -1,6 +1,7 @@
 """What must travel with the weights of a bridge, and nothing about a run.
 
-Widths are not here: they follow from the two sub-configs. The language model's sub-config is called `text_config` because that is the name under which
+Widths are not here: they follow from the two sub-configs. The language model's sub-config is called
+    `text_config` because that is the name under which
 `generate()` and the caches look for it.
 """
 
@@ -22,19 +23,24 @@ def soft_length(connector: str, src_length: int, num_latents: int) -> int:
     return num_latents if connector == "resampler" else src_length
 
 
-@no_type_check  # transformers wraps a config's __init__ to take more keywords than it has fields; a run-time checker would refuse them
+# transformers wraps a config's __init__ to take more keywords than it has fields; a run-time checker would
+# refuse them
+@no_type_check
 class LangBridgeConfig(PreTrainedConfig):
     """Configuration of a bridge.
 
     encoder_config, text_config: the configs of the encoder and of the language model (or their dicts).
     connector: `linear`, `mlp` or `resampler`.
     num_latents: soft prompts a row of the resampler; the other connectors ignore it.
-    soft_prompt_token_id: the id inside the language model's vocabulary that marks a soft prompt's place in `input_ids`.
+    soft_prompt_token_id: the id inside the language model's vocabulary that marks a soft prompt's place in
+        `input_ids`.
     freeze_encoder: no gradient and no dropout in the encoder.
+    encoder_trained: the encoder differs from its base, because it was ever trained; checkpoints then hold it.
     train_new_rows: train the embedding rows of `new_token_ids` while the rest of the encoder is frozen.
-    new_token_ids: ids of tokens that were added to the encoder's tokenizer (whitespace); their rows live in the bridge's own checkpoint.
-    encoder_base, language_model_base: where the bases come from: `id` (hub id or path), `relative` (path from the checkpoint's folder), `revision`,
-        `fingerprint`.
+    new_token_ids: ids of tokens that were added to the encoder's tokenizer (whitespace); their rows live in
+        the bridge's own checkpoint.
+    encoder_base, language_model_base: where the bases come from: `id` (hub id or path), `relative` (path from
+        the checkpoint's folder), `revision`, `fingerprint`.
     """
 
     model_type = "langbridge"
@@ -47,12 +53,13 @@ class LangBridgeConfig(PreTrainedConfig):
     soft_prompt_token_id: int | None = None
     freeze_encoder: bool = True
     train_new_rows: bool = False
+    encoder_trained: bool = False
     new_token_ids: list[int] | None = None
     encoder_base: dict | None = None
     language_model_base: dict | None = None
     tie_word_embeddings: bool = False  # the language model ties its own
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self.encoder_config = _as_config(self.encoder_config, "encoder_config")
         self.text_config = _as_config(self.text_config, "text_config")
         self.new_token_ids = list(self.new_token_ids or [])
@@ -68,7 +75,8 @@ class LangBridgeConfig(PreTrainedConfig):
 def _as_config(config: Any, where: str) -> PreTrainedConfig | None:
     """A sub-config from its dict (as read from JSON), a config object, or None.
 
-    Objects are copied: a composite config writes its own settings (the attention's, None by default) into its sub-configs, and a model that is already built
+    Objects are copied: a composite config writes its own settings (the attention's, None by default) into its
+        sub-configs, and a model that is already built
     reads its config at every pass.
     """
     if not isinstance(config, dict):

@@ -1,7 +1,8 @@
 """Connectors: from the encoder's hidden states to soft prompts in the language model's input space.
 
-Mask in, mask out, so that no connector can forget padding. Every connector appends one learned `end` vector, which tells the language model that the source
-is over. Architectures as in LangBridge (arXiv 2401.10695, section 3, and its appendix on connectors): `linear` is the paper's; `mlp` and `resampler` are the
+Mask in, mask out, so that no connector can forget padding. Every connector appends one learned `end` vector,
+which tells the language model that the source is over. Architectures as in LangBridge (arXiv 2401.10695,
+section 3, and its appendix on connectors): `linear` is the paper's; `mlp` and `resampler` are the
 alternatives its authors also wrote, so that checkpoints of all three load.
 """
 
@@ -26,7 +27,8 @@ class Connector(nn.Module, ABC):
 
     def __init__(self, d_lm: int, rms: float):
         super().__init__()
-        # At the scale of the language model's own embeddings: std 1 would be some fifty times louder than any token it has ever read.
+        # At the scale of the language model's own embeddings: std 1 would be some fifty times louder than any
+        # token it has ever read.
         self.end = nn.Parameter(torch.randn(d_lm) * rms)
 
     @abstractmethod
@@ -36,7 +38,8 @@ class Connector(nn.Module, ABC):
         """Soft prompts with the end vector last, and which of them are real."""
 
     def soft_lengths(self, src_lengths: list[int]) -> list[int]:
-        """Soft prompts of each row by its number of real encoder tokens; the end vector is **not** counted."""
+        """Soft prompts of each row by its number of real encoder tokens; the end vector is **not** "
+        "counted."""
         return [soft_length(self.kind, length, self.num_latents) for length in src_lengths]
 
     def _with_end(
@@ -79,10 +82,11 @@ class MLPConnector(Connector):
 
 
 class ResamplerConnector(Connector):
-    """A one-layer Perceiver resampler (Flamingo, arXiv 2204.14198): `num_latents` queries read the real states and each other.
+    """A one-layer Perceiver resampler (Flamingo, arXiv 2204.14198): `num_latents` queries read the real
+    states and each other.
 
-    The last LayerNorm runs over d_lm and covers the end vector too; its gain starts at the language model's embedding scale, which is thereby the scale of
-    every soft prompt.
+    The last LayerNorm runs over d_lm and covers the end vector too; its gain starts at the language model's
+    embedding scale, which is thereby the scale of every soft prompt.
     """
 
     kind = "resampler"

@@ -1,8 +1,10 @@
 """Any Hugging Face model as a text encoder, told apart by its config's type and never by its name.
 
-Three families: models that transformers maps to a text encoder (mT5, umT5, T5, XLM-R, BERT, ...), encoder-decoders whose encoder is cut out (NLLB/M2M-100,
-T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A decoder-only model is refused: given as an encoder it would run, and read nothing.
-`is_encoder_decoder` decides nothing here, because encoder classes write False into the configs they save.
+Three families: models that transformers maps to a text encoder (mT5, umT5, T5, XLM-R, BERT, ...),
+    encoder-decoders whose encoder is cut out (NLLB/M2M-100,
+T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A decoder-only model is refused: given
+as an encoder it would run, and read nothing. `is_encoder_decoder` decides nothing here, because encoder
+classes write False into the configs they save.
 """
 
 import inspect
@@ -11,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -26,7 +29,8 @@ from langbridge.errors import LangBridgeError
 
 
 def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
-    """The config of a base, and a clear error where there is none. `role` names it in messages: `encoder` or `language model`."""
+    """The config of a base, and a clear error where there is none. `role` names it in messages: `encoder` "
+    "or `language model`."""
     path = str(path)
     if not Path(path).is_dir() and path.startswith((".", "/", "~")):
         raise LangBridgeError(
@@ -36,7 +40,8 @@ def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(path, **hub)
     except (OSError, ValueError, KeyError) as error:
         raise LangBridgeError(
-            f"{role}: {path!r} is neither a model folder (one with a config.json) nor a model that can be fetched: {error}"
+            f"{role}: {path!r} is neither a model folder (one with a config.json) nor a model that can be "
+            f"fetched: {error}"
         ) from error
 
 
@@ -56,7 +61,8 @@ def is_language_model(config: PreTrainedConfig) -> bool:
 def check_encoder(config: PreTrainedConfig, where: str) -> None:
     if not is_encoder(config):
         raise LangBridgeError(
-            f"encoder: got {where}, a {config.model_type!r} model, which is not a text encoder; expected an encoder or an encoder-decoder "
+            f"encoder: got {where}, a {config.model_type!r} model, which is not a text encoder; expected an "
+            f"encoder or an encoder-decoder "
             "(mT5, NLLB, XLM-R, ...). Were encoder and language model exchanged?"
         )
 
@@ -64,7 +70,8 @@ def check_encoder(config: PreTrainedConfig, where: str) -> None:
 def check_language_model(config: PreTrainedConfig, where: str) -> None:
     if not is_language_model(config):
         raise LangBridgeError(
-            f"language model: got {where}, a {config.model_type!r} model, which is not decoder-only; expected a causal language model "
+            f"language model: got {where}, a {config.model_type!r} model, which is not decoder-only; "
+            f"expected a causal language model "
             "(Llama, Mistral, Qwen, Gemma, ...). Were encoder and language model exchanged?"
         )
 
@@ -78,7 +85,8 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
-    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision, ...)."""
+    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision, "
+    "...)."""
     check_encoder(config, repr(str(path)))
     if not _is_whole(config) and config.architectures == [_cut_class_name(config)]:
         return _load_cut_encoder(Path(path), config, **kwargs)
@@ -88,7 +96,8 @@ def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> P
 
 
 def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedConfig]:
-    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole encoder-decoder."""
+    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole "
+    "encoder-decoder."""
     check_encoder(model.config, f"a {type(model).__name__}")
     if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(
         model, _full_classes(model.config)
@@ -98,13 +107,17 @@ def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedCo
 
 
 def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Path) -> None:
-    """Write an encoder as a folder that `load_encoder` reads: the ordinary format where the encoder is a model of its own."""
+    """Write an encoder as a folder that `load_encoder` reads: the ordinary format where the encoder is a "
+    "model of its own."""
     if _is_whole(config):
         encoder.save_pretrained(folder)
         return
-    # A cut-out encoder has key names of its own. Its class name in `architectures` tells this folder from a whole model's.
+    # A cut-out encoder has key names of its own. Its class name in `architectures` tells this folder from a
+    # whole model's.
     folder.mkdir(parents=True, exist_ok=True)
     config.architectures = [type(encoder).__name__]
+    half = config.encoder if "encoder" in type(config).sub_configs else config
+    half.vocab_size = encoder.get_input_embeddings().num_embeddings  # new tokens may have grown the table
     config.save_pretrained(folder)
     save_file(unique_tensors(encoder.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -116,10 +129,35 @@ def encoder_width(config: PreTrainedConfig) -> int:
     return config.hidden_size
 
 
-def length_limit(encoder: PreTrainedModel) -> int | None:
-    """The longest input, in tokens, that the encoder's table of learned positions has rows for; None where there is no such table.
+def make_room(
+    encoder: PreTrainedModel, new_token_ids: list[int]
+) -> tuple[nn.Embedding, Float[Tensor, " d_encoder"], float]:
+    """Give tokens that were added to the tokenizer a place in the encoder's table, and the mean row.
 
-    XLM-R has 514 rows, the first two of which no token uses: 512. Relative and rotary positions have no table, sinusoids are computed as needed.
+    Returns the table, the mean of the rows before the new ones, and the factor by which the table scales
+    what it holds (M2M-100's does).
+    """
+    table = encoder.get_input_embeddings()
+    if max(new_token_ids) >= table.num_embeddings:
+        encoder.resize_token_embeddings(max(new_token_ids) + 1, mean_resizing=False)
+        table = encoder.get_input_embeddings()
+    # T5 holds one tensor in two modules; whoever hooks the table needs the one that runs.
+    encoder.set_input_embeddings(table)
+    with torch.no_grad():
+        mean = table.weight[: min(new_token_ids)].mean(dim=0, dtype=torch.float32)
+        table.weight[torch.tensor(new_token_ids, device=table.weight.device)] = mean.to(table.weight.dtype)
+    # The factor has a name only where there is one: a one-column table of ones shows it everywhere.
+    ones = torch.ones(table.num_embeddings, 1)
+    scale = torch.func.functional_call(table, {"weight": ones}, (torch.tensor([min(new_token_ids)]),))
+    return table, mean, float(scale)
+
+
+def length_limit(encoder: PreTrainedModel) -> int | None:
+    """The longest input, in tokens, that the encoder's table of learned positions has rows for; None where "
+    "there is no such table.
+
+    XLM-R has 514 rows, the first two of which no token uses: 512. Relative and rotary positions have no
+    table, sinusoids are computed as needed.
     """
     limits = []
     for name, module in encoder.named_modules():
@@ -149,14 +187,16 @@ def unique_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_tied(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
-    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an error."""
+    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an "
+    "error."""
     result = module.load_state_dict(state, strict=False)
     own = module.state_dict(keep_vars=True)
     loaded = {own[name].data_ptr() for name in state if name in own}
     missing = [name for name in result.missing_keys if own[name].data_ptr() not in loaded]
     if missing or result.unexpected_keys:
         raise LangBridgeError(
-            f"{where}: the weights do not fit the config: missing {missing[:5]}, unexpected {result.unexpected_keys[:5]} "
+            f"{where}: the weights do not fit the config: missing {missing[:5]}, unexpected "
+            f"{result.unexpected_keys[:5]} "
             f"({len(missing)} and {len(result.unexpected_keys)} in all)"
         )
 
@@ -168,7 +208,8 @@ def load_language_model(path: str | Path, config: PreTrainedConfig, **kwargs: An
 
 
 def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrainedModel:
-    """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and missing ones are an error instead of noise."""
+    """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and "
+    "missing ones are an error instead of noise."""
     logger = logging.getLogger("transformers.modeling_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -179,7 +220,8 @@ def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrained
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise LangBridgeError(
-            f"{str(path)!r} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]!r} among them; expected a complete model"
+            f"{str(path)!r} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]!r} among "
+            f"them; expected a complete model"
         )
     return model
 
@@ -218,7 +260,8 @@ def _load_cut_encoder(
     attention = kwargs.pop("attn_implementation", None)
     if kwargs.pop("quantization_config", None) is not None:
         raise LangBridgeError(
-            f"encoder: {folder} holds a cut-out encoder, which cannot be quantised on loading; give the original model as encoder="
+            f"encoder: {folder} holds a cut-out encoder, which cannot be quantised on loading; give the "
+            f"original model as encoder="
         )
     if attention is not None:
         config._attn_implementation = attention

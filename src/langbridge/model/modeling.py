@@ -1,25 +1,39 @@
-"""The bridge: an encoder, a connector and a language model, composed (LangBridge, arXiv 2401.10695, section 3).
+"""The bridge: an encoder, a connector and a language model, composed (LangBridge, arXiv 2401.10695, section
+3).
 
-The layout of a sequence is the processor's business: it writes one placeholder id per soft prompt, and one for the end vector, anywhere in `input_ids`. The
-model fills the placeholders. Everything after the embeddings is the language model's own: cache, beams, sampling, streaming, quantisation.
+The layout of a sequence is the processor's business: it writes one placeholder id per soft prompt, and one
+for the end vector, anywhere in `input_ids`. The model fills the placeholders. Everything after the embeddings
+is the language model's own: cache, beams, sampling, streaming, quantisation.
 """
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.connectors import build_connector
-from langbridge.model.encoders import build_encoder, check_language_model, encoder_width, length_limit
+from langbridge.model.encoders import (
+    build_encoder,
+    check_language_model,
+    encoder_width,
+    length_limit,
+    make_room,
+)
+from langbridge.model.language_models import (
+    as_ours,
+    embedding_rms,
+    generation_config_of,
+    head_only_at,
+    positions_of,
+    remove_dropout,
+)
 from langbridge.model.registering import register
 
 IGNORE = -100
@@ -37,12 +51,14 @@ _SOURCE_KEYS = (
 class LangBridgeModel(PreTrainedModel, GenerationMixin):
     """A multilingual encoder bridged to a frozen language model. The forward pass:
 
-    1. The encoder turns `encoder_input_ids` into hidden states (batch, src, d_encoder); frozen, it runs without gradient and without dropout.
+    1. The encoder turns `encoder_input_ids` into hidden states (batch, src, d_encoder); frozen, it runs
+    without gradient and without dropout.
     2. The connector maps states and mask to soft prompts and mask, (batch, soft, d_lm), the end vector last.
     3. The real soft prompts of each row fill that row's placeholders in the embedded `input_ids`.
     4. Positions are counted over real tokens only, so that padding takes no position.
     5. The language model runs, frozen in every parameter, its output head included.
-    6. With labels: the sum of next-token losses over target positions, divided by their number; the head runs at those positions only.
+    6. With labels: the sum of next-token losses over target positions, divided by their number; the head runs
+    at those positions only.
     """
 
     config_class = LangBridgeConfig
@@ -61,7 +77,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder: PreTrainedModel | None = None,
         language_model: PreTrainedModel | None = None,
     ):
-        """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The connector is always fresh."""
+        """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The "
+        "connector is always fresh."""
         super().__init__(config)
         if encoder is None:
             encoder = build_encoder(config.encoder_config)
@@ -74,7 +91,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         )  # one object: generate() and the caches read ours, the language model its own
         self._language_model_arguments = frozenset(inspect.signature(language_model.forward).parameters)
         self._length_limit = length_limit(encoder)
-        _remove_dropout(language_model)
+        remove_dropout(language_model)
         self.connector = build_connector(
             config.connector,
             encoder_width(config.encoder_config),
@@ -82,8 +99,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             embedding_rms(language_model),
             config.num_latents,
         )
-        self._attach_new_rows(config.new_token_ids)
-        self.generation_config = _generation_config(language_model)
+        self._attach_new_rows(config.new_token_ids or [])
+        self.generation_config = generation_config_of(language_model)
         self.post_init()
         self.freeze()
         self.eval()
@@ -99,8 +116,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     ) -> "LangBridgeModel":
         """A fresh bridge between two bases, each a local folder, a hub id or a model in memory.
 
-        `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to `LangBridgeConfig`.
-        Raises `LangBridgeError` where a base is missing or of the wrong kind.
+        `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to
+        `LangBridgeConfig`. Raises `LangBridgeError` where a base is missing or of the wrong kind.
         """
         from langbridge.model.checkpoint import from_bases
 
@@ -115,7 +132,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         language_model: Any = None,
         **kwargs: Any,
     ) -> "LangBridgeModel":  # type: ignore[override]
-        """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the keywords."""
+        """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the "
+        "keywords."""
         from langbridge.model.checkpoint import load
 
         return load(
@@ -125,7 +143,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     def save_pretrained(
         self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:  # type: ignore[override]
-        """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of transformers' own method are ignored."""
+        """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of "
+        "transformers' own method are ignored."""
         from langbridge.model.checkpoint import save
 
         save(self, save_directory, state_dict=state_dict)
@@ -133,8 +152,11 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     # What is trained
 
     def freeze(self) -> None:
-        """Make exactly the parameters trainable that the config says. Loading and `set_training_regime` end here."""
+        """Make exactly the parameters trainable that the config says. Loading and `set_training_regime` end "
+        "here."""
         self.language_model.requires_grad_(False)
+        if not self.config.freeze_encoder:
+            self.config.encoder_trained = True  # and stays so: freezing it later does not bring the base back
         for parameter in self.encoder.parameters():
             if parameter.is_floating_point():
                 parameter.requires_grad_(not self.config.freeze_encoder)
@@ -146,7 +168,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         """Choose what is trained beside the connector (LangBridge, appendix D.1)."""
         if train_new_rows and self.new_rows is None:
             raise LangBridgeError(
-                "train_new_rows: this bridge has no new rows, because its encoder's tokenizer keeps all whitespace; set it to false"
+                "train_new_rows: this bridge has no new rows, because its encoder's tokenizer keeps all "
+                "whitespace; set it to false"
             )
         self.config.freeze_encoder, self.config.train_new_rows = freeze_encoder, train_new_rows
         self.freeze()
@@ -156,7 +179,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def train(self, mode: bool = True) -> "LangBridgeModel":
-        """As ever, except that a frozen encoder stays in eval mode. The language model follows, or it would lose gradient checkpointing; it has no dropout."""
+        """As ever, except that a frozen encoder stays in eval mode. The language model follows, or it would "
+        "lose gradient checkpointing; it has no dropout."""
         super().train(mode)
         if self.config.freeze_encoder:
             self.encoder.eval()
@@ -169,11 +193,13 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder_input_ids: Int[Tensor, "batch src"],
         encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
     ) -> Float[Tensor, "batch src d_encoder"]:
-        """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing elsewhere."""
+        """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing "
+        "elsewhere."""
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
         self._check_source(encoder_input_ids, encoder_attention_mask)
-        # Encoders with absolute positions count padding, and tell it by its id: so pads are moved to the right, and given the pad id.
+        # Encoders with absolute positions count padding, and tell it by its id: so pads are moved to the
+        # right, and given the pad id.
         order = torch.argsort(encoder_attention_mask.bool().logical_not().int(), dim=1, stable=True)
         mask = encoder_attention_mask.gather(1, order)
         ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_pad_id)
@@ -189,7 +215,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder_input_ids: Int[Tensor, "batch src"],
         encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
     ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
-        """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes in its own precision."""
+        """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes "
+        "in its own precision."""
         states = self.encode(encoder_input_ids, encoder_attention_mask)
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
@@ -203,7 +230,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         soft: Float[Tensor, "batch soft d_lm"],
         soft_mask: Int[Tensor, "batch soft"],
     ) -> Float[Tensor, "batch seq d_lm"]:
-        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in order.
+        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in "
+        "order.
 
         Raises `LangBridgeError` where a row has more or fewer placeholders than soft prompts.
         """
@@ -213,8 +241,10 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         if wanted != given:
             row = next(i for i, (w, g) in enumerate(zip(wanted, given, strict=True)) if w != g)
             raise LangBridgeError(
-                f"row {row}: input_ids holds {wanted[row]} placeholders (id {self.config.soft_prompt_token_id}) but the encoder's input gives "
-                f"{given[row]} soft prompts, the end vector included. Build both with one LangBridgeProcessor of this checkpoint; whoever lays out "
+                f"row {row}: input_ids holds {wanted[row]} placeholders (id "
+                f"{self.config.soft_prompt_token_id}) but the encoder's input gives "
+                f"{given[row]} soft prompts, the end vector included. Build both with one "
+                f"LangBridgeProcessor of this checkpoint; whoever lays out "
                 "input_ids by hand writes one placeholder per soft prompt and one for the end vector."
             )
         return embeds.masked_scatter(positions.unsqueeze(-1), soft[soft_mask.bool()])
@@ -237,13 +267,15 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """The six sentences above.
 
-        soft_prompts, soft_prompt_mask: computed beforehand, instead of `encoder_input_ids` (generation encodes once).
-        soft_prompt_positions: where the placeholders are, instead of every real position that holds the placeholder id.
+        soft_prompts, soft_prompt_mask: computed beforehand, instead of `encoder_input_ids` (generation
+            encodes once).
+        soft_prompt_positions: where the placeholders are, instead of every real position that holds the
+            placeholder id.
         labels: aligned with `input_ids` and shifted here; -100 is not learned, and column 0 never is.
         num_items_in_batch: the divisor of the loss, where a batch is one of several that make a step.
 
-        Without labels the logits are (batch, seq, vocab). **With labels they are (tgt, vocab)**: the target positions in row-major order, because logits
-        nowhere else are needed and cost most of the memory.
+        Without labels the logits are (batch, seq, vocab). **With labels they are (tgt, vocab)**: the target
+        positions in row-major order, because logits nowhere else are needed and cost most of the memory.
         """
         if soft_prompts is None and encoder_input_ids is not None:
             soft_prompts, soft_prompt_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
@@ -255,33 +287,36 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         else:
             if past_key_values is None and bool(self._placeholders(input_ids, attention_mask).any()):
                 raise LangBridgeError(
-                    f"input_ids holds placeholders (id {self.config.soft_prompt_token_id}) but there is no encoder_input_ids to fill them; "
+                    f"input_ids holds placeholders (id {self.config.soft_prompt_token_id}) but there is no "
+                    f"encoder_input_ids to fill them; "
                     "pass everything that the processor returns"
                 )
             embeds = self.language_model.get_input_embeddings()(input_ids)
 
         inputs: dict[str, Any] = {"inputs_embeds": embeds, "past_key_values": past_key_values, **kwargs}
-        # A missing mask together with explicit positions is read by transformers as several sequences packed into one.
+        # A missing mask together with explicit positions is read by transformers as several sequences packed
+        # into one.
         if attention_mask is None and past_key_values is None:
             attention_mask = torch.ones_like(input_ids)
         inputs["attention_mask"] = attention_mask
         if "position_ids" in self._language_model_arguments:
             inputs["position_ids"] = (
-                _positions(attention_mask, embeds, past) if position_ids is None else position_ids
+                positions_of(attention_mask, embeds, past) if position_ids is None else position_ids
             )
 
         if labels is None:
             if "logits_to_keep" in self._language_model_arguments:
                 inputs["logits_to_keep"] = logits_to_keep
-            return _as_ours(self.language_model(**inputs))
+            return as_ours(self.language_model(**inputs))
 
         targets = labels[:, 1:]
         learned = targets != IGNORE
         if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
-            # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row there is only padding.
+            # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row
+            # there is only padding.
             learned = learned & attention_mask[:, :-1].bool()
         inputs.setdefault("use_cache", False)
-        with self._head_only_at(nn.functional.pad(learned, (0, 1))):
+        with head_only_at(self.language_model, nn.functional.pad(learned, (0, 1))):
             output = self.language_model(**inputs)
         logits = output.logits.squeeze(0)
         total = nn.functional.cross_entropy(
@@ -290,7 +325,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if isinstance(count, Tensor):
             count = count.to(total.device)
-        return _as_ours(output, loss=total / count, logits=logits)
+        return as_ours(output, loss=total / count, logits=logits)
 
     # Generation
 
@@ -302,10 +337,12 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to several sequences a row.
+        """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to "
+        "several sequences a row.
 
-        Returns, as ever, prompt and continuation; the processor's `batch_decode` leaves the placeholders out. Right-padded prompts are moved to the right,
-        because a pad between prompt and continuation is read by the language model.
+        Returns, as ever, prompt and continuation; the processor's `batch_decode` leaves the placeholders out.
+        Right-padded prompts are moved to the right, because a pad between prompt and continuation is read by
+        the language model.
         """
         if encoder_input_ids is None:
             return super().generate(input_ids, attention_mask=attention_mask, **kwargs)
@@ -332,7 +369,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never take a generated id for a placeholder."""
+        """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never "
+        "take a generated id for a placeholder."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, past_key_values=past_key_values, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -340,9 +378,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             for key in _SOURCE_KEYS:
                 inputs.pop(key, None)
         elif inputs.get("soft_prompt_positions") is not None:
-            positions = inputs["soft_prompt_positions"]
+            places = inputs["soft_prompt_positions"]
             inputs["soft_prompt_positions"] = nn.functional.pad(
-                positions, (0, inputs["input_ids"].shape[1] - positions.shape[1])
+                places, (0, inputs["input_ids"].shape[1] - places.shape[1])
             )
         return inputs
 
@@ -371,19 +409,27 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return self._length_limit
 
     @property
+    def _encoder_config(self) -> PreTrainedConfig:
+        config = self.config.encoder_config
+        assert isinstance(config, PreTrainedConfig), "a model is built of configs, not of their dicts"
+        return config
+
+    @property
     def _encoder_pad_id(self) -> int:
-        return self.config.encoder_config.pad_token_id or 0
+        return self._encoder_config.pad_token_id or 0
 
     def _check_source(self, ids: Tensor, mask: Tensor) -> None:
         limit = self._length_limit
         if limit is not None and ids.shape[1] > limit:
             raise LangBridgeError(
-                f"encoder_input_ids: got {ids.shape[1]} positions, but the encoder ({self.config.encoder_config.model_type}) has positions for {limit}; "
-                "shorten the text, or let the processor cut it with truncation='encoder'"
+                f"encoder_input_ids: got {ids.shape[1]} positions, but the encoder "
+                f"({self._encoder_config.model_type}) has positions for {limit}; shorten the text, or let "
+                "the processor cut it with truncation='encoder'"
             )
         if ids.shape != mask.shape:
             raise LangBridgeError(
-                f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, {tuple(ids.shape)}"
+                f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, "
+                f"{tuple(ids.shape)}"
             )
 
     def _placeholders(self, input_ids: Tensor, attention_mask: Any) -> Bool[Tensor, "batch seq"]:
@@ -395,97 +441,26 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             found = found & attention_mask.bool().to(found.device)
         return found
 
-    @contextmanager
-    def _head_only_at(self, keep: Bool[Tensor, "batch seq"]) -> Iterator[None]:
-        """Let the output head see only the positions `keep`, as one row. What follows the head (soft-capping, scaling) stays the language model's own."""
-
-        def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (args[0][keep.to(args[0].device)].unsqueeze(0), *args[1:])
-
-        handle = self.language_model.get_output_embeddings().register_forward_pre_hook(gather)
-        try:
-            yield
-        finally:
-            handle.remove()
-
     def _attach_new_rows(self, new_token_ids: list[int]) -> None:
-        """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is laid over the encoder's table.
+        """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is "
+        "laid over the encoder's table.
 
-        So the table itself stays as published, and neither gradient nor weight decay can touch its other rows. Rows start at the mean embedding.
+        So the table itself stays as published, and neither gradient nor weight decay can touch its other
+        rows. Rows start at the mean embedding.
         """
         self.new_rows: nn.Parameter | None = None
         if not new_token_ids:
             return
-        encoder = self.encoder
-        table = encoder.get_input_embeddings()
-        if max(new_token_ids) >= table.num_embeddings:
-            encoder.resize_token_embeddings(max(new_token_ids) + 1, mean_resizing=False)
-            table = encoder.get_input_embeddings()
-        encoder.set_input_embeddings(
-            table
-        )  # T5 holds one tensor in two modules; the hook needs the one that runs
-        with torch.no_grad():
-            mean = table.weight[: min(new_token_ids)].mean(dim=0, dtype=torch.float32)
-            table.weight[torch.tensor(new_token_ids, device=table.weight.device)] = mean.to(
-                table.weight.dtype
-            )
+        table, mean, self._new_rows_scale = make_room(self.encoder, new_token_ids)
         self.new_rows = nn.Parameter(mean.repeat(len(new_token_ids), 1))
         self.register_buffer("_new_ids", torch.tensor(new_token_ids), persistent=False)
-        # Scaled embeddings (M2M-100) scale inside: a one-column table of ones shows by how much.
-        ones = torch.ones(table.num_embeddings, 1)
-        probe = torch.func.functional_call(table, {"weight": ones}, (torch.tensor([min(new_token_ids)]),))
-        self._new_rows_scale = float(probe)
         table.register_forward_hook(self._lay_new_rows)
 
     def _lay_new_rows(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert self.new_rows is not None, "this hook is attached together with the rows"
         match = args[0].unsqueeze(-1) == self._new_ids.to(args[0].device)  # (batch, src, new)
         rows = self.new_rows.to(output.device)[match.int().argmax(-1)] * self._new_rows_scale
         return torch.where(match.any(-1, keepdim=True), rows.to(output.dtype), output)
-
-
-def embedding_rms(language_model: PreTrainedModel) -> float:
-    """Root mean square of the language model's input embeddings as the model feels them, its own scaling (Gemma) included; over at most 1,024 tokens."""
-    table = language_model.get_input_embeddings()
-    if table.weight.is_meta:
-        return 1.0  # laid out without weights, or offloaded: a checkpoint brings its own end vector
-    ids = torch.linspace(
-        0, table.num_embeddings - 1, min(1024, table.num_embeddings), device=table.weight.device
-    ).long()
-    with torch.no_grad():
-        return float(table(ids).float().square().mean().sqrt())
-
-
-def _as_ours(output: ModelOutput, **replaced: Tensor) -> CausalLMOutputWithPast:
-    """One output type, whatever the language model's own is."""
-    kept = {key: output.get(key) for key in ("logits", "past_key_values", "hidden_states", "attentions")}
-    return CausalLMOutputWithPast(**{**kept, **replaced})
-
-
-def _positions(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int[Tensor, "batch seq"]:
-    """4. Positions counted over real tokens. Masks that are no longer (batch, seq) come from generate(), which gives positions itself."""
-    batch, seq = embeds.shape[:2]
-    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
-        return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -seq:].to(embeds.device)
-    return (torch.arange(seq, device=embeds.device) + past).expand(batch, -1)
-
-
-def _remove_dropout(model: nn.Module) -> None:
-    """Set every dropout of a frozen model to zero, so that it may follow train() (gradient checkpointing asks for that) and compute the same as in eval()."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, value in vars(module).items():
-            if "drop" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
-
-
-def _generation_config(language_model: PreTrainedModel) -> GenerationConfig:
-    """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every call."""
-    config = GenerationConfig.from_dict(language_model.generation_config.to_dict())
-    if config.pad_token_id is None and config.eos_token_id is not None:
-        eos = config.eos_token_id
-        config.pad_token_id = eos if isinstance(eos, int) else eos[0]
-    return config
 
 
 register()

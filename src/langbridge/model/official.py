@@ -1,8 +1,10 @@
 """Read the published LangBridge checkpoints (kaistAI's format) and write ours.
 
-The published state dict has `lb.enc.*` (the encoder), `lb.alignment.*` (the connector), `lb.lm.*` (the language model without its head), `lb.lm_head.*`, and
-`lb.embeddings.weight`, which repeats the language model's table. The config names the bases (`enc`, `lm`), their widths (`dim_enc`, `dim_lm`) and the connector
-(`alignments`: linear, ffn or latent). All weights are in the checkpoint; of the bases only configs and tokenizers are needed.
+The published state dict has `lb.enc.*` (the encoder), `lb.alignment.*` (the connector), `lb.lm.*` (the
+language model without its head), `lb.lm_head.*`, and `lb.embeddings.weight`, which repeats the language
+model's table. The config names the bases (`enc`, `lm`), their widths (`dim_enc`, `dim_lm`) and the connector
+(`alignments`: linear, ffn or latent). All weights are in the checkpoint; of the bases only configs and
+tokenizers are needed.
 """
 
 import json
@@ -56,7 +58,8 @@ _RENAMED = {
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """What an import did. `notes` are for the user to read: what was missing, what was chosen in its place."""
+    """What an import did. `notes` are for the user to read: what was missing, what was chosen in its "
+    "place."""
 
     out: Path
     connector: str
@@ -76,9 +79,11 @@ def import_official(
 ) -> ImportReport:
     """Turn a published checkpoint folder into a merged bridge at `out`, which `from_pretrained` loads alone.
 
-    encoder, language_model: folders or hub ids of the bases' configs and tokenizers, where the ids in the checkpoint's config cannot be reached from here.
+    encoder, language_model: folders or hub ids of the bases' configs and tokenizers, where the ids in the
+        checkpoint's config cannot be reached from here.
         Folders with a config alone suffice; the report then says that the tokenizers are missing.
-    Raises `LangBridgeError` where a part is missing or does not fit. Pickles are read with `weights_only=True` alone.
+    Raises `LangBridgeError` where a part is missing or does not fit. Pickles are read with
+    `weights_only=True` alone.
     """
     folder = Path(str(checkpoint))
     if out is None:
@@ -138,18 +143,21 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise LangBridgeError(
-            f"import: {str(folder)!r} has no config.json; expected the folder of a published LangBridge checkpoint"
+            f"import: {str(folder)!r} has no config.json; expected the folder of a published LangBridge "
+            f"checkpoint"
         )
     settings = json.loads(path.read_text(encoding="utf-8"))
     missing = [key for key in ("enc", "lm", "dim_enc", "dim_lm") if key not in settings]
     if missing:
         raise LangBridgeError(
-            f"import: {str(path)!r} lacks {', '.join(missing)}; expected the config of a published LangBridge checkpoint"
+            f"import: {str(path)!r} lacks {', '.join(missing)}; expected the config of a published "
+            f"LangBridge checkpoint"
         )
     settings.setdefault("alignments", "linear")
     if settings["alignments"] not in _KINDS:
         raise LangBridgeError(
-            f"import: alignments is {settings['alignments']!r} in {str(path)!r}, expected one of {', '.join(_KINDS)}"
+            f"import: alignments is {settings['alignments']!r} in {str(path)!r}, expected "
+            f"one of {', '.join(_KINDS)}"
         )
     return settings
 
@@ -169,7 +177,8 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
             path = folder / name
             if not path.is_file():
                 raise LangBridgeError(
-                    f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole checkpoint"
+                    f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole "
+                    f"checkpoint"
                 )
             state |= (
                 load_file(path)
@@ -183,7 +192,8 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
 
 
 def _base_folder(given: Any, named: str, folder: Path) -> Any:
-    """Where a base's config and tokenizer are: as given, or as the checkpoint names it, also beside or inside the checkpoint."""
+    """Where a base's config and tokenizer are: as given, or as the checkpoint names it, also beside or "
+    "inside the checkpoint."""
     if given is not None:
         return given
     for candidate in (folder / named, folder.parent / named, Path(named)):
@@ -204,7 +214,8 @@ def _split(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         owner, _, rest = name.removeprefix("lb.").partition(".")
         if not name.startswith("lb.") or owner not in parts:
             raise LangBridgeError(
-                f"import: the tensor {name!r} is none of the published format; expected names that begin with lb.enc, lb.alignment, lb.lm, "
+                f"import: the tensor {name!r} is none of the published format; expected names that begin "
+                f"with lb.enc, lb.alignment, lb.lm, "
                 "lb.lm_head or lb.embeddings"
             )
         parts[owner][rest] = tensor
@@ -232,15 +243,19 @@ def _fill_language_model(config: Any, parts: dict[str, dict[str, Tensor]], where
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load what the model knows; older versions of transformers also saved buffers (rotary frequencies), which are computed anew."""
+    """Load what the model knows; older versions of transformers also saved buffers (rotary frequencies), "
+    "which are computed anew."""
     own = model.state_dict()
     wrong = [name for name, tensor in state.items() if name in own and own[name].shape != tensor.shape]
     if wrong:
         name = wrong[0]
         raise LangBridgeError(
-            f"import: {where}: {name!r} has shape {tuple(state[name].shape)} in the checkpoint and {tuple(own[name].shape)} by the config; "
+            f"import: {where}: {name!r} has shape {tuple(state[name].shape)} in the checkpoint and "
+            f"{tuple(own[name].shape)} by the config; "
             "give the folder of the base that the checkpoint was made with"
         )
+    # A pooler never runs in a bridge, and ours is built without one.
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
     buffers = tuple(name for name, _ in model.named_buffers())
     known = {
         n: t
@@ -272,7 +287,8 @@ def _check_widths(settings: dict[str, Any], config: LangBridgeConfig, lm: PreTra
         if settings[key] != width:
             base = "encoder" if key == "dim_enc" else "language model"
             raise LangBridgeError(
-                f"import: {key} is {settings[key]} in the checkpoint, but the {base} given has width {width}; give the base it was made with"
+                f"import: {key} is {settings[key]} in the checkpoint, but the {base} given has width "
+                f"{width}; give the base it was made with"
             )
 
 
@@ -290,7 +306,8 @@ def _write_processor(
     missing = [role for role, tokenizer in tokenizers.items() if tokenizer is None]
     if missing:
         notes.append(
-            f"no tokenizer of the {' and of the '.join(missing)} was found, so the folder holds no processor: it computes on ids, but reads no text. "
+            f"no tokenizer of the {' and of the '.join(missing)} was found, so the folder holds no "
+            f"processor: it computes on ids, but reads no text. "
             "Import again with folders that have tokenizers."
         )
         return False
@@ -300,11 +317,13 @@ def _write_processor(
         rows = model.encoder.get_input_embeddings().num_embeddings
         if max(added) >= rows:
             raise LangBridgeError(
-                f"import: the encoder has {rows} rows, but its tokenizer with the whitespace tokens needs {max(added) + 1}; give a folder with the tokenizer "
+                f"import: the encoder has {rows} rows, but its tokenizer with the whitespace tokens needs "
+                f"{max(added) + 1}; give a folder with the tokenizer "
                 "that was published for the checkpoint"
             )
         notes.append(
-            f"the whitespace tokens were added to the encoder's tokenizer as ids {added[0]} to {added[-1]}, in the order of the published tokenizer"
+            f"the whitespace tokens were added to the encoder's tokenizer as ids {added[0]} to {added[-1]}, "
+            f"in the order of the published tokenizer"
         )
     processor = LangBridgeProcessor(
         tokenizers["language model"],
@@ -316,6 +335,7 @@ def _write_processor(
     )
     processor.save_pretrained(draft)
     notes.append(
-        "the template is not part of the published format: set `template` in processor_config.json, or give the prompt with its template"
+        "the template is not part of the published format: set `template` in processor_config.json, or give "
+        "the prompt with its template"
     )
     return True

@@ -1,9 +1,12 @@
 """The processor: text in, both models' inputs out, and the one place where a sequence is laid out.
 
-    [BOS] [template text before]* [placeholder] x soft prompts [placeholder for the end vector] [template text after]* [lm_prefix] [target] [EOS]
+    [BOS] [template text before]* [placeholder] x soft prompts [placeholder for the end vector] [template text
+    after]* [lm_prefix] [target] [EOS]
 
-(* only with `template_in="lm"`.) Pads stand outside the sequence, never in it. The prompt template belongs here and is saved here: training, generation,
-evaluation and serving all format through `LangBridgeProcessor.format`. The processor works without the model; what it needs of it is in its own config.
+(* only with `template_in="lm"`.) Pads stand outside the sequence, never in it. The prompt template belongs
+here and is saved here: training, generation, evaluation and serving all format through
+    `LangBridgeProcessor.format`. The processor works without the model; what it needs of it is in its own
+    config.
 """
 
 import warnings
@@ -31,7 +34,8 @@ WHITESPACE = ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    ")
 
 _FIELD = "{prompt}"
 _TRUNCATIONS = (False, True, "encoder", "target")
-# Texts of tokens that stand for bytes which UTF-8 never contains, as sentencepiece and byte-level BPE write them: no text tokenises to them.
+# Texts of tokens that stand for bytes which UTF-8 never contains, as sentencepiece and byte-level BPE write
+# them: no text tokenises to them.
 _IMPOSSIBLE = ("<0xFF>", "<0xFE>", "<0xC0>", "<0xC1>", "ÿ", "þ", "ý", "ü", "À", "Á")
 
 
@@ -39,10 +43,12 @@ class LangBridgeProcessor(ProcessorMixin):
     """Two tokenizers, one template, one layout.
 
     tokenizer: the language model's. encoder_tokenizer: the encoder's.
-    template: text with `{prompt}` in it once. template_in: `encoder` sends the whole templated prompt through the encoder (the paper's way); `lm` sends the
-        prompt alone, and gives the text around it to the language model as its own tokens.
+    template: text with `{prompt}` in it once. template_in: `encoder` sends the whole templated prompt through
+        the encoder (the paper's way); `lm` sends the prompt alone, and gives the text around it to the
+        language model as its own tokens.
     connector, num_latents: decide how many placeholders a prompt gets.
-    soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for. encoder_length_limit: the encoder's hard limit in tokens.
+    soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for.
+        encoder_length_limit: the encoder's hard limit in tokens.
     """
 
     def __init__(
@@ -86,7 +92,8 @@ class LangBridgeProcessor(ProcessorMixin):
         connector: str = "linear",
         num_latents: int = 64,
     ) -> "LangBridgeProcessor":
-        """The processor of a bridge between two bases (folders or hub ids), for a given bridge `config` (or its `model`) where there is one."""
+        """The processor of a bridge between two bases (folders or hub ids), for a given bridge `config` (or "
+        "its `model`) where there is one."""
         if config is None and model is not None:
             config = model.config
         tokenizer, encoder_tokenizer = load_tokenizer(language_model), load_tokenizer(encoder)
@@ -97,7 +104,9 @@ class LangBridgeProcessor(ProcessorMixin):
             )
             check_encoder(encoder_config, repr(str(encoder)))
             check_language_model(text_config, repr(str(language_model)))
-            placeholder = choose_placeholder(text_config, text_config.get_text_config().vocab_size, tokenizer)
+            placeholder: int | None = choose_placeholder(
+                text_config, text_config.get_text_config().vocab_size, tokenizer
+            )
             wanted = whitespace_ids(encoder_tokenizer)
         else:
             encoder_config, connector, num_latents = (
@@ -105,12 +114,14 @@ class LangBridgeProcessor(ProcessorMixin):
                 config.connector,
                 config.num_latents,
             )
-            placeholder, wanted = config.soft_prompt_token_id, config.new_token_ids
+            placeholder, wanted = config.soft_prompt_token_id, list(config.new_token_ids or [])
             added = whitespace_ids(encoder_tokenizer) if wanted else []
             if added != wanted:
                 raise LangBridgeError(
-                    f"encoder tokenizer: {str(encoder)!r} gives the whitespace tokens the ids {added}, but the bridge has embedding rows for {wanted}; "
-                    "use the tokenizer that the bridge was built with, or build bridge and processor together with build_bridge"
+                    f"encoder tokenizer: {str(encoder)!r} gives the whitespace tokens the ids {added}, but "
+                    f"the bridge has embedding rows for {wanted}; "
+                    "use the tokenizer that the bridge was built with, or build bridge and processor "
+                    "together with build_bridge"
                 )
         return cls(
             tokenizer,
@@ -125,7 +136,8 @@ class LangBridgeProcessor(ProcessorMixin):
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "LangBridgeProcessor":  # type: ignore[override]
+    # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "LangBridgeProcessor":
         """Load the processor of a checkpoint. Raises `LangBridgeError` where a tokenizer is missing."""
         path = str(pretrained_model_name_or_path)
         if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
@@ -136,7 +148,8 @@ class LangBridgeProcessor(ProcessorMixin):
             raise
         except (OSError, ValueError, TypeError) as error:
             raise LangBridgeError(
-                f"processor: {path!r} lacks a tokenizer or processor_config.json (a bridge's folder has the language model's tokenizer at its root and the "
+                f"processor: {path!r} lacks a tokenizer or processor_config.json (a bridge's folder has the "
+                f"language model's tokenizer at its root and the "
                 f"encoder's in encoder_tokenizer/): {error}"
             ) from error
 
@@ -164,16 +177,20 @@ class LangBridgeProcessor(ProcessorMixin):
     ) -> BatchFeature:
         """Prompts, and in training their targets, as one batch.
 
-        texts: prompts, without the template. targets: what the language model is to write. lm_prefix: text it is to see as its own tokens before it writes;
-            one for all rows, or one a row.
-        max_encoder_length, max_length: limits in tokens of the encoder's input and of the language model's whole sequence, soft prompts included. The
-            encoder's own limit holds always.
-        truncation: False makes a too long row an error; `encoder` cuts prompts, `target` cuts targets, True cuts both. Cuts are warned of, with the rows.
-        padding_side: of `input_ids`; by default left, or right with targets. The encoder's input is padded on the right.
-        apply_template: False for texts that are not prompts (unlabelled text). add_eos: False for targets that do not end where they stop.
+        texts: prompts, without the template. targets: what the language model is to write. lm_prefix: text it
+            is to see as its own tokens before it writes; one for all rows, or one a row.
+        max_encoder_length, max_length: limits in tokens of the encoder's input and of the language model's
+            whole sequence, soft prompts included. The encoder's own limit holds always.
+        truncation: False makes a too long row an error; `encoder` cuts prompts, `target` cuts targets, True
+            cuts both. Cuts are warned of, with the rows.
+        padding_side: of `input_ids`; by default left, or right with targets. The encoder's input is padded on
+            the right.
+        apply_template: False for texts that are not prompts (unlabelled text). add_eos: False for targets
+            that do not end where they stop.
 
-        Returns encoder_input_ids and encoder_attention_mask (batch, src), input_ids and attention_mask (batch, seq), and with targets labels (batch, seq): the
-        target's tokens and EOS, -100 elsewhere. With `return_tensors=None` the same as lists. Raises `LangBridgeError`.
+        Returns encoder_input_ids and encoder_attention_mask (batch, src), input_ids and attention_mask
+        (batch, seq), and with targets labels (batch, seq): the target's tokens and EOS, -100 elsewhere. With
+        `return_tensors=None` the same as lists. Raises `LangBridgeError`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
@@ -209,8 +226,10 @@ class LangBridgeProcessor(ProcessorMixin):
                 kept = len(target_ids[i]) - excess
                 if truncation not in (True, "target") or targets is None or kept < 0:
                     raise LangBridgeError(
-                        f"texts, row {i}: the sequence has {len(head) + len(tail)} tokens ({len(soft)} of them for soft prompts), the limit max_length is "
-                        f"{max_length}; raise the limit, shorten the text, or ask for truncation ('encoder' cuts prompts, 'target' targets, True both)"
+                        f"texts, row {i}: the sequence has {len(head) + len(tail)} tokens ({len(soft)} of "
+                        f"them for soft prompts), the limit max_length is "
+                        f"{max_length}; raise the limit, shorten the text, or ask for truncation ('encoder' "
+                        f"cuts prompts, 'target' targets, True both)"
                     )
                 tail = [*target_ids[i][:kept], *eos]
                 cut.append(i)
@@ -255,7 +274,8 @@ class LangBridgeProcessor(ProcessorMixin):
                 f"the encoder has positions for {hard}" if limit == hard else f"max_encoder_length is {limit}"
             )
             raise LangBridgeError(
-                f"texts, rows {long}: the longest has {max(len(rows[i]) for i in long)} encoder tokens, but {reason}; shorten the text, raise the limit where "
+                f"texts, rows {long}: the longest has {max(len(rows[i]) for i in long)} encoder tokens, but "
+                f"{reason}; shorten the text, raise the limit where "
                 "it is yours, or cut with truncation='encoder'"
             )
         warnings.warn(f"prompts of rows {long} were cut to {limit} encoder tokens", stacklevel=3)
@@ -273,7 +293,8 @@ class LangBridgeProcessor(ProcessorMixin):
             if self.soft_prompt_token_id in row:
                 raise LangBridgeError(
                     f"{where}, row {i}: the text contains the token with id {self.soft_prompt_token_id} "
-                    f"({self.tokenizer.convert_ids_to_tokens(self.soft_prompt_token_id)!r}), which marks soft prompts; remove it from the text, or build the bridge "
+                    f"({self.tokenizer.convert_ids_to_tokens(self.soft_prompt_token_id)!r}), which marks "
+                    f"soft prompts; remove it from the text, or build the bridge "
                     "with another soft_prompt_token_id"
                 )
         return rows
@@ -281,7 +302,8 @@ class LangBridgeProcessor(ProcessorMixin):
     def _eos_id(self) -> int:
         if self.tokenizer.eos_token_id is None:
             raise LangBridgeError(
-                "targets: the language model's tokenizer has no EOS token, so a target cannot end; set tokenizer.eos_token or add_eos=False"
+                "targets: the language model's tokenizer has no EOS token, so a target cannot end; set "
+                "tokenizer.eos_token or add_eos=False"
             )
         return self.tokenizer.eos_token_id
 
@@ -296,7 +318,8 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
     if not isinstance(source, str | Path):
         if required:
             raise LangBridgeError(
-                f"tokenizer: got a {type(source).__name__}, expected the folder or hub id that has the model's tokenizer"
+                f"tokenizer: got a {type(source).__name__}, expected the folder or hub id that has the "
+                f"model's tokenizer"
             )
         return None
     if (
@@ -315,7 +338,8 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
 
 
 def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Add to an encoder's tokenizer the whitespace that it would lose, and return the new ids. A second call adds nothing."""
+    """Add to an encoder's tokenizer the whitespace that it would lose, and return the new ids. A second call
+    adds nothing."""
     lost = [
         space
         for space in WHITESPACE
@@ -329,9 +353,11 @@ def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def choose_placeholder(
     config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None
 ) -> int:
-    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft prompts.
+    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft "
+    "prompts.
 
-    In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last id that does not begin, end or pad. It must be
+    In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last
+        id that does not begin, end or pad. It must be
     inside the vocabulary because repetition penalties and their kin index the logits with it.
     """
     sources = [source for source in (tokenizer, config) if source is not None]

@@ -1,4 +1,5 @@
-"""Make the auto classes of transformers know a bridge. Importing this module does nothing; `register()` is called when the model or the processor is imported."""
+"""Make the auto classes of transformers know a bridge. Importing this module does nothing; `register()` is
+called when the model or the processor is imported."""
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor
 
