@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file
-from tiny import PLACEHOLDER, make_bridge, make_encoder, make_language_model
+from tiny import make_bridge, make_encoder, make_language_model
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
@@ -145,16 +145,16 @@ def test_attention(built, saved, attention):
     torch.testing.assert_close(logits(model, built[1]), logits(*built), rtol=1e-4, atol=1e-4)
 
 
-def test_quantised_language_model(tmp_path):
+def test_quantised_language_model(built, saved):
     pytest.importorskip("bitsandbytes")
-    bridge = make_bridge()
-    bridge.language_model.save_pretrained(tmp_path / "lm")
-    bridge.encoder.save_pretrained(tmp_path / "encoder")
     config = hf.BitsAndBytesConfig(load_in_8bit=True)
-    model = LangBridgeModel.from_bases(
-        tmp_path / "encoder", tmp_path / "lm", quantization_config=config, soft_prompt_token_id=PLACEHOLDER
-    )
+    model = LangBridgeModel.from_pretrained(saved, quantization_config=config)
     assert model.language_model.is_quantized
+    assert model.trainable_parameter_names() == built[0].trainable_parameter_names()
+    batch = built[1](["Tom has", "Tom"], targets=["a", "b"])
+    model.train()(**batch).loss.backward()
+    assert model.connector.end.grad is not None
+    assert model.eval().generate(**built[1](["Tom has", "Tom"]), max_new_tokens=2).shape[0] == 2
 
 
 def test_export(built, saved, tmp_path):
