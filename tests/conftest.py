@@ -35,9 +35,7 @@ def base_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("bases")
     torch.manual_seed(0)
     encoder = MT5EncoderModel(
-        MT5Config(
-            vocab_size=128, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, initializer_factor=2.0
-        )
+        MT5Config(vocab_size=128, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, initializer_factor=2.0)
     )
     encoder.save_pretrained(root / "encoder")
     tokenizer("$A </s>", pad_token="<pad>").save_pretrained(root / "encoder")

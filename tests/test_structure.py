@@ -50,9 +50,7 @@ def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             # `from langbridge import model` imports a room, `from langbridge import LangBridgeModel` a name.
-            modules = (
-                [f"{module}.{alias.name}" for alias in node.names] if module == "langbridge" else [module]
-            )
+            modules = [f"{module}.{alias.name}" for alias in node.names] if module == "langbridge" else [module]
         else:
             continue
         for module in modules:
@@ -139,9 +137,7 @@ def test_help_is_fast_and_loads_no_torch() -> None:
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "langbridge.cli", "--help"], capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-m", "langbridge.cli", "--help"], capture_output=True, text=True)
         times.append(time.perf_counter() - start)
         assert done.returncode == 0, done.stderr
     assert min(times) < 0.5, f"best of 5: {min(times):.2f} s"

@@ -32,9 +32,7 @@ def command(capsys: pytest.CaptureFixture[str]):
 @pytest.fixture(scope="module")
 def answers(bridge_folder: Path) -> list[str]:
     model = LangBridgeModel.from_pretrained(bridge_folder)
-    return generate_texts(
-        model, LangBridgeProcessor.from_pretrained(bridge_folder), PROMPTS, max_new_tokens=6
-    )
+    return generate_texts(model, LangBridgeProcessor.from_pretrained(bridge_folder), PROMPTS, max_new_tokens=6)
 
 
 @pytest.fixture
@@ -57,9 +55,7 @@ def test_generate_answers_prompts_in_their_order(command, bridge_folder: Path, a
     assert out == "\n\n".join(answers) + "\n"
 
 
-def test_generate_keeps_the_rows_of_a_file(
-    command, bridge_folder: Path, answers: list[str], tmp_path
-) -> None:
+def test_generate_keeps_the_rows_of_a_file(command, bridge_folder: Path, answers: list[str], tmp_path) -> None:
     rows = [{"id": index, "question": prompt, "deep": {"a": [1]}} for index, prompt in enumerate(PROMPTS)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["generate", bridge_folder, "--input", tmp_path / "in.jsonl", "--field", "question"]
@@ -80,9 +76,7 @@ def test_chat_answers_every_line_and_ends_with_the_input(
     assert [line.strip() for line in out.splitlines() if line.strip()] == [answers[0], answers[2]]
 
 
-def test_an_exported_bridge_answers_alike(
-    command, bridge_folder: Path, answers: list[str], tmp_path: Path
-) -> None:
+def test_an_exported_bridge_answers_alike(command, bridge_folder: Path, answers: list[str], tmp_path: Path) -> None:
     out = tmp_path / "merged"
     assert command("export", bridge_folder, "--out", out)[:2] == (0, f"{out}\n")
     assert command("generate", out, PROMPTS[0], "--max-new-tokens", 6)[1] == answers[0] + "\n"
@@ -116,9 +110,7 @@ def test_tokens_are_grouped_and_painted() -> None:
     assert re.sub(r"\x1b\[\d+m", "", coloured) == "4 </s>"
 
 
-def test_the_wrong_models_are_named(
-    command, base_folders: tuple[Path, Path], recipe: Path, tmp_path: Path
-) -> None:
+def test_the_wrong_models_are_named(command, base_folders: tuple[Path, Path], recipe: Path, tmp_path: Path) -> None:
     encoder, language_model = base_folders
     for arguments, message in [
         (("generate", language_model, "2+2?"), "not a bridge"),

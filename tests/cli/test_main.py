@@ -77,9 +77,7 @@ def test_the_version(command) -> None:
 
 
 def test_a_dry_run_prints_the_whole_recipe_resolved(command, recipe: Path, tmp_path: Path) -> None:
-    code, out, _ = command(
-        "train", recipe, "--dry-run", "--set", "train.learning_rate=1e-3", "--set", "seed=7"
-    )
+    code, out, _ = command("train", recipe, "--dry-run", "--set", "train.learning_rate=1e-3", "--set", "seed=7")
     assert code == 0
     (tmp_path / "printed.yaml").write_text(out)
     printed = Recipe.load(tmp_path / "printed.yaml")
@@ -112,9 +110,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     return calls
 
 
-def test_train_hands_the_recipe_to_the_run_and_names_the_bridge(
-    command, recipe: Path, training, tmp_path
-) -> None:
+def test_train_hands_the_recipe_to_the_run_and_names_the_bridge(command, recipe: Path, training, tmp_path) -> None:
     code, out, _ = command("train", recipe, "--out", tmp_path / "run", "--quiet", "--set", "seed=7")
     assert (code, out) == (0, f"{tmp_path / 'run' / 'final'}\n")
     assert training == [(Recipe.load(recipe, ["seed=7"]), tmp_path / "run", False)]
@@ -209,9 +205,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_rows_to_answer_are_checked_before_a_model_is_loaded(
-    command, tmp_path: Path, recipe: Path, kind: str
-) -> None:
+def test_rows_to_answer_are_checked_before_a_model_is_loaded(command, tmp_path: Path, recipe: Path, kind: str) -> None:
     text, message = ROWS[kind]
     (tmp_path / "in.jsonl").write_text(text)
     out = tmp_path / "out.jsonl"

@@ -91,9 +91,7 @@ def test_difference_is_paired() -> None:
     score = difference(first, second)
     assert score.mean == 0.25
     assert score.stderr == pytest.approx(0.25)
-    assert difference(first, first) == accuracy([False] * 4), (
-        "the same answers differ by nothing, for certain"
-    )
+    assert difference(first, first) == accuracy([False] * 4), "the same answers differ by nothing, for certain"
     with pytest.raises(LangBridgeError, match="got 4 and 3"):
         difference(first, second[:3])
 

@@ -63,9 +63,7 @@ def test_an_assistant_bridge(bridge):
     )
     assistant.generation_config.eos_token_id = None
     plain = bridge.generate(**single, max_new_tokens=6, do_sample=False)
-    assert torch.equal(
-        plain, bridge.generate(**single, max_new_tokens=6, do_sample=False, assistant_model=assistant)
-    )
+    assert torch.equal(plain, bridge.generate(**single, max_new_tokens=6, do_sample=False, assistant_model=assistant))
 
 
 def test_a_streamer(bridge, encoded):
@@ -80,9 +78,7 @@ def test_a_streamer(bridge, encoded):
             self.ended = True
 
     streamer = Collector()
-    out = bridge.generate(
-        **one_row(make_batch(bridge), 1), max_new_tokens=6, do_sample=False, streamer=streamer
-    )
+    out = bridge.generate(**one_row(make_batch(bridge), 1), max_new_tokens=6, do_sample=False, streamer=streamer)
     assert streamer.ids == out[0].tolist()
     assert streamer.ended
     assert len(encoded) == 1
@@ -157,9 +153,7 @@ def test_without_a_source_it_is_the_language_model(bridge):
         eos_token_id=None,
         pad_token_id=0,
     )
-    assert torch.equal(
-        bridge.generate(input_ids=ids, max_new_tokens=5, do_sample=False)[:, : alone.shape[1]], alone
-    )
+    assert torch.equal(bridge.generate(input_ids=ids, max_new_tokens=5, do_sample=False)[:, : alone.shape[1]], alone)
     with torch.no_grad():
         assert torch.equal(bridge(input_ids=ids).logits, bridge.language_model(ids).logits)
 

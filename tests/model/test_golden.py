@@ -67,9 +67,7 @@ def test_logits_and_loss(golden):
             out = model(input_ids=ids, encoder_input_ids=source, soft_prompt_positions=positions)
             labels = ids.clone()
             labels[:, : 1 + soft] = -100
-            loss = model(
-                input_ids=ids, encoder_input_ids=source, soft_prompt_positions=positions, labels=labels
-            ).loss
+            loss = model(input_ids=ids, encoder_input_ids=source, soft_prompt_positions=positions, labels=labels).loss
         torch.testing.assert_close(out.logits[0], values[f"row{row}.logits"], rtol=0, atol=1e-5)
         torch.testing.assert_close(loss, values[f"row{row}.loss"].squeeze(), rtol=0, atol=1e-5)
 
@@ -97,9 +95,7 @@ def test_greedy_tokens(golden, batched):
                         other[:, : 1 + other_soft],
                     ]
                 ),
-                "attention_mask": torch.tensor(
-                    [[0] * (other_soft - soft) + [1] * (1 + soft), [1] * (1 + other_soft)]
-                ),
+                "attention_mask": torch.tensor([[0] * (other_soft - soft) + [1] * (1 + soft), [1] * (1 + other_soft)]),
             }
         expected = values[f"row{row}.generated"][1:]
         out = model.generate(**batch, max_new_tokens=len(expected), do_sample=False)

@@ -27,11 +27,7 @@ def publish(bridge, folder, connector="linear"):
     }
     for name, tensor in bridge.connector.state_dict().items():
         old = next(
-            (
-                old + name.removeprefix(new)
-                for old, new in _RENAMED[connector].items()
-                if name.startswith(new)
-            ),
+            (old + name.removeprefix(new) for old, new in _RENAMED[connector].items() if name.startswith(new)),
             name,
         )
         state[f"lb.alignment.{old}"] = tensor
@@ -101,8 +97,7 @@ def test_the_resampler_computes_what_was_published():
     inner = norm(latents, "norm_latents")
     read = torch.cat([norm(states, "norm_states"), inner], dim=1)
     q, k, v = (
-        (x @ w[f"{name}.weight"].T).view(2, -1, 8, 64)
-        for x, name in ((inner, "query"), (read, "key"), (read, "value"))
+        (x @ w[f"{name}.weight"].T).view(2, -1, 8, 64) for x, name in ((inner, "query"), (read, "key"), (read, "value"))
     )
     scores = torch.einsum("bqhd,bkhd->bhqk", q * 64**-0.5, k)
     visible = torch.cat([mask, torch.ones(2, 5, dtype=torch.long)], dim=1).bool()
@@ -124,17 +119,11 @@ def test_every_file_form(tmp_path, form):
     names = sorted(state)
     halves = [names[::2], names[1::2]] if "sharded" in form else [names]
     stem, suffix = ("pytorch_model", "bin") if "bin" in form else ("model", "safetensors")
-    files = (
-        [f"{stem}.{suffix}"]
-        if len(halves) == 1
-        else [f"{stem}-0000{i + 1}-of-00002.{suffix}" for i in range(2)]
-    )
+    files = [f"{stem}.{suffix}"] if len(halves) == 1 else [f"{stem}-0000{i + 1}-of-00002.{suffix}" for i in range(2)]
     for file, half in zip(files, halves, strict=True):
         (torch.save if suffix == "bin" else save_file)({name: state[name] for name in half}, official / file)
     if len(halves) == 2:
-        index = {
-            "weight_map": {name: file for file, half in zip(files, halves, strict=True) for name in half}
-        }
+        index = {"weight_map": {name: file for file, half in zip(files, halves, strict=True) for name in half}}
         (official / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))
     model, _ = bring(tmp_path)
     batch = make_batch(bridge)

@@ -23,15 +23,11 @@ def test_a_row_of_a_batch_generates_as_alone(bridge):
     together = bridge.generate(**batch, max_new_tokens=8, do_sample=False)[:, batch["input_ids"].shape[1] :]
     for row in range(3):
         single = one_row(batch, row)
-        alone = bridge.generate(**single, max_new_tokens=8, do_sample=False)[
-            0, single["input_ids"].shape[1] :
-        ]
+        alone = bridge.generate(**single, max_new_tokens=8, do_sample=False)[0, single["input_ids"].shape[1] :]
         assert together[row, : len(alone)].tolist() == alone.tolist(), (
             f"row {row} of the batch differs from itself alone"
         )
-    assert len({tuple(row.tolist()) for row in together}) > 1, (
-        "all rows read alike, so this test sees nothing"
-    )
+    assert len({tuple(row.tolist()) for row in together}) > 1, "all rows read alike, so this test sees nothing"
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

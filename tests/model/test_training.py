@@ -13,9 +13,7 @@ NEW = [90, 91, 92]
 
 def with_labels(bridge, side="right"):
     batch = make_batch(bridge, side=side)
-    unlearned = (
-        (batch["attention_mask"] == 0) | (batch["input_ids"] == PLACEHOLDER) | (batch["input_ids"] == 1)
-    )
+    unlearned = (batch["attention_mask"] == 0) | (batch["input_ids"] == PLACEHOLDER) | (batch["input_ids"] == 1)
     return {**batch, "labels": batch["input_ids"].masked_fill(unlearned, -100)}
 
 
@@ -56,14 +54,10 @@ def test_new_rows_are_all_that_moves(encoder, ids):
     batch = with_labels(bridge)
     batch["encoder_input_ids"][0, 2] = ids[0]
     batch["encoder_input_ids"][1, 1] = ids[1]
-    optimizer = torch.optim.AdamW(
-        [p for p in bridge.parameters() if p.requires_grad], lr=0.1, weight_decay=0.0
-    )
+    optimizer = torch.optim.AdamW([p for p in bridge.parameters() if p.requires_grad], lr=0.1, weight_decay=0.0)
     bridge(**batch).loss.backward()
     optimizer.step()
-    moved = {
-        name for name, parameter in bridge.named_parameters() if not torch.equal(parameter, before[name])
-    }
+    moved = {name for name, parameter in bridge.named_parameters() if not torch.equal(parameter, before[name])}
     assert "new_rows" in moved
     assert moved <= bridge.trainable_parameter_names()
     changed = (bridge.new_rows != before["new_rows"]).any(1).tolist()
@@ -79,9 +73,7 @@ def test_new_rows_start_at_the_mean_and_are_read_like_a_table_row(encoder):
     with torch.no_grad():
         bridge.new_rows.copy_(table[[11, 12]])
     assert not torch.allclose(states, bridge.encode(torch.tensor([[7, 90, 8]])))
-    torch.testing.assert_close(
-        bridge.encode(torch.tensor([[7, 90, 8]])), bridge.encode(torch.tensor([[7, 11, 8]]))
-    )
+    torch.testing.assert_close(bridge.encode(torch.tensor([[7, 90, 8]])), bridge.encode(torch.tensor([[7, 11, 8]])))
 
 
 def test_a_frozen_encoder_has_no_dropout():
@@ -164,15 +156,11 @@ def test_gradient_checkpointing_gives_the_same_gradients(freeze_encoder, encoder
         if enable:
             bridge.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             # on the way in: recomputation stops as soon as it has what it needs
-            bridge.language_model.model.layers[0].self_attn.register_forward_pre_hook(
-                lambda *_: calls.append(1)
-            )
+            bridge.language_model.model.layers[0].self_attn.register_forward_pre_hook(lambda *_: calls.append(1))
         bridge.train()
         bridge.zero_grad()
         bridge(**batch).loss.backward()
-        gradients.append(
-            {name: p.grad.clone() for name, p in bridge.named_parameters() if p.grad is not None}
-        )
+        gradients.append({name: p.grad.clone() for name, p in bridge.named_parameters() if p.grad is not None})
     assert len(calls) == 2, "checkpointing was not active: the layer was not computed again"
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():

@@ -143,9 +143,7 @@ def make_batch(
     sources = [torch.randint(5, 90, (n,), generator=generator) for n in lengths]
     soft = [n + 1 for n in bridge.connector.soft_lengths(list(lengths))]
     rows = [
-        torch.cat(
-            [torch.tensor([1] + [PLACEHOLDER] * n), torch.randint(5, 90, (text + i,), generator=generator)]
-        )
+        torch.cat([torch.tensor([1] + [PLACEHOLDER] * n), torch.randint(5, 90, (text + i,), generator=generator)])
         for i, n in enumerate(soft)
     ]
     pad_id = bridge.config.encoder_config.pad_token_id or 0

@@ -228,9 +228,7 @@ def test_recipes_made_in_python_are_held_to_the_same_rules() -> None:
 def test_files_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
     (tmp_path / "model").mkdir()
-    recipe = Recipe(
-        encoder="owner/name", language_model="owner/name", data=Data(path=str(tmp_path / "rows.jsonl"))
-    )
+    recipe = Recipe(encoder="owner/name", language_model="owner/name", data=Data(path=str(tmp_path / "rows.jsonl")))
     recipe.check_files()
     for change, message in [
         ({"data": Data(path="absent.jsonl")}, r"data\.path: no such file: absent\.jsonl"),
@@ -253,9 +251,7 @@ def test_every_field_has_its_docstring() -> None:
     """A field's docstring is where its meaning is written, so the source is read for it."""
 
     for cls in (Recipe, Data, Ridge, Train):
-        (body,) = (
-            node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef)
-        )
+        (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
         for field, after in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign):
                 documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
@@ -278,7 +274,5 @@ def test_reading_a_recipe_loads_neither_torch_nor_transformers(write) -> None:
         "import sys; from langbridge.train.recipe import Recipe; Recipe.load(sys.argv[1]).to_yaml();"
         "print(*{'torch', 'transformers'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, write(MINIMAL)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, write(MINIMAL)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -13,9 +13,7 @@ def model_folder(folder: Path) -> Path:
     """`folder`, or an error that says why it is no model's. Cheap, so it comes before torch is loaded."""
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise LangBridgeError(
-            f"{folder}: {'is a file, expected a folder' if folder.exists() else 'no such folder'}"
-        )
+        raise LangBridgeError(f"{folder}: {'is a file, expected a folder' if folder.exists() else 'no such folder'}")
     if not (folder / "config.json").is_file():
         raise LangBridgeError(f"{folder}: no config.json in it, so it is not a model's folder")
     return folder

@@ -12,9 +12,7 @@ from langbridge.cli.bridge import load_bridge
 
 def chat(
     folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
-    ] = 256,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
 ) -> None:
     """Talk to a bridge in the terminal. Every line is a prompt of its own; end with Ctrl-D.
 
@@ -34,9 +32,7 @@ def chat(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
-                pad_token_id=tokenizer.eos_token_id
-                if tokenizer.pad_token_id is None
-                else tokenizer.pad_token_id,
+                pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
                 streamer=streamer,
             )
 

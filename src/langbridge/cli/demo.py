@@ -45,7 +45,7 @@ def demo(
     from langbridge.evaluate.scores import accuracy, difference, last_number
     from langbridge.evaluate.table import Row, as_json, as_text, draw_bars
     from langbridge.miniature import parents
-    from langbridge.miniature.dataset import test_rows, write_tests, write_training
+    from langbridge.miniature.dataset import held_out_rows, write_tests, write_training
     from langbridge.miniature.grammar import LANGUAGES
     from langbridge.train.recipe import Recipe
     from langbridge.train.run import train
@@ -79,7 +79,7 @@ def demo(
     samples: list[dict[str, Any]] = []
     differences: dict[str, Score] = {}
     for language in LANGUAGES:
-        tests = test_rows(language, problems)
+        tests = held_out_rows(language, problems)
         questions = [test["question"] for test in tests]
         answers = {
             # The plain model reads the question as its own tokens; a newline asks for the solution, as it learned.

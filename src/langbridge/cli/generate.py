@@ -17,25 +17,17 @@ OUTPUT = "output"
 
 def generate(
     folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
-    prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to answer.")
-    ] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to answer.")] = None,
     input_file: Annotated[
         Path | None, typer.Option("--input", metavar="F.jsonl", help="Rows to answer, instead of prompts.")
     ] = None,
-    field: Annotated[
-        str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")
-    ] = "prompt",
+    field: Annotated[str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")] = "prompt",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="F.jsonl", help="Where the rows go with their answers; default: stdout."
-        ),
+        typer.Option("--out", metavar="F.jsonl", help="Where the rows go with their answers; default: stdout."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 16,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
-    ] = 256,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output"."""

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Build the miniature's models and data.", rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(help="Build the miniature's models and data.", rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()

@@ -65,9 +65,7 @@ def paint(run: Run, colour: bool) -> str:
 def show(
     recipe: Annotated[Path, typer.Argument(help="YAML file of the run.")],
     overrides: Overrides = None,
-    rows: Annotated[
-        int, typer.Option("--rows", min=1, metavar="N", help="How many rows, from the first.")
-    ] = 4,
+    rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="How many rows, from the first.")] = 4,
 ) -> None:
     """Print a batch of a recipe as the models will see it: the encoder's tokens, the soft prompts' slots
     and the tokens that are trained.
@@ -90,16 +88,12 @@ def show(
         connector=loaded.connector,
         num_latents=loaded.num_latents,
     )
-    collate = LabelledCollator(
-        processor, max_encoder_length=loaded.max_encoder_length, max_length=loaded.max_length
-    )
+    collate = LabelledCollator(processor, max_encoder_length=loaded.max_encoder_length, max_length=loaded.max_length)
     chosen = data[:rows]
     batch = {name: tensor.tolist() for name, tensor in collate(chosen).items()}
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     trained = paint(Run("trained", ["trained"]), colour)
-    typer.echo(
-        f"{len(data)} rows in {loaded.data.path}, {len(data.skipped)} skipped; {trained} tokens are marked so"
-    )
+    typer.echo(f"{len(data)} rows in {loaded.data.path}, {len(data.skipped)} skipped; {trained} tokens are marked so")
     for index in range(len(chosen)):
         row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")

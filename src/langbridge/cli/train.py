@@ -9,9 +9,7 @@ from langbridge.train.recipe import Recipe
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one setting, as in train.max_steps=20. Repeatable."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in train.max_steps=20. Repeatable."),
 ]
 """The `--set` option, shared by every command that reads a recipe."""
 

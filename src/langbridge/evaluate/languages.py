@@ -50,7 +50,5 @@ def group_of(language: str) -> str:
 
 _MEASURED = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn", "te", "ko")
 
-LANGUAGE_GROUPS = {
-    group: tuple(code for code in _MEASURED if group_of(code) == group) for group in ("high", "low")
-}
+LANGUAGE_GROUPS = {group: tuple(code for code in _MEASURED if group_of(code) == group) for group in ("high", "low")}
 """The 11 languages of MGSM and Korean, by group, in MGSM's order."""

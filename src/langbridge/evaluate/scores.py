@@ -33,9 +33,7 @@ _SAME_AS_ASCII = str.maketrans(
     }
 )
 # Written only between the digits of one number, unlike the ordinary space.
-_NARROW_SPACES = re.compile(
-    r"(?<=\d)[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}](?=\d{3}(?!\d))"
-)
+_NARROW_SPACES = re.compile(r"(?<=\d)[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}](?=\d{3}(?!\d))")
 
 
 def last_number(text: str) -> Decimal | None:
@@ -82,9 +80,7 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> Score:
     Two systems fail on the same hard problems, so this is smaller than the errors of both added up.
     """
     if len(first) != len(second):
-        raise LangBridgeError(
-            f"difference: expected the same problems twice, got {len(first)} and {len(second)}"
-        )
+        raise LangBridgeError(f"difference: expected the same problems twice, got {len(first)} and {len(second)}")
     return _mean([float(a) - float(b) for a, b in zip(first, second, strict=True)])
 
 

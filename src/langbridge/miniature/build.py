@@ -50,7 +50,7 @@ def shrunken() -> BuildRecipe:
         language_model=LanguageModelRecipe(vocab_size=700, hidden_size=32, layers=1, heads=2, intermediate_size=64,
                                            steps=4, batch_size=4),
         translation=TranslationRecipe(vocab_size=1200, d_model=32, layers=1, decoder_layers=1, heads=2, d_ff=64,
-                                      steps=4, sentence_groups=1, problem_groups=1),
+                                      steps=4, sentences=4, problems=2),
         gate_problems=2,
     )  # fmt: skip
 

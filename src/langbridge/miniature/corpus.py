@@ -18,10 +18,12 @@ MANY = 10**9
 class Pair(NamedTuple):
     """The same meaning in two languages."""
 
-    first: str
-    second: str
-    first_language: str
-    second_language: str
+    sources: tuple[str, str]
+    """What the encoder reads; the first may change language from sentence to sentence."""
+    targets: tuple[str, str]
+    """What the decoder writes, each in one language."""
+    languages: tuple[str, str]
+    """Of the targets."""
 
 
 def two_languages(rng: random.Random, english: float = 0.2) -> tuple[str, str]:
@@ -32,30 +34,23 @@ def two_languages(rng: random.Random, english: float = 0.2) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def sentence_pairs(rng: random.Random, groups: int, group_size: int) -> list[Pair]:
-    """Parallel single sentences. A group shares its name and number, so only the rest can tell its members apart."""
+def sentence_pairs(rng: random.Random, count: int) -> list[Pair]:
+    """Parallel single sentences: mostly events, some starts and questions."""
     pairs: list[Pair] = []
-    for _ in range(groups):
-        name, step, begin = rng.choice(world.NAMES), rng.choice(world.STEPS), rng.choice(world.STARTS)
-        shared_noun = rng.choice(world.NOUNS)
-        seen: set[tuple] = set()
-        while len(seen) < group_size:
-            noun = rng.choice(world.NOUNS) if rng.random() < 0.3 else shared_noun
-            kind = rng.choices(("event", "start", "question"), (0.86, 0.08, 0.06))[0]
-            event = world.Event(rng.choice(world.VERBS), step, rng.choice(world.TIMES))
-            style = rng.randrange(2)
-            meaning = (noun, event) if kind == "event" else (noun, kind, style)
-            if meaning in seen:
-                continue
-            seen.add(meaning)
-            languages = two_languages(rng)
-            if kind == "event":
-                said = [world.say_event(rng, language, name, event, noun) for language in languages]
-            elif kind == "start":
-                said = [world.say_start(rng, language, style, name, begin, noun) for language in languages]
-            else:
-                said = [grammar(language).question(style, name, noun) for language in languages]
-            pairs.append(Pair(*said, *languages))
+    for _ in range(count):
+        name, noun = rng.choice(world.NAMES), rng.choice(world.NOUNS)
+        kind = rng.choices(("event", "start", "question"), (0.86, 0.08, 0.06))[0]
+        event = world.Event(rng.choice(world.VERBS), rng.choice(world.STEPS), rng.choice(world.TIMES))
+        begin, style = rng.choice(world.STARTS), rng.randrange(2)
+        languages = two_languages(rng)
+        if kind == "event":
+            said = [world.say_event(rng, language, name, event, noun) for language in languages]
+        elif kind == "start":
+            said = [world.say_start(rng, language, style, name, begin, noun) for language in languages]
+        else:
+            said = [grammar(language).question(style, name, noun) for language in languages]
+        texts = (said[0], said[1])
+        pairs.append(Pair(texts, texts, languages))
     return pairs
 
 
@@ -65,19 +60,15 @@ def mixed(rng: random.Random, problem: world.Problem) -> str:
     return " ".join(rng.choice(choices) for choices in zip(*told, strict=True))
 
 
-def problem_pairs(rng: random.Random, groups: int, group_size: int, mix: float = 0.3) -> list[Pair]:
-    """Parallel whole problems; a group shares name, numbers and length (`world.distractors`).
-
-    In a share `mix` of them the first text changes language from sentence to sentence; it is still to be put into
-    the second language alone.
-    """
+def problem_pairs(rng: random.Random, count: int, mix: float = 0.3) -> list[Pair]:
+    """Parallel whole problems; in a share `mix` of them the first source changes language on the way."""
     pairs: list[Pair] = []
-    for _ in range(groups):
-        original = world.problem("train", rng.randrange(MANY))
-        for problem in [original, *world.distractors(original, group_size - 1, rng, split="train")]:
-            first, second = two_languages(rng)
-            text = mixed(rng, problem) if rng.random() < mix else world.render(problem, first)
-            pairs.append(Pair(text, world.render(problem, second), first, second))
+    for _ in range(count):
+        problem = world.problem("train", rng.randrange(MANY))
+        languages = two_languages(rng)
+        texts = (world.render(problem, languages[0]), world.render(problem, languages[1]))
+        read = mixed(rng, problem) if rng.random() < mix else texts[0]
+        pairs.append(Pair((read, texts[1]), texts, languages))
     return pairs
 
 

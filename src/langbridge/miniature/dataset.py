@@ -18,7 +18,7 @@ def training_rows(count: int, *, first: int = 0) -> list[dict[str, str]]:
     ]
 
 
-def test_rows(language: str, count: int, *, split: str = "test") -> list[dict[str, Any]]:
+def held_out_rows(language: str, count: int, *, split: str = "test") -> list[dict[str, Any]]:
     """Problems in a language with the number to be found; the same id is the same problem in every language.
 
     `guess` is the rate at which a reader of the numbers alone finds it (`world.guess_rate`).
@@ -42,7 +42,7 @@ def write_training(path: Path, count: int) -> None:
 def write_tests(folder: Path, count: int) -> None:
     """One file a language: `FOLDER/LANGUAGE.jsonl`."""
     for language in LANGUAGES:
-        write_rows(folder / f"{language}.jsonl", test_rows(language, count))
+        write_rows(folder / f"{language}.jsonl", held_out_rows(language, count))
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from langbridge.miniature import world
 from langbridge.miniature.grammar import LANGUAGES
-from langbridge.miniature.translation import late_interaction
 
 Encode = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -29,13 +29,29 @@ def encoder_of(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, batch
         batch = tokenizer(texts, padding=True, return_tensors="pt")
         states = [
             model(input_ids=ids, attention_mask=mask).last_hidden_state
-            for ids, mask in zip(
-                batch.input_ids.split(batch_size), batch.attention_mask.split(batch_size), strict=True
-            )
+            for ids, mask in zip(batch.input_ids.split(batch_size), batch.attention_mask.split(batch_size), strict=True)
         ]
         return torch.cat(states), batch.attention_mask
 
     return encode
+
+
+def late_interaction(first: Tensor, first_mask: Tensor, second: Tensor, second_mask: Tensor) -> Tensor:
+    """How well every text's tokens find their like in every other text: (texts a, texts b), at most 1.
+
+    The mean over a text's tokens of the largest cosine with a token of the other text, both ways (ColBERT's score,
+    Khattab and Zaharia 2020, made symmetric). States are (texts, seq, d), masks (texts, seq) of 0 and 1.
+    """
+    first, second = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
+    a, n, d = first.shape
+    b, m, _ = second.shape
+    cosine = (first.reshape(a * n, d) @ second.reshape(b * m, d).T).reshape(a, n, b, m)
+    first_real, second_real = first_mask.bool(), second_mask.bool()
+    forward = cosine.masked_fill(~second_real[None, None], -1.0).amax(3)
+    forward = (forward * first_mask[:, :, None]).sum(1) / first_mask.sum(1)[:, None]
+    backward = cosine.masked_fill(~first_real[:, :, None, None], -1.0).amax(1)
+    backward = (backward * second_mask[None]).sum(2) / second_mask.sum(1)[None]
+    return (forward + backward) / 2
 
 
 def retrieval(

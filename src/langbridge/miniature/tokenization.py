@@ -62,13 +62,9 @@ def _train(
     return tokenizer
 
 
-def train_encoder_tokenizer(
-    texts: Iterable[str], vocab_size: int, languages: Iterable[str]
-) -> PreTrainedTokenizerFast:
+def train_encoder_tokenizer(texts: Iterable[str], vocab_size: int, languages: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that ends every text in `</s>`, with the languages' tags as its last tokens."""
-    fold = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    )
+    fold = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
     tokenizer = _train(texts, vocab_size, ["<pad>", "</s>", "<unk>"], fold)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]

@@ -1,8 +1,9 @@
 """The other parent: the encoder of a small translation model between the twelve languages, of mT5's architecture.
 
-What makes its states shared between languages, beside many-to-many translation: the target's language is told to
-the decoder only, so the encoder cannot prepare for it, and the tokens of parallel texts are drawn together by a
-contrast (below) against texts that share their names, numbers and length.
+What makes its states shared between languages, beside many-to-many translation: the target's language is told to the
+decoder only, so the encoder cannot prepare for it; and each word of the translation must be readable, by one linear
+map for all source languages, from *some single state* of the source (`lexical_loss`, IBM Model 1 on states). The
+second keeps a state about its own word: a connector reads states one by one, as the language model reads words.
 """
 
 import random
@@ -31,16 +32,13 @@ class TranslationRecipe:
     heads: int = 4
     d_ff: int = 256
     steps: int = 9000
-    sentence_groups: int = 8
-    problem_groups: int = 3
-    group_size: int = 8
-    problem_group_size: int = 4
+    sentences: int = 64
+    problems: int = 12
     problem_every: int = 4
     """Every how many steps the batch holds whole problems instead of sentences."""
-    learning_rate: float = 3e-3
-    contrast: float = 0.5
-    """Weight of the contrast beside the translation loss."""
-    temperature: float = 0.04
+    learning_rate: float = 2e-3
+    lexical: float = 1.0
+    """Weight of the lexical loss beside the translation loss."""
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, recipe: TranslationRecipe) -> MT5ForConditionalGeneration:
@@ -61,28 +59,28 @@ def new_model(tokenizer: PreTrainedTokenizerFast, recipe: TranslationRecipe) -> 
             decoder_start_token_id=tokenizer.pad_token_id,
         )
     )
-    # T5 draws embeddings with deviation 1; tied to the output without T5's old scaling the loss would start near 70.
+    # T5 draws embeddings with deviation 1; tied to the output, the loss would start near 70.
     with torch.no_grad():
         model.shared.weight.mul_(recipe.d_model**-0.5)
     return model
 
 
-def late_interaction(first: Tensor, first_mask: Tensor, second: Tensor, second_mask: Tensor) -> Tensor:
-    """How well every text's tokens find their like in every other text: (texts a, texts b), at most 1.
+def lexical_loss(states: Tensor, mask: Tensor, tags: Tensor, labels: Tensor, table: Tensor) -> Tensor:
+    """IBM Model 1 (Brown et al. 1993) on encoder states: - log of the mean over source states of p(word | state, tag).
 
-    The mean over a text's tokens of the largest cosine with a token of the other text, both ways (ColBERT's score,
-    Khattab and Zaharia 2020, made symmetric). States are (texts, seq, d), masks (texts, seq) of 0 and 1.
+    p is a softmax over the vocabulary of (state + tag's embedding) times the embedding table: the same for every
+    source language. states (batch, src, d), mask (batch, src), tags (batch) of token ids, labels (batch, tgt) with
+    -100 where there is no word, table (vocab, d).
     """
-    first, second = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
-    a, n, d = first.shape
-    b, m, _ = second.shape
-    cosine = (first.reshape(a * n, d) @ second.reshape(b * m, d).T).reshape(a, n, b, m)
-    first_real, second_real = first_mask.bool(), second_mask.bool()
-    forward = cosine.masked_fill(~second_real[None, None], -1.0).amax(3)
-    forward = (forward * first_mask[:, :, None]).sum(1) / first_mask.sum(1)[:, None]
-    backward = cosine.masked_fill(~first_real[:, :, None, None], -1.0).amax(1)
-    backward = (backward * second_mask[None]).sum(2) / second_mask.sum(1)[None]
-    return (forward + backward) / 2
+    batch, src, _ = states.shape
+    real = mask.bool()
+    queries = states + table[tags][:, None]
+    log_p = F.log_softmax((queries[real] @ table.T).float(), dim=-1)
+    full = log_p.new_full((batch, src, labels.shape[1]), float("-inf"))
+    words = labels.clamp(min=0)[:, None].expand(-1, src, -1)
+    full[real] = log_p.gather(1, words[real])
+    mixed = full.logsumexp(1) - mask.sum(1, keepdim=True).log()
+    return -mixed[labels != -100].mean()
 
 
 def translation_losses(
@@ -91,14 +89,13 @@ def translation_losses(
     pairs: list[Pair],
     recipe: TranslationRecipe,
 ) -> dict[str, Tensor]:
-    """Each pair translated both ways, and its tokens drawn together."""
-    sources = tokenizer([p.first for p in pairs] + [p.second for p in pairs], padding=True, return_tensors="pt")
+    """Each pair translated both ways, and its words read off the states both ways."""
+    sources = tokenizer([p.sources[side] for side in (0, 1) for p in pairs], padding=True, return_tensors="pt")
     states = model.encoder(**sources).last_hidden_state
     mask = sources.attention_mask
-    # A text that changes language is read, never written: the target is rendered in one language.
-    targets = tokenizer([p.second for p in pairs] + [p.first for p in pairs], padding=True, return_tensors="pt")
-    languages = [p.second_language for p in pairs] + [p.first_language for p in pairs]
-    tags = torch.tensor(tokenizer.convert_tokens_to_ids([language_tag(name) for name in languages]))
+    targets = tokenizer([p.targets[side] for side in (1, 0) for p in pairs], padding=True, return_tensors="pt")
+    names = [language_tag(p.languages[side]) for side in (1, 0) for p in pairs]
+    tags = torch.tensor(tokenizer.convert_tokens_to_ids(names))
     labels = targets.input_ids.masked_fill(targets.attention_mask == 0, -100)
     decoded = model.decoder(
         input_ids=torch.cat([tags[:, None], targets.input_ids[:, :-1]], dim=1),
@@ -108,14 +105,11 @@ def translation_losses(
     ).last_hidden_state
     real = labels != -100  # the softmax over the vocabulary is the dearest part: real tokens only
     translation = F.cross_entropy(model.lm_head(decoded[real]).float(), labels[real])
-    half = len(pairs)
-    scores = late_interaction(states[:half], mask[:half], states[half:], mask[half:]) / recipe.temperature
-    same = torch.arange(half)
-    contrast = (F.cross_entropy(scores, same) + F.cross_entropy(scores.T, same)) / 2
+    lexical = lexical_loss(states, mask, tags, labels, model.shared.weight)
     return {
-        "loss": translation + recipe.contrast * contrast,
+        "loss": translation + recipe.lexical * lexical,
         "translation": translation.detach(),
-        "contrast": contrast.detach(),
+        "lexical": lexical.detach(),
     }
 
 
@@ -137,9 +131,9 @@ def train_translation(
     def loss_of(step: int) -> dict[str, Tensor]:
         rng = random.Random(f"{seed}/translation/{step}")
         if step % recipe.problem_every == 0:
-            pairs = problem_pairs(rng, recipe.problem_groups, recipe.problem_group_size)
+            pairs = problem_pairs(rng, recipe.problems)
         else:
-            pairs = sentence_pairs(rng, recipe.sentence_groups, recipe.group_size)
+            pairs = sentence_pairs(rng, recipe.sentences)
         with torch.autocast("cpu", torch.bfloat16):
             return translation_losses(model, tokenizer, pairs, recipe)
 

@@ -166,9 +166,7 @@ def distractors(original: Problem, count: int, rng: random.Random, split: str | 
         verbs = [event.verb for event in original.events]
         rng.shuffle(verbs)
         verbs[rng.randrange(len(verbs))] = rng.choice(VERBS)
-        events = tuple(
-            replace(event, verb=verb) for event, verb in zip(original.events, verbs, strict=True)
-        )
+        events = tuple(replace(event, verb=verb) for event, verb in zip(original.events, verbs, strict=True))
         other = replace(original, id=f"{original.id}~{len(found)}", noun=rng.choice(NOUNS), events=events)
         if (other.noun, other.combination) in seen or (split is not None and split_of(other) != split):
             continue

@@ -59,9 +59,7 @@ def load_base(
     config = load_config(source, name, **hub)
     load = load_encoder if role == ENCODER else load_language_model
     try:
-        model = load(
-            source, config, **hub, **{key: value for key, value in options.items() if value is not None}
-        )
+        model = load(source, config, **hub, **{key: value for key, value in options.items() if value is not None})
     except OSError as error:
         raise LangBridgeError(
             f"{name}: {str(source)!r} has a config but no weights that can be read: {error}"
@@ -90,11 +88,7 @@ def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
 
     Quantised and offloaded weights cannot be compared, and are left out.
     """
-    named = [
-        (name, p)
-        for name, p in model.named_parameters()
-        if p.is_floating_point() and not p.is_meta and p.numel()
-    ]
+    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point() and not p.is_meta and p.numel()]
     named.sort(key=lambda item: item[0])
     chosen = _spread(len(named), _SAMPLED_TENSORS)
     samples = {}
@@ -112,8 +106,7 @@ def check_fingerprint(
     if recorded is None:
         return
     remedy = (
-        f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the "
-        "right one."
+        f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the right one."
     )
     name = role.replace("_", " ")
     if recorded["model_type"] != model.config.model_type:
@@ -126,8 +119,7 @@ def check_fingerprint(
         parameter = parameters.get(key)
         if parameter is None:
             raise LangBridgeError(
-                f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. "
-                f"{remedy}"
+                f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. {remedy}"
             )
         if parameter.is_meta or not parameter.is_floating_point():
             continue
@@ -145,8 +137,7 @@ def check_fingerprint(
         # flushes.
         if not torch.allclose(got, expected, rtol=1e-2, atol=1e-6):
             raise LangBridgeError(
-                f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). "
-                f"{remedy}"
+                f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}"
             )
 
 
@@ -201,8 +192,7 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise LangBridgeError(
-                f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or "
-                f"training wrote"
+                f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or training wrote"
             )
         return path
     if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:

@@ -97,8 +97,7 @@ def from_bases(
     unknown = set(kwargs) - set(LangBridgeConfig().to_dict())
     if unknown:
         raise LangBridgeError(
-            f"from_bases: unknown setting {', '.join(sorted(unknown))}; settings about a run belong to its "
-            f"recipe"
+            f"from_bases: unknown setting {', '.join(sorted(unknown))}; settings about a run belong to its recipe"
         )
     config = LangBridgeConfig(
         encoder_config=first.config,
@@ -118,9 +117,7 @@ def save(model: LangBridgeModel, folder: Any, state_dict: dict[str, torch.Tensor
     config.encoder_base = with_relative(config.encoder_base, folder)
     config.language_model_base = with_relative(config.language_model_base, folder)
     state = model.state_dict() if state_dict is None else state_dict
-    prefixes = (
-        ("connector.", "new_rows") if not config.encoder_trained else ("connector.", "new_rows", "encoder.")
-    )
+    prefixes = ("connector.", "new_rows") if not config.encoder_trained else ("connector.", "new_rows", "encoder.")
     kept = unique_tensors({name: tensor for name, tensor in state.items() if name.startswith(prefixes)})
     with appearing(folder) as draft:
         save_file(kept, draft / WEIGHTS, metadata={"format": "pt"})
@@ -248,11 +245,7 @@ def write_merged(model: LangBridgeModel, folder: Path) -> None:
             name,
             {**(getattr(config, name) or {"id": None, "revision": None}), "fingerprint": fingerprint(child)},
         )
-    state = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name.startswith(("connector.", "new_rows"))
-    }
+    state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("connector.", "new_rows"))}
     save_file(unique_tensors(state), folder / WEIGHTS, metadata={"format": "pt"})
     model.generation_config.save_pretrained(folder)
     config.save_pretrained(folder)
@@ -275,11 +268,7 @@ def _load_recorded(
         str((record or {}).get("id") or "another model"),
     )
     inside = isinstance(place, Path) and place.parent == folder
-    kept = (
-        record
-        if inside and record
-        else {**base.record, "fingerprint": (record or base.record)["fingerprint"]}
-    )
+    kept = record if inside and record else {**base.record, "fingerprint": (record or base.record)["fingerprint"]}
     return Base(model=base.model, config=base.config, record=kept)
 
 

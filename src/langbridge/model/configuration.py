@@ -64,9 +64,7 @@ class LangBridgeConfig(PreTrainedConfig):
         self.text_config = _as_config(self.text_config, "text_config")
         self.new_token_ids = list(self.new_token_ids or [])
         if self.connector not in CONNECTORS:
-            raise LangBridgeError(
-                f"connector: got {self.connector!r}, expected one of {', '.join(CONNECTORS)}"
-            )
+            raise LangBridgeError(f"connector: got {self.connector!r}, expected one of {', '.join(CONNECTORS)}")
         if self.num_latents < 1:
             raise LangBridgeError(f"num_latents: got {self.num_latents}, expected at least 1")
         super().__post_init__(**kwargs)
@@ -82,7 +80,5 @@ def _as_config(config: Any, where: str) -> PreTrainedConfig | None:
     if not isinstance(config, dict):
         return copy.deepcopy(config)
     if "model_type" not in config:
-        raise LangBridgeError(
-            f"{where}: got a dict without 'model_type'; expected a model's config (its config.json)"
-        )
+        raise LangBridgeError(f"{where}: got a dict without 'model_type'; expected a model's config (its config.json)")
     return AutoConfig.for_model(**config)

@@ -33,9 +33,7 @@ def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
     "or `language model`."""
     path = str(path)
     if not Path(path).is_dir() and path.startswith((".", "/", "~")):
-        raise LangBridgeError(
-            f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id"
-        )
+        raise LangBridgeError(f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id")
     try:
         return AutoConfig.from_pretrained(path, **hub)
     except (OSError, ValueError, KeyError) as error:
@@ -99,9 +97,7 @@ def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedCo
     """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole "
     "encoder-decoder."""
     check_encoder(model.config, f"a {type(model).__name__}")
-    if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(
-        model, _full_classes(model.config)
-    ):
+    if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(model, _full_classes(model.config)):
         return model.get_encoder(), model.config
     return model, model.config
 

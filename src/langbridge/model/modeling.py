@@ -136,13 +136,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         "keywords."""
         from langbridge.model.checkpoint import load
 
-        return load(
-            cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs
-        )
+        return load(cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs)
 
-    def save_pretrained(
-        self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
-    ) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
         """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of "
         "transformers' own method are ignored."""
         from langbridge.model.checkpoint import save
@@ -319,9 +315,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         with head_only_at(self.language_model, nn.functional.pad(learned, (0, 1))):
             output = self.language_model(**inputs)
         logits = output.logits.squeeze(0)
-        total = nn.functional.cross_entropy(
-            logits.float(), targets[learned].to(logits.device), reduction="sum"
-        )
+        total = nn.functional.cross_entropy(logits.float(), targets[learned].to(logits.device), reduction="sum")
         count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if isinstance(count, Tensor):
             count = count.to(total.device)

@@ -74,9 +74,7 @@ class ImportReport:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def import_official(
-    checkpoint: Any, encoder: Any = None, language_model: Any = None, out: Any = None
-) -> ImportReport:
+def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = None, out: Any = None) -> ImportReport:
     """Turn a published checkpoint folder into a merged bridge at `out`, which `from_pretrained` loads alone.
 
     encoder, language_model: folders or hub ids of the bases' configs and tokenizers, where the ids in the
@@ -101,9 +99,7 @@ def import_official(
     lm = _fill_language_model(configs["language model"], parts, str(sources["language model"]))
     notes: list[str] = []
     if (folder / "generation_config.json").is_file():
-        lm.generation_config = _merge_generation(
-            lm.generation_config, GenerationConfig.from_pretrained(folder)
-        )
+        lm.generation_config = _merge_generation(lm.generation_config, GenerationConfig.from_pretrained(folder))
 
     kind = _KINDS[settings["alignments"]]
     connector_state = _rename(parts["alignment"], kind)
@@ -143,8 +139,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise LangBridgeError(
-            f"import: {str(folder)!r} has no config.json; expected the folder of a published LangBridge "
-            f"checkpoint"
+            f"import: {str(folder)!r} has no config.json; expected the folder of a published LangBridge checkpoint"
         )
     settings = json.loads(path.read_text(encoding="utf-8"))
     missing = [key for key in ("enc", "lm", "dim_enc", "dim_lm") if key not in settings]
@@ -156,8 +151,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     settings.setdefault("alignments", "linear")
     if settings["alignments"] not in _KINDS:
         raise LangBridgeError(
-            f"import: alignments is {settings['alignments']!r} in {str(path)!r}, expected "
-            f"one of {', '.join(_KINDS)}"
+            f"import: alignments is {settings['alignments']!r} in {str(path)!r}, expected one of {', '.join(_KINDS)}"
         )
     return settings
 
@@ -177,8 +171,7 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
             path = folder / name
             if not path.is_file():
                 raise LangBridgeError(
-                    f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole "
-                    f"checkpoint"
+                    f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole checkpoint"
                 )
             state |= (
                 load_file(path)
@@ -300,9 +293,7 @@ def _merge_generation(own: GenerationConfig, published: GenerationConfig) -> Gen
     return own
 
 
-def _write_processor(
-    model: LangBridgeModel, tokenizers: dict[str, Any], draft: Path, notes: list[str]
-) -> bool:
+def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: Path, notes: list[str]) -> bool:
     missing = [role for role, tokenizer in tokenizers.items() if tokenizer is None]
     if missing:
         notes.append(

@@ -66,9 +66,7 @@ class LangBridgeProcessor(ProcessorMixin):
     ):
         super().__init__(tokenizer, encoder_tokenizer, **kwargs)
         if template.count(_FIELD) != 1:
-            raise LangBridgeError(
-                f"template: got {template!r}, expected text that contains {_FIELD} exactly once"
-            )
+            raise LangBridgeError(f"template: got {template!r}, expected text that contains {_FIELD} exactly once")
         if template_in not in ("encoder", "lm"):
             raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
         self.template, self.template_in = template, template_in
@@ -205,9 +203,7 @@ class LangBridgeProcessor(ProcessorMixin):
         sources = self._encode_sources(
             [self.format(text) if whole else text for text in texts], max_encoder_length, truncation
         )
-        before, after = (
-            self.template.split(_FIELD) if apply_template and self.template_in == "lm" else ("", "")
-        )
+        before, after = self.template.split(_FIELD) if apply_template and self.template_in == "lm" else ("", "")
         before_ids = self._language_model_ids([before], "template")[0]
         prefix_ids = self._language_model_ids([after + (prefix or "") for prefix in prefixes], "lm_prefix")
         target_ids = self._language_model_ids([target or "" for target in wanted], "targets")
@@ -216,9 +212,7 @@ class LangBridgeProcessor(ProcessorMixin):
         eos = [self._eos_id()] if targets is not None and add_eos else []
         rows, labels, cut = [], [], []
         for i, source in enumerate(sources):
-            soft = [self.soft_prompt_token_id] * (
-                soft_length(self.connector, len(source), self.num_latents) + 1
-            )
+            soft = [self.soft_prompt_token_id] * (soft_length(self.connector, len(source), self.num_latents) + 1)
             head = [*bos, *before_ids, *soft, *prefix_ids[i]]
             tail = [*target_ids[i], *eos]
             excess = 0 if max_length is None else len(head) + len(tail) - max_length
@@ -251,9 +245,7 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:
         """The language model's text in generated sequences; placeholders and ignored labels are left out."""
-        return [
-            self.decode(sequence, skip_special_tokens=skip_special_tokens, **kwargs) for sequence in sequences
-        ]
+        return [self.decode(sequence, skip_special_tokens=skip_special_tokens, **kwargs) for sequence in sequences]
 
     def decode(self, sequence: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str:
         """The same for one sequence."""
@@ -270,9 +262,7 @@ class LangBridgeProcessor(ProcessorMixin):
         if not long:
             return rows
         if truncation not in (True, "encoder"):
-            reason = (
-                f"the encoder has positions for {hard}" if limit == hard else f"max_encoder_length is {limit}"
-            )
+            reason = f"the encoder has positions for {hard}" if limit == hard else f"max_encoder_length is {limit}"
             raise LangBridgeError(
                 f"texts, rows {long}: the longest has {max(len(rows[i]) for i in long)} encoder tokens, but "
                 f"{reason}; shorten the text, raise the limit where "
@@ -280,9 +270,7 @@ class LangBridgeProcessor(ProcessorMixin):
             )
         warnings.warn(f"prompts of rows {long} were cut to {limit} encoder tokens", stacklevel=3)
         # The tokenizer cuts, because it keeps its closing token.
-        short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)[
-            "input_ids"
-        ]
+        short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)["input_ids"]
         for i, row in zip(long, short, strict=True):
             rows[i] = row
         return rows
@@ -350,9 +338,7 @@ def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(range(before, len(tokenizer)))
 
 
-def choose_placeholder(
-    config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None
-) -> int:
+def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
     """An id inside the language model's vocabulary that text will not contain, to mark the places of soft "
     "prompts.
 
@@ -370,16 +356,10 @@ def choose_placeholder(
         return last
     if max(tokenizer.get_vocab().values()) < last:
         return last
-    if (
-        tokenizer.unk_token_id is not None
-        and tokenizer.unk_token_id not in taken
-        and tokenizer.unk_token_id < rows
-    ):
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in taken and tokenizer.unk_token_id < rows:
         return tokenizer.unk_token_id
     reserved = [
-        i
-        for i, token in tokenizer.added_tokens_decoder.items()
-        if token.special and i not in taken and i < rows
+        i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in taken and i < rows
     ]
     if reserved:
         return max(reserved)
@@ -396,9 +376,7 @@ def choose_placeholder(
     return last
 
 
-def _one_a_row(
-    values: str | Sequence[str] | None, rows: int, name: str, broadcast: bool = False
-) -> list[str | None]:
+def _one_a_row(values: str | Sequence[str] | None, rows: int, name: str, broadcast: bool = False) -> list[str | None]:
     if values is None:
         return [None] * rows
     if isinstance(values, str):

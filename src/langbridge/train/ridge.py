@@ -113,9 +113,9 @@ def collect(
         source = processor.encoder_tokenizer(
             chunk, padding=True, return_tensors="pt", return_offsets_mapping=True, **cut
         )
-        encoded = model.encode(
-            source["input_ids"].to(model.device), source["attention_mask"].to(model.device)
-        ).to("cpu", torch.float64)
+        encoded = model.encode(source["input_ids"].to(model.device), source["attention_mask"].to(model.device)).to(
+            "cpu", torch.float64
+        )
         read = processor.tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True)
         for row, (ids, spans) in enumerate(zip(read["input_ids"], read["offset_mapping"], strict=True)):
             if not ids:
@@ -138,9 +138,7 @@ def overlap(source: Tensor, read: Tensor) -> Float[Tensor, "src tokens"]:
 
 
 @torch.no_grad()
-def end_vector(
-    model: LangBridgeModel, processor: LangBridgeProcessor, fallback: Tensor
-) -> Float[Tensor, " d_lm"]:
+def end_vector(model: LangBridgeModel, processor: LangBridgeProcessor, fallback: Tensor) -> Float[Tensor, " d_lm"]:
     """The mean embedding of the newline's tokens, or `fallback` where the vocabulary has none."""
     tokenizer = processor.tokenizer
     ids = tokenizer("\n", add_special_tokens=False)["input_ids"]

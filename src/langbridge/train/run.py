@@ -35,11 +35,16 @@ def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> Path:
         recipe.encoder,
         recipe.language_model,
         connector=recipe.connector,
+        num_latents=recipe.num_latents,
         template=recipe.template,
         template_in=recipe.template_in,
         freeze_encoder=recipe.freeze_encoder,
         dtype=torch.float32,
     )
+    if recipe.freeze_encoder and reads_new_rows(processor, examples):
+        model.set_training_regime(freeze_encoder=True, train_new_rows=True)
+        if progress:
+            say("the prompts hold white space that the encoder's tokenizer would lose: training its new rows")
     start = start_connector(model, processor, examples, recipe)
     if progress:
         for skipped in examples.skipped[:10]:
@@ -64,6 +69,15 @@ def read_data(recipe: Recipe) -> tuple[LabelledDataset, LabelledDataset | None]:
         return read_labelled(path, input=data.input, output=data.output, on_bad_row=data.on_bad_row)
 
     return read(data.path), None if data.validation_path is None else read(data.validation_path)
+
+
+def reads_new_rows(processor: LangBridgeProcessor, examples: LabelledDataset) -> bool:
+    """Whether the prompts hold a token that was added to the encoder's tokenizer.
+
+    Only then are the new rows worth training: it costs a backward pass through the frozen encoder.
+    """
+    added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
+    return any(token in processor.format(example.prompt) for example in examples for token in added)
 
 
 def start_connector(

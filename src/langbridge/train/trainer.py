@@ -1,4 +1,4 @@
-"""Hugging Face's `Trainer` with what a bridge needs of its own: parameter groups, batches of like length, small files."""
+"""Hugging Face's `Trainer` with what a bridge needs of its own: parameter groups and batches of like length."""
 
 import random
 import sys
@@ -34,7 +34,7 @@ class BridgeTrainer(Trainer):
         super().__init__(*args, **kwargs)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        if self.optimizer is None:
+        if self.optimizer is None:  # type: ignore[has-type]
             self.optimizer = self._build_optimizer()
         return self.optimizer
 
@@ -98,9 +98,7 @@ class ConsoleLog(TrainerCallback):
     def __init__(self) -> None:
         self.started = 0.0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.started = time.monotonic()
 
     def on_log(

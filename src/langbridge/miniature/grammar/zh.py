@@ -43,6 +43,4 @@ def question(style: int, name: str, noun: str) -> str:
     return say(name, ("现在", "最后")[style], "有多少", classifier, word, end="？")
 
 
-GRAMMAR = Grammar(
-    code="zh", name="Chinese", orders=3, styles=2, start=start, event=event, question=question, joiner=""
-)
+GRAMMAR = Grammar(code="zh", name="Chinese", orders=3, styles=2, start=start, event=event, question=question, joiner="")

@@ -1,0 +1,85 @@
+"""The ridge start against numpy, by hand, and where it is not possible."""
+
+import numpy as np
+import pytest
+import torch
+
+from langbridge.model import build_bridge
+from langbridge.train.ridge import NoOffsetsWarning, collect, overlap, ridge_start
+
+PROMPTS = [f"Tom has {n} apples and {name} has {n * 7 % 10}." for n in range(10) for name in ("Ann", "Bo", "Cy")]
+
+
+@pytest.fixture
+def bridge(base_folders):
+    return build_bridge(*base_folders)
+
+
+def test_overlap_counts_shared_characters():
+    #         |Tom|' has'|        |Tom |ha|s|
+    source = torch.tensor([[0, 3], [3, 7], [0, 0]])
+    read = torch.tensor([[0, 4], [4, 6], [6, 7]])
+    assert overlap(source, read).tolist() == [[3, 0, 0], [1, 2, 1], [0, 0, 0]]
+
+
+def test_states_are_paired_with_the_embeddings_of_their_own_characters(bridge):
+    model, processor = bridge
+    states, targets = collect(model, processor, ["ab c", "d"])
+    # Both tokenizers have one token a character, so the targets are the characters' own embeddings.
+    ids = processor.tokenizer("ab cd", add_special_tokens=False)["input_ids"]
+    expected = model.language_model.get_input_embeddings()(torch.tensor(ids)).double()
+    torch.testing.assert_close(targets, expected)
+    encoded = processor.encoder_tokenizer(["ab c"], return_tensors="pt")
+    alone = model.encode(encoded["input_ids"], encoded["attention_mask"])[0, :4].double()
+    # Batched with padding against alone, in single precision.
+    torch.testing.assert_close(states[:4], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_the_fit_is_the_closed_form(bridge):
+    model, processor = bridge
+    fit = ridge_start(model, processor, PROMPTS, penalty=0.05)
+    fresh = build_bridge(*(model.config.encoder_base["id"], model.config.language_model_base["id"]))[0]
+    states, targets = (t.numpy() for t in collect(fresh, processor, PROMPTS[: fit.texts]))
+    centred = states - states.mean(0)
+    penalty = 0.05 * np.mean(np.sum(centred**2, axis=0))
+    # Ridge is least squares with the penalty as further rows: another way to the same numbers.
+    rows = np.vstack([centred, np.sqrt(penalty) * np.eye(centred.shape[1])])
+    goals = np.vstack([targets - targets.mean(0), np.zeros((centred.shape[1], targets.shape[1]))])
+    weight = np.linalg.lstsq(rows, goals, rcond=None)[0]
+    # The model holds it in single precision.
+    np.testing.assert_allclose(model.connector.linear.weight.detach().numpy(), weight.T, atol=1e-5)
+    bias = targets.mean(0) - states.mean(0) @ weight
+    np.testing.assert_allclose(model.connector.linear.bias.detach().numpy(), bias, atol=1e-5)
+    rest = targets - states @ weight - bias
+    explained = 1 - (rest**2).sum() / ((targets - targets.mean(0)) ** 2).sum()
+    assert fit.explained == pytest.approx(explained, abs=1e-9)
+    # A random encoder's states name their own character well enough to be found in them.
+    assert fit.explained > 0.5
+
+
+def test_soft_prompts_start_near_the_tokens_own_embeddings(bridge):
+    model, processor = bridge
+
+    def nearest(text: str) -> str:
+        batch = processor([text], return_tensors="pt")
+        soft, _ = model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
+        table = model.language_model.get_input_embeddings().weight[: len(processor.tokenizer)]
+        ids = torch.cdist(soft[0, : len(text)], table).argmin(1)
+        return "".join(processor.tokenizer.convert_ids_to_tokens(ids.tolist()))
+
+    text = "Tom has 7 apples and Bo has 9."
+    before = nearest(text)
+    ridge_start(model, processor, PROMPTS, penalty=1e-4)
+    same = sum(a == b for a, b in zip(nearest(text), text, strict=True))
+    assert same > 0.9 * len(text)
+    assert sum(a == b for a, b in zip(before, text, strict=False)) < 0.5 * len(text)
+
+
+def test_without_offsets_a_named_warning_and_the_start_stays(bridge, monkeypatch):
+    model, processor = bridge
+    before = {name: p.clone() for name, p in model.connector.named_parameters()}
+    monkeypatch.setattr(type(processor.encoder_tokenizer), "is_fast", property(lambda self: False))
+    with pytest.warns(NoOffsetsWarning, match="offsets"):
+        assert ridge_start(model, processor, PROMPTS, penalty=0.01) is None
+    for name, p in model.connector.named_parameters():
+        assert torch.equal(p, before[name])
