@@ -86,7 +86,14 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
             trainer.add_callback(Watch(measure, curve, label))
             trainer.train()
     arrived = next((n for n, mean, _ in curve if mean >= GOAL), None)
-    return {"init": init, "rate": rate, "examples": arrived, "cap": cap, "curve": curve, "s": time.monotonic() - started}
+    return {
+        "init": init,
+        "rate": rate,
+        "examples": arrived,
+        "cap": cap,
+        "curve": curve,
+        "s": time.monotonic() - started,
+    }
 
 
 def main() -> None:
@@ -99,9 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "train.jsonl"
         write_training(data, options.cap)
-        runs = [
-            run(init, rate, data, options.cap, options.problems) for init, rates in RATES.items() for rate in rates
-        ]
+        runs = [run(init, rate, data, options.cap, options.problems) for init, rates in RATES.items() for rate in rates]
     best = {}
     for init in RATES:
         arrived = [r["examples"] for r in runs if r["init"] == init and r["examples"] is not None]

@@ -22,8 +22,9 @@ shipped = pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature'
 
 def test_a_shrunken_pair_is_built_and_loads(tmp_path):
     out = tmp_path / "models"
-    figures = building.build(out, building.shrunken(), threads=1)
-    assert set(figures) == set(LANGUAGES)
+    report = building.build(out, building.shrunken(), threads=1)
+    assert set(report["languages"]) == set(LANGUAGES)
+    assert report["translation_loss"] > report["translation_floor"] > 0
     parents.check(out)
     encoder = AutoModelForTextEncoding.from_pretrained(out / "encoder")
     language_model = AutoModelForCausalLM.from_pretrained(out / "language_model")
@@ -32,7 +33,7 @@ def test_a_shrunken_pair_is_built_and_loads(tmp_path):
     assert tokenizer("Tom").input_ids[-1] == encoder.config.eos_token_id
     tokenizer = AutoTokenizer.from_pretrained(out / "language_model")
     assert tokenizer("Tom").input_ids[0] == language_model.config.bos_token_id
-    assert json.loads((out / "build.json").read_text())["gate"].keys() == figures.keys()
+    assert json.loads((out / "build.json").read_text())["gate"] == report
     # A build that was finished is not trained again, and writes the same files.
     before = (out / parents.CHECKSUMS).read_text()
     building.build(out, building.shrunken(), threads=1)

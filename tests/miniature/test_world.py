@@ -8,8 +8,7 @@ import pytest
 
 from langbridge.miniature import world
 from langbridge.miniature.corpus import problem_pairs, sentence_pairs, solved_problems
-from langbridge.miniature.dataset import held_out_rows
-from langbridge.miniature.dataset import training_rows
+from langbridge.miniature.dataset import held_out_rows, training_rows
 from langbridge.miniature.grammar import LANGUAGES, grammar
 
 
@@ -131,3 +130,12 @@ def test_pairs_are_of_two_languages():
     pairs = sentence_pairs(random.Random(1), 32)
     assert len(pairs) == 32
     assert all(pair.languages[0] != pair.languages[1] for pair in pairs)
+
+
+def test_order_entropy_against_a_hand_count():
+    import math
+
+    problem = world.Problem("x", "Tom", "book", 30, (world.Event("buy", 2), world.Event("buy", 3, "then")))
+    # French says the start in one way. Without a time, its first two orders of an event come out alike.
+    expected = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)) + math.log(3)
+    assert world.order_entropy(problem, "fr") == pytest.approx(expected)

@@ -81,8 +81,8 @@ def test_every_kind_comes_through(tmp_path, encoder, language_model, connector):
 
 
 def test_the_resampler_computes_what_was_published():
-    """The published resampler, written out: 8 heads of 64 over states and latents, then projection, end "
-    "vector, LayerNorm."""
+    """The published resampler, written out: 8 heads of 64 over states and latents, then projection, end
+    vector, LayerNorm."""
     connector = make_bridge(connector="resampler", num_latents=5).connector
     with torch.no_grad():
         for parameter in connector.parameters():

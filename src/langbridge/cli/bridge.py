@@ -27,6 +27,8 @@ def load_bridge(folder: Path) -> "tuple[LangBridgeModel, LangBridgeProcessor]":
     from langbridge import LangBridgeModel, LangBridgeProcessor
 
     processor = LangBridgeProcessor.from_pretrained(folder)
-    model = LangBridgeModel.from_pretrained(folder)
+    cuda = torch.cuda.is_available()
+    # Processors have no fast half precision: there, bases that were saved in it are computed in single.
+    model = LangBridgeModel.from_pretrained(folder, dtype="auto" if cuda else torch.float32)
     model.eval()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+    return model.to("cuda" if cuda else "cpu"), processor

@@ -27,9 +27,11 @@ def build(
     from langbridge.miniature.build import shrunken as shrunken_recipe
 
     recipe = shrunken_recipe() if shrunken else BuildRecipe()
-    figures = run_build(out, recipe, state=state, threads=threads)
+    report = run_build(out, recipe, state=state, threads=threads)
+    figures = report["languages"]
     for language, row in figures.items():
         typer.echo(f"{language}  retrieval {row['retrieval']:.2f}  probe {row['probe']:.3f}")
+    typer.echo(f"translation {report['translation_loss']:.3f} nats a token, floor {report['translation_floor']:.3f}")
     if below := failing(figures):
         typer.echo(f"the gate is not passed ({PASS:.0%} at both) in: {', '.join(below)}")
 

@@ -69,7 +69,7 @@ def fit(
         os.replace(temporary, state)
 
     started = saved_at = time.monotonic()
-    sums: dict[str, float] = {}
+    sums: dict[str, tuple[float, int]] = {}
     model.train()
     for step in range(first, steps):
         losses = loss_of(step)
@@ -79,9 +79,10 @@ def fit(
         optimizer.step()
         schedule.step()
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
+            total, count = sums.get(name, (0.0, 0))
+            sums[name] = (total + value.item(), count + 1)
         if (step + 1) % every == 0:
-            means = "  ".join(f"{name} {value / every:.4f}" for name, value in sums.items())
+            means = "  ".join(f"{name} {total / count:.4f}" for name, (total, count) in sums.items())
             log(f"step {step + 1}/{steps}  {means}  {spent + time.monotonic() - started:.0f} s")
             sums = {}
         if time.monotonic() - saved_at > SAVE_EVERY:

@@ -30,7 +30,7 @@ class LanguageModelRecipe:
     layers: int = 4
     heads: int = 5
     intermediate_size: int = 432
-    steps: int = 4000
+    steps: int = 3500
     batch_size: int = 48
     learning_rate: float = 2e-3
     shares: dict[str, float] = field(default_factory=lambda: {"en": 0.91, "es": 0.03, "de": 0.03, "fr": 0.03})

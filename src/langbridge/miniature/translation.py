@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerFast
 
-from langbridge.miniature.corpus import Pair, problem_pairs, sentence_pairs
+from langbridge.miniature import world
+from langbridge.miniature.corpus import Pair, problem_pairs, sentence_pairs, two_languages
 from langbridge.miniature.fitting import fit
 from langbridge.miniature.tokenization import language_tag
 
@@ -26,16 +27,16 @@ class TranslationRecipe:
     """Sizes and schedule; seeds are the build's."""
 
     vocab_size: int = 2700
-    d_model: int = 128
-    layers: int = 4
+    d_model: int = 192
+    layers: int = 3
     decoder_layers: int = 2
-    heads: int = 4
-    d_ff: int = 256
-    steps: int = 9000
+    heads: int = 6
+    d_ff: int = 384
+    steps: int = 3000
     sentences: int = 64
     problems: int = 12
     problem_every: int = 4
-    """Every how many steps the batch holds whole problems instead of sentences."""
+    """Every how many steps the batch holds whole problems instead of sentences; they have the lexical loss alone."""
     learning_rate: float = 2e-3
     lexical: float = 1.0
     """Weight of the lexical loss beside the translation loss."""
@@ -88,8 +89,9 @@ def translation_losses(
     tokenizer: PreTrainedTokenizerFast,
     pairs: list[Pair],
     recipe: TranslationRecipe,
+    translate: bool = True,
 ) -> dict[str, Tensor]:
-    """Each pair translated both ways, and its words read off the states both ways."""
+    """Each pair translated both ways (if `translate`), and its words read off the states both ways."""
     sources = tokenizer([p.sources[side] for side in (0, 1) for p in pairs], padding=True, return_tensors="pt")
     states = model.encoder(**sources).last_hidden_state
     mask = sources.attention_mask
@@ -97,20 +99,45 @@ def translation_losses(
     names = [language_tag(p.languages[side]) for side in (1, 0) for p in pairs]
     tags = torch.tensor(tokenizer.convert_tokens_to_ids(names))
     labels = targets.input_ids.masked_fill(targets.attention_mask == 0, -100)
-    decoded = model.decoder(
-        input_ids=torch.cat([tags[:, None], targets.input_ids[:, :-1]], dim=1),
-        encoder_hidden_states=states,
-        encoder_attention_mask=mask,
-        use_cache=False,
-    ).last_hidden_state
-    real = labels != -100  # the softmax over the vocabulary is the dearest part: real tokens only
-    translation = F.cross_entropy(model.lm_head(decoded[real]).float(), labels[real])
     lexical = lexical_loss(states, mask, tags, labels, model.shared.weight)
-    return {
-        "loss": translation + recipe.lexical * lexical,
-        "translation": translation.detach(),
-        "lexical": lexical.detach(),
-    }
+    losses = {"loss": recipe.lexical * lexical, "lexical": lexical.detach()}
+    if translate:
+        decoded = model.decoder(
+            input_ids=torch.cat([tags[:, None], targets.input_ids[:, :-1]], dim=1),
+            encoder_hidden_states=states,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
+        real = labels != -100  # the softmax over the vocabulary is the dearest part: real tokens only
+        translation = F.cross_entropy(model.lm_head(decoded[real]).float(), labels[real])
+        losses["translation"] = translation.detach()
+        losses["loss"] = losses["loss"] + translation
+    return losses
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: MT5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, count: int = 200
+) -> tuple[float, float]:
+    """Nats a token on the sentences of held-out problems between random languages, and the floor.
+
+    The floor is what no reader can foresee: the entropy of the word orders, which are drawn at random. The language's tag
+    is given and has no loss.
+    """
+    rng = random.Random("held-out translation")
+    loss = floor = tokens = 0.0
+    for problem in world.problems("test", count):
+        source, target = two_languages(rng)
+        texts = tokenizer(world.sentences(problem, source, seed=1), padding=True, return_tensors="pt")
+        labels = tokenizer(world.sentences(problem, target, seed=2), padding=True, return_tensors="pt")
+        tag = torch.tensor(tokenizer.convert_tokens_to_ids([language_tag(target)] * len(labels.input_ids)))
+        decoder_ids = torch.cat([tag[:, None], labels.input_ids[:, :-1]], dim=1)
+        logits = model(**texts, decoder_input_ids=decoder_ids).logits
+        real = labels.attention_mask.bool()
+        loss += F.cross_entropy(logits[real], labels.input_ids[real], reduction="sum").item()
+        floor += world.order_entropy(problem, target)
+        tokens += real.sum().item()
+    return loss / tokens, floor / tokens
 
 
 def train_translation(
@@ -130,12 +157,12 @@ def train_translation(
 
     def loss_of(step: int) -> dict[str, Tensor]:
         rng = random.Random(f"{seed}/translation/{step}")
-        if step % recipe.problem_every == 0:
-            pairs = problem_pairs(rng, recipe.problems)
-        else:
-            pairs = sentence_pairs(rng, recipe.sentences)
+        # Whole problems are read, not translated: to follow the order of sentences a decoder of this size needs it
+        # written into every state, where a connector has no use for it.
+        whole = step % recipe.problem_every == 0
+        pairs = problem_pairs(rng, recipe.problems) if whole else sentence_pairs(rng, recipe.sentences)
         with torch.autocast("cpu", torch.bfloat16):
-            return translation_losses(model, tokenizer, pairs, recipe)
+            return translation_losses(model, tokenizer, pairs, recipe, translate=not whole)
 
     fit(
         model, loss_of, steps=recipe.steps, learning_rate=recipe.learning_rate,

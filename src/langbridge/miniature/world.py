@@ -10,7 +10,9 @@ objects, times, language or word order: what is held out is held out in every la
 
 import hashlib
 import itertools
+import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -136,6 +138,22 @@ def say_event(rng: random.Random, language: str, name: str, event: Event, noun: 
     """One event in one of the language's word orders."""
     rules = grammar(language)
     return rules.event(rng.randrange(rules.orders), name, event.verb, event.number, noun, event.time)
+
+
+def order_entropy(problem: Problem, language: str) -> float:
+    """Nats of the choice among a language's ways to say the problem; ways that come out alike are one."""
+    rules = grammar(language)
+    choices = [
+        [rules.start(style, problem.name, problem.start, problem.noun) for style in range(rules.styles)][
+            problem.opening :: 2
+        ]
+    ]
+    choices += [
+        [rules.event(order, problem.name, e.verb, e.number, problem.noun, e.time) for order in range(rules.orders)]
+        for e in problem.events
+    ]
+    shares = [count / len(ways) for ways in choices for count in Counter(ways).values()]
+    return -sum(share * math.log(share) for share in shares)
 
 
 def render(problem: Problem, language: str, seed: int = 0) -> str:

@@ -32,8 +32,8 @@ _SAMPLED_TENSORS, _SAMPLED_VALUES = 12, 4
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's "
-    "config."""
+    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's
+    config."""
 
     model: PreTrainedModel
     config: PreTrainedConfig
@@ -48,8 +48,8 @@ def hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
 def load_base(
     role: str, source: Any, *, revision: str | None = None, hub: dict[str, Any] | None = None, **options: Any
 ) -> Base:
-    """Load a base from a folder, a hub id or a model in memory, and record it. `options` go to "
-    "transformers' `from_pretrained`."""
+    """Load a base from a folder, a hub id or a model in memory, and record it. `options` go to
+    transformers' `from_pretrained`."""
     name = role.replace("_", " ")
     if isinstance(source, PreTrainedModel):
         return _given(role, source)
@@ -172,8 +172,8 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
 
 
 def with_relative(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
-    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved "
-    "together."""
+    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved
+    together."""
     if not record or not record.get("id"):
         return record
     path = Path(record["id"])

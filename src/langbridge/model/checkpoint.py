@@ -218,8 +218,8 @@ def load_part(model: LangBridgeModel, prefix: str, state: dict[str, torch.Tensor
 
 
 def export_merged(source: Any, out: Any, *, encoder: Any = None, language_model: Any = None) -> Path:
-    """Write a checkpoint with its bases inside, which `from_pretrained` loads alone. Tokenizers and other "
-    "files are copied."""
+    """Write a checkpoint with its bases inside, which `from_pretrained` loads alone. Tokenizers and other
+    files are copied."""
     folder, out = checkpoint_folder(source), Path(out)
     if out.resolve() == folder.resolve():
         raise LangBridgeError(f"export: {str(out)!r} is the checkpoint itself; give another folder")
@@ -254,8 +254,8 @@ def write_merged(model: LangBridgeModel, folder: Path) -> None:
 def _load_recorded(
     role: str, folder: Path, config: LangBridgeConfig, explicit: Any, hub: dict[str, Any], **options: Any
 ) -> Base:
-    """A checkpoint's base, checked; the record in the checkpoint's config is kept, with the place where the "
-    "base now is."""
+    """A checkpoint's base, checked; the record in the checkpoint's config is kept, with the place where the
+    base now is."""
     record = config.encoder_base if role == ENCODER else config.language_model_base
     place, revision = resolve(role, folder, record, explicit)
     base = load_base(role, place, revision=revision, hub=hub, **options)
@@ -339,8 +339,8 @@ def _for_role(role: str, options: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """A draft folder whose files appear in `folder` only when all are written, `config.json` last: without "
-    "it a folder is no checkpoint."""
+    """A draft folder whose files appear in `folder` only when all are written, `config.json` last: without
+    it a folder is no checkpoint."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

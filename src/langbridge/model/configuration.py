@@ -12,6 +12,9 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from langbridge.errors import LangBridgeError
 
+IGNORE = -100
+"""The label that is not learned, everywhere in the project."""
+
 CONNECTORS = ("linear", "mlp", "resampler")
 
 

@@ -38,8 +38,8 @@ class Connector(nn.Module, ABC):
         """Soft prompts with the end vector last, and which of them are real."""
 
     def soft_lengths(self, src_lengths: list[int]) -> list[int]:
-        """Soft prompts of each row by its number of real encoder tokens; the end vector is **not** "
-        "counted."""
+        """Soft prompts of each row by its number of real encoder tokens; the end vector is **not**
+        counted."""
         return [soft_length(self.kind, length, self.num_latents) for length in src_lengths]
 
     def _with_end(

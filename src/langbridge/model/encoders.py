@@ -29,8 +29,8 @@ from langbridge.errors import LangBridgeError
 
 
 def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
-    """The config of a base, and a clear error where there is none. `role` names it in messages: `encoder` "
-    "or `language model`."""
+    """The config of a base, and a clear error where there is none. `role` names it in messages: `encoder`
+    or `language model`."""
     path = str(path)
     if not Path(path).is_dir() and path.startswith((".", "/", "~")):
         raise LangBridgeError(f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id")
@@ -83,8 +83,8 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
-    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision, "
-    "...)."""
+    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision,
+    ...)."""
     check_encoder(config, repr(str(path)))
     if not _is_whole(config) and config.architectures == [_cut_class_name(config)]:
         return _load_cut_encoder(Path(path), config, **kwargs)
@@ -94,8 +94,8 @@ def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> P
 
 
 def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedConfig]:
-    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole "
-    "encoder-decoder."""
+    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole
+    encoder-decoder."""
     check_encoder(model.config, f"a {type(model).__name__}")
     if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(model, _full_classes(model.config)):
         return model.get_encoder(), model.config
@@ -103,8 +103,8 @@ def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedCo
 
 
 def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Path) -> None:
-    """Write an encoder as a folder that `load_encoder` reads: the ordinary format where the encoder is a "
-    "model of its own."""
+    """Write an encoder as a folder that `load_encoder` reads: the ordinary format where the encoder is a
+    model of its own."""
     if _is_whole(config):
         encoder.save_pretrained(folder)
         return
@@ -149,8 +149,8 @@ def make_room(
 
 
 def length_limit(encoder: PreTrainedModel) -> int | None:
-    """The longest input, in tokens, that the encoder's table of learned positions has rows for; None where "
-    "there is no such table.
+    """The longest input, in tokens, that the encoder's table of learned positions has rows for; None where
+    there is no such table.
 
     XLM-R has 514 rows, the first two of which no token uses: 512. Relative and rotary positions have no
     table, sinusoids are computed as needed.
@@ -183,8 +183,8 @@ def unique_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_tied(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
-    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an "
-    "error."""
+    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an
+    error."""
     result = module.load_state_dict(state, strict=False)
     own = module.state_dict(keep_vars=True)
     loaded = {own[name].data_ptr() for name in state if name in own}
@@ -204,8 +204,8 @@ def load_language_model(path: str | Path, config: PreTrainedConfig, **kwargs: An
 
 
 def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrainedModel:
-    """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and "
-    "missing ones are an error instead of noise."""
+    """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and
+    missing ones are an error instead of noise."""
     logger = logging.getLogger("transformers.modeling_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)

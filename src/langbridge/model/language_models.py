@@ -14,8 +14,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput
 
 @contextmanager
 def head_only_at(language_model: PreTrainedModel, keep: Bool[Tensor, "batch seq"]) -> Iterator[None]:
-    """Let the output head see only the positions `keep`, as one row. What follows the head (soft-capping, "
-    "scaling) stays the language model's own."""
+    """Let the output head see only the positions `keep`, as one row. What follows the head (soft-capping,
+    scaling) stays the language model's own."""
 
     def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0][keep.to(args[0].device)].unsqueeze(0), *args[1:])
@@ -28,8 +28,8 @@ def head_only_at(language_model: PreTrainedModel, keep: Bool[Tensor, "batch seq"
 
 
 def embedding_rms(language_model: PreTrainedModel) -> float:
-    """Root mean square of the language model's input embeddings as the model feels them, its own scaling "
-    "(Gemma) included; over at most 1,024 tokens."""
+    """Root mean square of the language model's input embeddings as the model feels them, its own scaling
+    (Gemma) included; over at most 1,024 tokens."""
     table = language_model.get_input_embeddings()
     if table.weight.is_meta:
         return 1.0  # laid out without weights, or offloaded: a checkpoint brings its own end vector
@@ -47,8 +47,8 @@ def as_ours(output: ModelOutput, **replaced: Tensor) -> CausalLMOutputWithPast:
 
 
 def positions_of(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int[Tensor, "batch seq"]:
-    """4. Positions counted over real tokens. Masks that are no longer (batch, seq) come from generate(), "
-    "which gives positions itself."""
+    """4. Positions counted over real tokens. Masks that are no longer (batch, seq) come from generate(),
+    which gives positions itself."""
     batch, seq = embeds.shape[:2]
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
         return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -seq:].to(embeds.device)
@@ -56,8 +56,8 @@ def positions_of(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int
 
 
 def remove_dropout(model: nn.Module) -> None:
-    """Set every dropout of a frozen model to zero, so that it may follow train() (gradient checkpointing "
-    "asks for that) and compute the same as in eval()."""
+    """Set every dropout of a frozen model to zero, so that it may follow train() (gradient checkpointing
+    asks for that) and compute the same as in eval()."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -67,8 +67,8 @@ def remove_dropout(model: nn.Module) -> None:
 
 
 def generation_config_of(language_model: PreTrainedModel) -> GenerationConfig:
-    """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every "
-    "call."""
+    """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every
+    call."""
     config = GenerationConfig.from_dict(language_model.generation_config.to_dict())
     if config.pad_token_id is None and config.eos_token_id is not None:
         eos = config.eos_token_id

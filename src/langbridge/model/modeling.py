@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.configuration import LangBridgeConfig
+from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.connectors import build_connector
 from langbridge.model.encoders import (
     build_encoder,
@@ -35,9 +35,6 @@ from langbridge.model.language_models import (
     remove_dropout,
 )
 from langbridge.model.registering import register
-
-IGNORE = -100
-"""The label that is not learned, everywhere in the project."""
 
 _SOURCE_KEYS = (
     "encoder_input_ids",
@@ -77,8 +74,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder: PreTrainedModel | None = None,
         language_model: PreTrainedModel | None = None,
     ):
-        """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The "
-        "connector is always fresh."""
+        """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The
+        connector is always fresh."""
         super().__init__(config)
         if encoder is None:
             encoder = build_encoder(config.encoder_config)
@@ -132,15 +129,15 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         language_model: Any = None,
         **kwargs: Any,
     ) -> "LangBridgeModel":  # type: ignore[override]
-        """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the "
-        "keywords."""
+        """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the
+        keywords."""
         from langbridge.model.checkpoint import load
 
         return load(cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs)
 
     def save_pretrained(self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of "
-        "transformers' own method are ignored."""
+        """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of
+        transformers' own method are ignored."""
         from langbridge.model.checkpoint import save
 
         save(self, save_directory, state_dict=state_dict)
@@ -148,8 +145,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     # What is trained
 
     def freeze(self) -> None:
-        """Make exactly the parameters trainable that the config says. Loading and `set_training_regime` end "
-        "here."""
+        """Make exactly the parameters trainable that the config says. Loading and `set_training_regime` end
+        here."""
         self.language_model.requires_grad_(False)
         if not self.config.freeze_encoder:
             self.config.encoder_trained = True  # and stays so: freezing it later does not bring the base back
@@ -175,8 +172,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def train(self, mode: bool = True) -> "LangBridgeModel":
-        """As ever, except that a frozen encoder stays in eval mode. The language model follows, or it would "
-        "lose gradient checkpointing; it has no dropout."""
+        """As ever, except that a frozen encoder stays in eval mode. The language model follows, or it would
+        lose gradient checkpointing; it has no dropout."""
         super().train(mode)
         if self.config.freeze_encoder:
             self.encoder.eval()
@@ -189,8 +186,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder_input_ids: Int[Tensor, "batch src"],
         encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
     ) -> Float[Tensor, "batch src d_encoder"]:
-        """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing "
-        "elsewhere."""
+        """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing
+        elsewhere."""
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
         self._check_source(encoder_input_ids, encoder_attention_mask)
@@ -211,8 +208,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder_input_ids: Int[Tensor, "batch src"],
         encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
     ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
-        """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes "
-        "in its own precision."""
+        """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes
+        in its own precision."""
         states = self.encode(encoder_input_ids, encoder_attention_mask)
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
@@ -226,8 +223,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         soft: Float[Tensor, "batch soft d_lm"],
         soft_mask: Int[Tensor, "batch soft"],
     ) -> Float[Tensor, "batch seq d_lm"]:
-        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in "
-        "order.
+        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in
+        order.
 
         Raises `LangBridgeError` where a row has more or fewer placeholders than soft prompts.
         """
@@ -331,8 +328,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to "
-        "several sequences a row.
+        """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to
+        several sequences a row.
 
         Returns, as ever, prompt and continuation; the processor's `batch_decode` leaves the placeholders out.
         Right-padded prompts are moved to the right, because a pad between prompt and continuation is read by
@@ -363,8 +360,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never "
-        "take a generated id for a placeholder."""
+        """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never
+        take a generated id for a placeholder."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, past_key_values=past_key_values, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -436,8 +433,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         return found
 
     def _attach_new_rows(self, new_token_ids: list[int]) -> None:
-        """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is "
-        "laid over the encoder's table.
+        """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is
+        laid over the encoder's table.
 
         So the table itself stays as published, and neither gradient nor weight decay can touch its other
         rows. Rows start at the mean embedding.

@@ -58,8 +58,8 @@ _RENAMED = {
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """What an import did. `notes` are for the user to read: what was missing, what was chosen in its "
-    "place."""
+    """What an import did. `notes` are for the user to read: what was missing, what was chosen in its
+    place."""
 
     out: Path
     connector: str
@@ -185,8 +185,8 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
 
 
 def _base_folder(given: Any, named: str, folder: Path) -> Any:
-    """Where a base's config and tokenizer are: as given, or as the checkpoint names it, also beside or "
-    "inside the checkpoint."""
+    """Where a base's config and tokenizer are: as given, or as the checkpoint names it, also beside or
+    inside the checkpoint."""
     if given is not None:
         return given
     for candidate in (folder / named, folder.parent / named, Path(named)):
@@ -236,8 +236,8 @@ def _fill_language_model(config: Any, parts: dict[str, dict[str, Tensor]], where
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load what the model knows; older versions of transformers also saved buffers (rotary frequencies), "
-    "which are computed anew."""
+    """Load what the model knows; older versions of transformers also saved buffers (rotary frequencies),
+    which are computed anew."""
     own = model.state_dict()
     wrong = [name for name, tensor in state.items() if name in own and own[name].shape != tensor.shape]
     if wrong:

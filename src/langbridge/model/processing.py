@@ -3,10 +3,9 @@
     [BOS] [template text before]* [placeholder] x soft prompts [placeholder for the end vector] [template text
     after]* [lm_prefix] [target] [EOS]
 
-(* only with `template_in="lm"`.) Pads stand outside the sequence, never in it. The prompt template belongs
-here and is saved here: training, generation, evaluation and serving all format through
-    `LangBridgeProcessor.format`. The processor works without the model; what it needs of it is in its own
-    config.
+(* only with `template_in="lm"`.) Pads stand outside the sequence, never in it. The prompt template belongs here and is
+saved here: training, generation, evaluation and serving all format through `LangBridgeProcessor.format`. The processor
+works without the model; what it needs of it is in its own config.
 """
 
 import warnings
@@ -25,10 +24,9 @@ from transformers import (
 )
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.configuration import LangBridgeConfig, soft_length
+from langbridge.model.configuration import IGNORE, LangBridgeConfig, soft_length
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
 
-IGNORE = -100
 WHITESPACE = ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    ")
 """The whitespace that code and templates need and that mT5's tokenizer drops (LangBridge, appendix D.1)."""
 
@@ -90,8 +88,10 @@ class LangBridgeProcessor(ProcessorMixin):
         connector: str = "linear",
         num_latents: int = 64,
     ) -> "LangBridgeProcessor":
-        """The processor of a bridge between two bases (folders or hub ids), for a given bridge `config` (or "
-        "its `model`) where there is one."""
+        """The processor of a bridge between two bases (folders or hub ids).
+
+        Where there is a bridge already, its `config` (or the `model` itself) decides the layout.
+        """
         if config is None and model is not None:
             config = model.config
         tokenizer, encoder_tokenizer = load_tokenizer(language_model), load_tokenizer(encoder)
@@ -339,8 +339,8 @@ def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft "
-    "prompts.
+    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft
+    prompts.
 
     In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last
         id that does not begin, end or pad. It must be

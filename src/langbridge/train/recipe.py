@@ -23,8 +23,11 @@ class Ridge:
     texts: int = dataclasses.field(default=400, metadata={"at_least": 1})
     """How many English prompts of the training data the regression is fitted on."""
 
-    penalty: float = dataclasses.field(default=0.01, metadata={"above": 0})
-    """Strength of the regularisation."""
+    penalty: float = dataclasses.field(default=1e-4, metadata={"above": 0})
+    """Strength of the regularisation, relative to the mean variance of a state's coordinate."""
+
+    balance: float = dataclasses.field(default=0.5, metadata={"at_least": 0})
+    """A token of frequency f weighs f ** -balance: 0 counts every occurrence alike, 1 every word."""
 
     def __post_init__(self) -> None:
         check_bounds(self)

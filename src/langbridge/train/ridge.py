@@ -3,8 +3,9 @@ encoder's states.
 
 From a random connector the language model learns to write fluent answers long before it reads the prompt. This start
 makes the prompt readable before the first step. Both tokenizers cut the same English text; an encoder token's target
-is the mean of the language model's embeddings of the characters that they share. One forward pass over a few hundred
-texts, solved in float64.
+is the mean of the language model's embeddings of the characters that they share. Tokens weigh by the inverse of a power
+of their frequency (`balance`), or rare words, numbers before all, would be fitted last. One forward pass over a few
+hundred texts, solved in float64.
 """
 
 import warnings
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
@@ -46,12 +47,18 @@ class RidgeFit:
 
 
 def ridge_start(
-    model: LangBridgeModel, processor: LangBridgeProcessor, prompts: Sequence[str], *, penalty: float
+    model: LangBridgeModel,
+    processor: LangBridgeProcessor,
+    prompts: Sequence[str],
+    *,
+    penalty: float,
+    balance: float = 0.0,
 ) -> RidgeFit | None:
     """Set the linear connector and its end vector in place; None, with a `NoOffsetsWarning`, where it is not possible.
 
-    `penalty` is relative to the mean variance of a state's coordinate. The end vector starts as what the language
-    model reads where a prompt ends: its newline. Embeddings are taken as the model feels them, scaling included.
+    `penalty` is relative to the mean variance of a state's coordinate; a token of frequency f weighs f ** -balance. The
+    end vector starts as what the language model reads where a prompt ends: its newline. Embeddings are taken as the model
+    feels them, scaling included.
     """
     connector = model.connector
     assert isinstance(connector, LinearConnector), "the recipe admits ridge for the linear connector only"
@@ -69,19 +76,21 @@ def ridge_start(
             return None
     texts = [processor.format(prompt) for prompt in prompts]
     fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
-    states, targets = collect(model, processor, texts[:fitted])
-    state_mean, target_mean = states.mean(0), targets.mean(0)
+    states, targets, ids = collect(model, processor, texts[:fitted])
+    shares = torch.bincount(ids)[ids].double() ** -balance
+    shares = (shares / shares.sum())[:, None]
+    state_mean, target_mean = (shares * states).sum(0), (shares * targets).sum(0)
     centred = states - state_mean
-    gram = centred.T @ centred
-    gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    weight = torch.linalg.solve(gram, centred.T @ (targets - target_mean))
+    gram = (shares * centred).T @ centred
+    gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    weight = torch.linalg.solve(gram, (shares * centred).T @ (targets - target_mean))
     bias = target_mean - state_mean @ weight
 
     def explained(states: Tensor, targets: Tensor) -> float:
         unexplained = (targets - states @ weight - bias).square().sum()
         return float(1 - unexplained / (targets - targets.mean(0)).square().sum())
 
-    held_out = collect(model, processor, texts[fitted:]) if fitted < len(texts) else (states, targets)
+    held_out = collect(model, processor, texts[fitted:])[:2] if fitted < len(texts) else (states, targets)
     with torch.no_grad():
         connector.linear.weight.copy_(weight.T)
         connector.linear.bias.copy_(bias)
@@ -97,9 +106,10 @@ def ridge_start(
 @torch.no_grad()
 def collect(
     model: LangBridgeModel, processor: LangBridgeProcessor, texts: Sequence[str]
-) -> tuple[Float[Tensor, "tokens d_encoder"], Float[Tensor, "tokens d_lm"]]:
-    """Pairs of an encoder state and the mean language-model embedding over its token's characters, in float64.
+) -> tuple[Float[Tensor, "tokens d_encoder"], Float[Tensor, "tokens d_lm"], Int[Tensor, " tokens"]]:
+    """Encoder states, the mean language-model embeddings over their tokens' characters, and the tokens' encoder ids.
 
+       States and embeddings are in float64.
     Tokens that stand for no character (special ones) are left out.
     """
     was_training = model.training
@@ -107,7 +117,7 @@ def collect(
     embed = model.language_model.get_input_embeddings()
     # As long as the encoder can read; positions of a text's first tokens do not depend on what is cut.
     cut: dict[str, Any] = {"truncation": True, "max_length": model.encoder_length_limit or 1024}
-    states, targets = [], []
+    states, targets, tokens = [], [], []
     for first in range(0, len(texts), BATCH):
         chunk = list(texts[first : first + BATCH])
         source = processor.encoder_tokenizer(
@@ -126,8 +136,9 @@ def collect(
             weights = shares[real] / shares[real].sum(1, keepdim=True)
             states.append(encoded[row][real])
             targets.append(weights @ embeddings)
+            tokens.append(source["input_ids"][row][real])
     model.train(was_training)
-    return torch.cat(states), torch.cat(targets)
+    return torch.cat(states), torch.cat(targets), torch.cat(tokens)
 
 
 def overlap(source: Tensor, read: Tensor) -> Float[Tensor, "src tokens"]:

@@ -88,7 +88,13 @@ def start_connector(
         return None
     count = min(recipe.ridge.texts, len(examples))
     chosen = random.Random(recipe.seed).sample(range(len(examples)), count)
-    return ridge_start(model, processor, [examples[i].prompt for i in chosen], penalty=recipe.ridge.penalty)
+    return ridge_start(
+        model,
+        processor,
+        [examples[i].prompt for i in chosen],
+        penalty=recipe.ridge.penalty,
+        balance=recipe.ridge.balance,
+    )
 
 
 def build_trainer(
