@@ -107,6 +107,7 @@ def test_distractors_share_what_is_easy_and_differ_in_the_rest():
     for other in found:
         assert other.name == original.name
         assert [e.number for e in other.events] == [e.number for e in original.events]
+        assert {e.verb for e in other.events} - {e.verb for e in original.events}
 
 
 def test_guess_rate_against_a_hand_count():

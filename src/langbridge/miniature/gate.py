@@ -3,7 +3,8 @@
 Digits and names are the same in every language, so plain retrieval flatters. Two questions that they do not answer:
 
 - *retrieval*: of a problem and distractors with its names, numbers and length (other verbs, objects and order of
-  events), which English text is the one that this text says?
+  events), which English text is the one that this text says? By late interaction, which reads states one by one as a
+  connector does, and so is blind to order alone: every distractor has a verb that the problem has not.
 - *probe*: does a linear probe that learned gain from loss on English sentences tell them apart in this language?
 """
 
@@ -103,7 +104,7 @@ def probe_accuracy(encode: Encode, probe: Tensor, language: str, count: int = 50
 
 
 def gate(encode: Encode, *, split: str = "validation", count: int = 100) -> dict[str, dict[str, float]]:
-    """For each language: `retrieval` to English (1 by definition for English itself is measured too) and `probe`."""
+    """For each language, English included: `retrieval` to English, and `probe`."""
     probe = english_probe(encode)
     return {
         language: {

@@ -64,7 +64,15 @@ def _train(
 
 def train_encoder_tokenizer(texts: Iterable[str], vocab_size: int, languages: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that ends every text in `</s>`, with the languages' tags as its last tokens."""
-    fold = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    fold = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+            # A number is one token, and the same one in languages with spaces and without.
+            normalizers.Replace(Regex(r" (?=\d)"), ""),
+        ]
+    )
     tokenizer = _train(texts, vocab_size, ["<pad>", "</s>", "<unk>"], fold)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]

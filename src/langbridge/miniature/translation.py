@@ -32,7 +32,7 @@ class TranslationRecipe:
     decoder_layers: int = 2
     heads: int = 6
     d_ff: int = 384
-    steps: int = 3000
+    steps: int = 2200
     sentences: int = 64
     problems: int = 12
     problem_every: int = 4
@@ -121,8 +121,8 @@ def held_out_loss(
 ) -> tuple[float, float]:
     """Nats a token on the sentences of held-out problems between random languages, and the floor.
 
-    The floor is what no reader can foresee: the entropy of the word orders, which are drawn at random. The language's tag
-    is given and has no loss.
+    The floor is what no reader can foresee: the entropy of the word orders, which are drawn at random. The tag of the
+    language is given and has no loss.
     """
     rng = random.Random("held-out translation")
     loss = floor = tokens = 0.0

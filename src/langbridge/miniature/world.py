@@ -172,21 +172,22 @@ def solution(problem: Problem) -> str:
     return " ".join([*steps, f"The answer is {total}."])
 
 
-def distractors(original: Problem, count: int, rng: random.Random, split: str | None = None) -> list[Problem]:
+def distractors(original: Problem, count: int, rng: random.Random) -> list[Problem]:
     """Other problems with the name, the numbers and the length of `original`.
 
-    Each differs in its verbs, its objects and the order of its events (the numbers stay where they were, so what
-    happens to which number changes). `split` keeps them to one split.
+    Each differs in its verbs (one at least is new), most in their objects, and the order of events changes (the numbers
+    stay where they were, so what happens to which number changes).
     """
     found: list[Problem] = []
     seen = {(original.noun, original.combination)}
     while len(found) < count:
         verbs = [event.verb for event in original.events]
         rng.shuffle(verbs)
-        verbs[rng.randrange(len(verbs))] = rng.choice(VERBS)
+        new = [verb for verb in VERBS if verb not in verbs]
+        verbs[rng.randrange(len(verbs))] = rng.choice(new)
         events = tuple(replace(event, verb=verb) for event, verb in zip(original.events, verbs, strict=True))
         other = replace(original, id=f"{original.id}~{len(found)}", noun=rng.choice(NOUNS), events=events)
-        if (other.noun, other.combination) in seen or (split is not None and split_of(other) != split):
+        if (other.noun, other.combination) in seen:
             continue
         seen.add((other.noun, other.combination))
         found.append(other)

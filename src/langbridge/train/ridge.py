@@ -57,8 +57,8 @@ def ridge_start(
     """Set the linear connector and its end vector in place; None, with a `NoOffsetsWarning`, where it is not possible.
 
     `penalty` is relative to the mean variance of a state's coordinate; a token of frequency f weighs f ** -balance. The
-    end vector starts as what the language model reads where a prompt ends: its newline. Embeddings are taken as the model
-    feels them, scaling included.
+    end vector starts as what the language model reads where a prompt ends: its newline. Embeddings are taken as the
+    model feels them, scaling included.
     """
     connector = model.connector
     assert isinstance(connector, LinearConnector), "the recipe admits ridge for the linear connector only"
