@@ -86,10 +86,10 @@ def demo(
             # The plain model reads the question as its own tokens; a newline asks for the solution, as it learned.
             "lm": generate_texts_lm(
                 model.language_model, processor.tokenizer, [question + "\n" for question in questions],
-                batch_size=200, max_new_tokens=MAX_NEW_TOKENS,
+                batch_size=64, max_new_tokens=MAX_NEW_TOKENS,
             ),
             "bridge": generate_texts(
-                model, processor, questions, batch_size=200, max_new_tokens=MAX_NEW_TOKENS
+                model, processor, questions, batch_size=64, max_new_tokens=MAX_NEW_TOKENS
             ),
         }  # fmt: skip
         correct = {
