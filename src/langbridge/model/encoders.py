@@ -274,3 +274,17 @@ def _without_pooler(model_class: type[PreTrainedModel]) -> dict[str, bool]:
         if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
         else {}
     )
+
+
+def check_source(ids: torch.Tensor, mask: torch.Tensor, limit: int | None, config: PreTrainedConfig) -> None:
+    """Raise where the encoder's input is longer than the encoder has positions, or its mask has another shape."""
+    if limit is not None and ids.shape[1] > limit:
+        raise LangBridgeError(
+            f"encoder_input_ids: got {ids.shape[1]} positions, but the encoder ({config.model_type}) has positions for "
+            f"{limit}; shorten the text, or let the processor cut it with truncation='encoder'"
+        )
+    if ids.shape != mask.shape:
+        raise LangBridgeError(
+            f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, "
+            f"{tuple(ids.shape)}"
+        )

@@ -22,6 +22,7 @@ from langbridge.model.connectors import build_connector
 from langbridge.model.encoders import (
     build_encoder,
     check_language_model,
+    check_source,
     encoder_width,
     length_limit,
     make_room,
@@ -190,7 +191,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         elsewhere."""
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
-        self._check_source(encoder_input_ids, encoder_attention_mask)
+        check_source(encoder_input_ids, encoder_attention_mask, self._length_limit, self._encoder_config)
         # Encoders with absolute positions count padding, and tell it by its id: so pads are moved to the
         # right, and given the pad id.
         order = torch.argsort(encoder_attention_mask.bool().logical_not().int(), dim=1, stable=True)
@@ -408,20 +409,6 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
     @property
     def _encoder_pad_id(self) -> int:
         return self._encoder_config.pad_token_id or 0
-
-    def _check_source(self, ids: Tensor, mask: Tensor) -> None:
-        limit = self._length_limit
-        if limit is not None and ids.shape[1] > limit:
-            raise LangBridgeError(
-                f"encoder_input_ids: got {ids.shape[1]} positions, but the encoder "
-                f"({self._encoder_config.model_type}) has positions for {limit}; shorten the text, or let "
-                "the processor cut it with truncation='encoder'"
-            )
-        if ids.shape != mask.shape:
-            raise LangBridgeError(
-                f"encoder_attention_mask: got shape {tuple(mask.shape)}, expected that of encoder_input_ids, "
-                f"{tuple(ids.shape)}"
-            )
 
     def _placeholders(self, input_ids: Tensor, attention_mask: Any) -> Bool[Tensor, "batch seq"]:
         """Real positions that hold the placeholder id. A pad that happens to share the id is none."""
