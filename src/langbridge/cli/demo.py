@@ -48,6 +48,7 @@ def demo(
     from langbridge.miniature import parents
     from langbridge.miniature.dataset import held_out_rows, write_tests, write_training
     from langbridge.miniature.grammar import LANGUAGES
+    from langbridge.miniature.language_model import SEPARATOR
     from langbridge.train.recipe import Recipe
     from langbridge.train.run import train
 
@@ -83,9 +84,9 @@ def demo(
         tests = held_out_rows(language, problems)
         questions = [test["question"] for test in tests]
         answers = {
-            # The plain model reads the question as its own tokens; a newline asks for the solution, as it learned.
+            # The plain model reads the question as its own tokens; the separator asks for the solution, as it learned.
             "lm": generate_texts_lm(
-                model.language_model, processor.tokenizer, [question + "\n" for question in questions],
+                model.language_model, processor.tokenizer, [question + SEPARATOR for question in questions],
                 batch_size=64, max_new_tokens=MAX_NEW_TOKENS,
             ),
             "bridge": generate_texts(
