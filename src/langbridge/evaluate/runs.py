@@ -1,0 +1,204 @@
+"""The folder of an evaluation: what was asked of whom, every answer, and the scores.
+
+    run.json            settings, and the fingerprint that a continued run must share; written first
+    responses*.jsonl    what the model has answered so far, kept by `responses.py` so that a run can go on
+    samples_TASK.jsonl  one row a question
+    results.json        scores, and everything needed to say how they were made; written last
+
+Whoever wants to know of an evaluation reads this folder: reports do, and never import what made it.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+
+SETTINGS, RESULTS = "run.json", "results.json"
+FORMAT = 1
+"""Of all files of the folder together; a reader refuses what it does not know."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question and its answer."""
+
+    task: str
+    """The suite, such as `mgsm`; the languages of a suite share it."""
+    language: str
+    id: str
+    """The same in every language for the same question: scores are clustered and paired by it."""
+    prompt: str
+    """What the model was given, few-shot examples and template included."""
+    expected: str
+    output: str
+    """What the model wrote, up to its stop; of a choice, the text that was chosen."""
+    extracted: str | None
+    """The answer as found in the output; None where there is none."""
+    correct: int | None
+    """1, 0, or None where it could not be scored."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What only this task has; in the file beside the other fields, never inside one."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**{name: getattr(self, name) for name in _FIELDS}, **self.extra}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], where: str) -> "Sample":
+        missing = [name for name in _FIELDS if name not in row]
+        if missing:
+            raise LangBridgeError(f"{where}: expected a sample, but it lacks {', '.join(missing)}")
+        if row["correct"] not in (0, 1, None):
+            raise LangBridgeError(f"{where}, field 'correct': expected 1, 0 or null, got {row['correct']!r}")
+        extra = {name: value for name, value in row.items() if name not in _FIELDS}
+        return cls(**{name: row[name] for name in _FIELDS}, extra=extra)
+
+
+_FIELDS = tuple(f.name for f in fields(Sample) if f.name != "extra")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished evaluation, as read from its folder."""
+
+    folder: Path
+    results: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Run":
+        """Raises `LangBridgeError` where the folder holds no finished evaluation."""
+        folder = Path(folder).expanduser()
+        path = folder / RESULTS
+        if not path.is_file():
+            begun = (folder / SETTINGS).is_file()
+            raise LangBridgeError(
+                f"{folder}: "
+                + (
+                    "the evaluation has not ended; give the same command again and it goes on"
+                    if begun
+                    else f"no {RESULTS} in it, so it is not the folder of an evaluation"
+                )
+            )
+        return cls(folder, read_json(path))
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.results["tasks"])
+
+    def languages(self, task: str) -> list[str]:
+        return list(self.results["tasks"][task]["languages"])
+
+    def samples(self, task: str, language: str | None = None) -> list[Sample]:
+        """Of a task, or of a task in one language, in the order of the questions."""
+        if task not in self.results["tasks"]:
+            raise LangBridgeError(f"{self.folder}: no task {task!r}; it has {', '.join(self.tasks)}")
+        path = self.folder / samples_name(task)
+        found = [Sample.from_json(row, f"{path}, row {number}") for number, row in read_rows(path)]
+        return [sample for sample in found if language in (None, sample.language)]
+
+
+def samples_name(task: str) -> str:
+    return f"samples_{task}.jsonl"
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """A short hash of settings: the same for the same values, whatever their order."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def begin(folder: str | Path, settings: Mapping[str, Any]) -> str:
+    """Start a run in a folder, or go on with the one that is there; its fingerprint.
+
+    `settings` is everything that can change an answer. Raises `LangBridgeError` where the folder holds a run with
+    other settings, and names those that differ.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise LangBridgeError(f"--out: {folder} is a file, expected a folder")
+    settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
+    path = folder / SETTINGS
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise LangBridgeError(f"--out: {folder} holds other files and no evaluation; give a new folder")
+        write_json(path, {"format": FORMAT, "fingerprint": fingerprint(settings), "settings": settings})
+        return fingerprint(settings)
+    recorded = read_json(path)
+    differences = sorted(_differences(recorded["settings"], settings))
+    if differences:
+        raise LangBridgeError(
+            f"--out: {folder} holds an evaluation with other settings: {'; '.join(differences)}. "
+            "Answers are not mixed: give the same settings, or another folder"
+        )
+    return str(recorded["fingerprint"])
+
+
+def finish(folder: str | Path, results: Mapping[str, Any], samples: Mapping[str, Iterable[Sample]]) -> Run:
+    """Write a run's samples by task, then its results, and return it."""
+    folder = Path(folder).expanduser()
+    for task, rows in samples.items():
+        text = "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in rows)
+        write_text(folder / samples_name(task), text)
+    write_json(folder / RESULTS, {"format": FORMAT, **results})
+    return Run.read(folder)
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield f"{name} was {old!r} and is {new!r}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LangBridgeError(f"{path}: broken JSON: {error}") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        written = found.get("format") if isinstance(found, dict) else type(found).__name__
+        raise LangBridgeError(f"{path}: expected format {FORMAT}, got {written!r}; another version wrote it")
+    return found
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each JSON object of a file with its line number, counted from 1. Blank lines are passed over."""
+    if not path.is_file():
+        raise LangBridgeError(f"{path}: no such file")
+    # Split on "\n" alone: text mode would also cut inside JSON strings at U+2028.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except ValueError as error:  # broken UTF-8 is one of them
+            raise LangBridgeError(f"{path}, row {number}: expected a JSON object, got {error}") from error
+        if not isinstance(row, dict):
+            raise LangBridgeError(f"{path}, row {number}: expected a JSON object, got {type(row).__name__}")
+        yield number, row
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """All or nothing: a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # mkstemp makes it private
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
