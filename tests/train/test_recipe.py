@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from langbridge.errors import LangBridgeError
-from langbridge.train.recipe import Data, Recipe, Ridge, Train
+from langbridge.train.hyperparameters import OURS, Train
+from langbridge.train.recipe import Data, Lora, Recipe, Ridge
 
 MINIMAL = "encoder: enc\nlanguage_model: lm\ndata: {path: rows.jsonl}\n"
 
@@ -114,7 +115,18 @@ MISTAKES = {
         "max_length: 1024",
         "max_length: 1024 leaves no room for a target after max_encoder_length 1024",
     ),
-    "other regime": ("regime: unlabelled", "regime: expected one of labelled, got 'unlabelled'"),
+    "other regime": ("regime: text", "regime: expected one of labelled, unlabelled, lm_only, got 'text'"),
+    "an encoder that nothing reads": ("regime: lm_only", "encoder: regime lm_only has none, got 'enc'"),
+    "lengths that cross": (
+        "regime: unlabelled\nmin_encoder_length: 1025",
+        "min_encoder_length: 1025 is more than max_encoder_length 1024",
+    ),
+    "dropout of everything": ("lora: {r: 4, dropout: 1}", "lora.dropout: expected less than 1, got 1.0"),
+    "two ways to shard": ("train: {fsdp: true, deepspeed: z.json}", "train.fsdp: is on, and so is deepspeed"),
+    "the best of nothing": (
+        "train: {load_best_model_at_end: true}",
+        "train.load_best_model_at_end: needs eval_strategy and save_strategy to be the same",
+    ),
     "validation of nothing": (
         "train: {eval_strategy: steps}",
         "train.eval_strategy: needs data.validation_path",
@@ -250,7 +262,7 @@ def test_every_shipped_recipe_loads() -> None:
 def test_every_field_has_its_docstring() -> None:
     """A field's docstring is where its meaning is written, so the source is read for it."""
 
-    for cls in (Recipe, Data, Ridge, Train):
+    for cls in (Recipe, Data, Ridge, Lora, Train):
         (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
         for field, after in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign):
@@ -261,12 +273,22 @@ def test_every_field_has_its_docstring() -> None:
 def test_settings_of_the_loop_are_names_of_training_arguments(tmp_path: Path) -> None:
     from transformers import TrainingArguments
 
-    arguments = Train(use_cpu=True, activation_checkpointing=True, warmup_steps=5).arguments()
-    assert set(arguments) <= {field.name for field in dataclasses.fields(TrainingArguments)}
-    assert "encoder_learning_rate" not in arguments
-    made = TrainingArguments(output_dir=str(tmp_path), **arguments)
-    assert (made.learning_rate, made.warmup_steps) == (6e-4, 5)
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert {field.name for field in dataclasses.fields(Train)} - OURS <= known
+    made = TrainingArguments(
+        output_dir=str(tmp_path), **Train(use_cpu=True, learning_rate=1e-3, warmup_steps=5).arguments()
+    )
+    assert (made.learning_rate, made.warmup_steps) == (1e-3, 5)
+    assert not OURS & set(Train().arguments())
     assert "activation_checkpointing" not in Train().arguments()
+
+
+def test_a_regime_brings_its_own_defaults(write) -> None:
+    labelled, unlabelled = Recipe.load(write(MINIMAL)), Recipe.load(write(MINIMAL), ["regime=unlabelled"])
+    assert (labelled.freeze_encoder, unlabelled.freeze_encoder) == (True, False)
+    assert Recipe.load(write(MINIMAL), ["regime=unlabelled", "freeze_encoder=true"]).freeze_encoder is True
+    plain = Recipe.load(write(MINIMAL.replace("encoder: enc\n", "regime: lm_only\n")))
+    assert (plain.encoder, plain.train.learning_rate, labelled.train.learning_rate) == (None, 2e-5, 6e-4)
 
 
 def test_reading_a_recipe_loads_neither_torch_nor_transformers(write) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.train.hyperparameters import Train
 from langbridge.train.schema import build, check_bounds, load_yaml, set_dotted
 
 
@@ -57,130 +58,50 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
-    """Settings of the optimiser and the loop, under the names of `transformers.TrainingArguments`.
+class Lora:
+    """Low-rank adapters on the language model (Hu et al., arXiv 2106.09685), through PEFT. Not part of the paper."""
 
-    Two are ours, `encoder_learning_rate` and `encoder_weight_decay`; `arguments()` leaves them out.
-    """
+    r: int = dataclasses.field(default=0, metadata={"at_least": 0})
+    """Rank of the adapters; 0 for none."""
 
-    learning_rate: float = dataclasses.field(default=6e-4, metadata={"above": 0})
-    """Learning rate of the connector and of new embedding rows."""
+    alpha: float = dataclasses.field(default=16.0, metadata={"above": 0})
+    """Adapters are scaled by alpha / r."""
 
-    encoder_learning_rate: float = dataclasses.field(default=2e-5, metadata={"above": 0})
-    """Learning rate of the encoder where it is trained."""
+    dropout: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
+    """Dropout on what the adapters read."""
 
-    weight_decay: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
-    """Weight decay of the connector."""
+    target_modules: str = "all-linear"
+    """Layers that get an adapter: `all-linear` (all but the output head), or names with commas: `q_proj,v_proj`."""
 
-    encoder_weight_decay: float = dataclasses.field(default=0.1, metadata={"at_least": 0})
-    """Weight decay of the encoder where it is trained."""
-
-    per_device_train_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
-    """Rows in one forward pass on one device."""
-
-    gradient_accumulation_steps: int = dataclasses.field(default=4, metadata={"at_least": 1})
-    """Forward passes to one update."""
-
-    per_device_eval_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
-    """Rows in one forward pass of the validation."""
-
-    num_train_epochs: float = dataclasses.field(default=1.0, metadata={"above": 0})
-    """Passes over the data."""
-
-    max_steps: int = dataclasses.field(default=-1, metadata={"at_least": -1})
-    """Updates to stop after, whatever the epochs say; -1 for no limit."""
-
-    max_grad_norm: float = dataclasses.field(default=1.0, metadata={"at_least": 0})
-    """Gradients are clipped to this norm; 0 for no clipping."""
-
-    lr_scheduler_type: Literal[
-        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "inverse_sqrt"
-    ] = "constant"
-    """Shape of the learning rate over the run."""
-
-    warmup_steps: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
-    """Updates over which the learning rate rises from 0; below 1 it is a share of the run."""
-
-    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor"] = "adamw_torch"
-    """The optimiser."""
-
-    adam_beta1: float = dataclasses.field(default=0.9, metadata={"at_least": 0})
-    """Decay of the gradient's running mean."""
-
-    adam_beta2: float = dataclasses.field(default=0.999, metadata={"at_least": 0})
-    """Decay of the gradient's running square."""
-
-    adam_epsilon: float = dataclasses.field(default=1e-8, metadata={"above": 0})
-    """Added to the denominator of the update."""
-
-    bf16: bool = False
-    """Mixed precision in bfloat16. Half precision in float16 is not offered: mT5 overflows in it."""
-
-    tf32: bool | None = None
-    """Whether matrix products may use TF32 on GPUs that have it; null for torch's own default."""
-
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: slower, with less memory."""
-
-    torch_compile: bool = False
-    """Compile the model before training."""
-
-    logging_steps: int = dataclasses.field(default=10, metadata={"at_least": 1})
-    """Updates between two lines of the log."""
-
-    eval_strategy: Literal["no", "steps", "epoch"] = "no"
-    """When the validation loss is measured; it needs `data.validation_path`."""
-
-    eval_steps: int | None = dataclasses.field(default=None, metadata={"at_least": 1})
-    """Updates between two validations with `eval_strategy: steps`; null for `logging_steps`."""
-
-    save_strategy: Literal["no", "steps", "epoch"] = "steps"
-    """When a checkpoint to resume from is written; the final bridge is always written."""
-
-    save_steps: int = dataclasses.field(default=500, metadata={"at_least": 1})
-    """Updates between two checkpoints with `save_strategy: steps`."""
-
-    save_total_limit: int | None = dataclasses.field(default=2, metadata={"at_least": 1})
-    """Checkpoints to keep; older ones are deleted. null keeps all."""
-
-    dataloader_num_workers: int = dataclasses.field(default=0, metadata={"at_least": 0})
-    """Processes that prepare batches beside the training."""
-
-    report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = "none"
-    """Tracker that receives the log."""
-
-    run_name: str | None = None
-    """The run's name in the tracker."""
-
-    use_cpu: bool = False
-    """Train on the CPU even where there is a GPU."""
+    learning_rate: float = dataclasses.field(default=2e-4, metadata={"above": 0})
+    """Learning rate of the adapters."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.max_steps == 0:
-            raise LangBridgeError("max_steps: expected -1 (no limit) or at least 1, got 0")
-
-    def arguments(self) -> dict[str, Any]:
-        """The settings that `transformers.TrainingArguments` takes, by its names."""
-        ours = ("encoder_learning_rate", "encoder_weight_decay")
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ours}
-        if not settings["activation_checkpointing"]:
-            del settings["activation_checkpointing"]  # the name is younger than our oldest transformers
-        return settings
+        if self.dropout >= 1:
+            raise LangBridgeError(f"dropout: expected less than 1, got {self.dropout}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One training run. `Recipe.load` reads it from YAML, `save` writes it beside the checkpoint."""
 
-    encoder: str
-    """Multilingual encoder: a local folder or an id on the Hugging Face hub."""
+    encoder: str | None = None
+    """Multilingual encoder: a local folder or an id on the Hugging Face hub. Needed unless `regime` is `lm_only`."""
 
     language_model: str
     """English-centric causal language model: a local folder or an id on the Hugging Face hub."""
 
     data: Data
     """The training data."""
+
+    regime: Literal["labelled", "unlabelled", "lm_only"] = "labelled"
+    """What is learned from what: `labelled` pairs of a prompt and its answer (the paper's for fine-tuned language
+    models), `unlabelled` text whose beginning is read by the encoder and whose continuation is written (for base
+    language models), or `lm_only`, the plain language model fine-tuned on the same data (the paper's baselines)."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the frozen models. What is trained is always kept in float32."""
 
     connector: Literal["linear", "mlp", "resampler"] = "linear"
     """What maps the encoder's states to soft prompts."""
@@ -200,17 +121,24 @@ class Recipe:
     ridge: Ridge = dataclasses.field(default_factory=Ridge)
     """Settings of the ridge start."""
 
-    regime: Literal["labelled"] = "labelled"
-    """Kind of training data: pairs of a prompt and its answer."""
+    freeze_encoder: bool | None = None
+    """Whether the encoder stays as it is; null for the paper's choice: frozen with `labelled` pairs, trained with
+    `unlabelled` text."""
 
-    freeze_encoder: bool = True
-    """Whether the encoder stays as it is. The language model always does."""
+    lora: Lora = dataclasses.field(default_factory=Lora)
+    """Adapters on the language model, which is frozen without them. Off by default."""
 
     max_encoder_length: int = dataclasses.field(default=1024, metadata={"at_least": 1})
-    """Most tokens of a prompt that the encoder reads."""
+    """Most tokens of a prompt that the encoder reads; unlabelled batches draw their length up to it."""
+
+    min_encoder_length: int = dataclasses.field(default=32, metadata={"at_least": 1})
+    """Fewest encoder tokens that an unlabelled batch draws."""
 
     max_length: int = dataclasses.field(default=1152, metadata={"at_least": 4})
     """Most positions of the language model's sequence, soft prompts and target together."""
+
+    min_lm_length: int = dataclasses.field(default=128, metadata={"at_least": 1})
+    """Fewest positions that an unlabelled batch leaves to the language model's continuation."""
 
     seed: int = dataclasses.field(default=42, metadata={"at_least": 0})
     """Seed of the initialisation and of the order of the rows."""
@@ -224,14 +152,51 @@ class Recipe:
             raise LangBridgeError(f"template: expected {{prompt}} in it once, got {self.template!r}")
         if self.init == "ridge" and self.connector != "linear":
             raise LangBridgeError(f"init: ridge is for the linear connector, not for {self.connector!r}")
+        self._check_regime()
+        if self.train.eval_strategy != "no" and self.data.validation_path is None:
+            raise LangBridgeError("train.eval_strategy: needs data.validation_path")
+        if self.freeze_encoder is None:
+            object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled")
+        if self.train.learning_rate is None:
+            rate = 2e-5 if self.regime == "lm_only" else 6e-4  # LangBridge, appendix D
+            object.__setattr__(self, "train", dataclasses.replace(self.train, learning_rate=rate))
+
+    def _check_regime(self) -> None:
+        """Hold the settings to the regime: what it needs, and what it has no use for."""
+        if self.regime == "lm_only":
+            if self.encoder is not None:
+                raise LangBridgeError(f"encoder: regime lm_only has none, got {self.encoder!r}; leave it out")
+            if self.lora.r:
+                raise LangBridgeError("lora: regime lm_only trains the whole language model; leave lora out")
+            return
+        if self.encoder is None:
+            raise LangBridgeError("encoder: missing, and it has no default")
         # One soft prompt for each encoder token: BOS, the end vector and a target of one must fit as well.
         if self.connector != "resampler" and self.max_length < self.max_encoder_length + 3:
             raise LangBridgeError(
                 f"max_length: {self.max_length} leaves no room for a target after max_encoder_length "
                 f"{self.max_encoder_length} soft prompts; expected at least {self.max_encoder_length + 3}"
             )
-        if self.train.eval_strategy != "no" and self.data.validation_path is None:
-            raise LangBridgeError("train.eval_strategy: needs data.validation_path")
+        if self.regime == "unlabelled" and self.min_encoder_length > self.max_encoder_length:
+            raise LangBridgeError(
+                f"min_encoder_length: {self.min_encoder_length} is more than max_encoder_length "
+                f"{self.max_encoder_length}"
+            )
+
+    def to_bridge_arguments(self) -> dict[str, Any]:
+        """The settings that decide bridge and processor, by the names of `langbridge.model.build_bridge`.
+
+        Those of the processor alone are the same but for the bases, which come first in both.
+        """
+        assert self.encoder is not None, "a plain language model is no bridge"
+        return {
+            "encoder": self.encoder,
+            "language_model": self.language_model,
+            "connector": self.connector,
+            "num_latents": self.num_latents,
+            "template": self.template,
+            "template_in": self.template_in,
+        }
 
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> "Recipe":
@@ -267,9 +232,14 @@ class Recipe:
         )
         return dataclasses.replace(
             self,
-            encoder=_found(self.encoder, folder),
+            encoder=self.encoder and _found(self.encoder, folder),
             language_model=_found(self.language_model, folder),
             data=data,
+            train=dataclasses.replace(
+                self.train,
+                deepspeed=self.train.deepspeed and _found(self.train.deepspeed, folder),
+                fsdp_config=self.train.fsdp_config and _found(self.train.fsdp_config, folder),
+            ),
         )
 
     def check_files(self) -> None:
@@ -277,10 +247,14 @@ class Recipe:
         for name, file in (
             ("data.path", self.data.path),
             ("data.validation_path", self.data.validation_path),
+            ("train.deepspeed", self.train.deepspeed),
+            ("train.fsdp_config", self.train.fsdp_config),
         ):
             if file is not None and not Path(file).is_file():
                 raise LangBridgeError(f"{name}: no such file: {file}")
         for name, base in (("encoder", self.encoder), ("language_model", self.language_model)):
+            if base is None:
+                continue
             if Path(base).is_dir():
                 if not (Path(base) / "config.json").is_file():
                     raise LangBridgeError(f"{name}: the folder {base} has no config.json")

@@ -1,0 +1,188 @@
+"""The `train:` block of a recipe: optimiser and loop, under the names of `transformers.TrainingArguments`."""
+
+import dataclasses
+from typing import Any, Literal
+
+from langbridge.errors import LangBridgeError
+from langbridge.train.schema import check_bounds
+
+OURS = frozenset(
+    {
+        "encoder_learning_rate",
+        "encoder_weight_decay",
+        "reading_score_steps",
+        "reading_score_rows",
+        "plateau_score",
+        "plateau_patience",
+        "stop_on_plateau",
+        "push_to_hub",
+        "hub_model_id",
+        "hub_private_repo",
+    }
+)
+"""Keys that `Train.arguments` leaves out. The last three have the names of `TrainingArguments`, but what goes to the
+hub is our final folder, once, and not the trainer's own uploads."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Settings of the optimiser and the loop. Those named in `OURS` are not of `TrainingArguments`."""
+
+    learning_rate: float | None = dataclasses.field(default=None, metadata={"above": 0})
+    """Learning rate of the connector and of new embedding rows, or of the language model with `regime: lm_only`; null
+    for the paper's: 6e-4, and 2e-5 with `lm_only`."""
+
+    encoder_learning_rate: float = dataclasses.field(default=2e-5, metadata={"above": 0})
+    """Learning rate of the encoder where it is trained."""
+
+    weight_decay: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
+    """Weight decay of the connector, or of the language model with `regime: lm_only`."""
+
+    encoder_weight_decay: float = dataclasses.field(default=0.1, metadata={"at_least": 0})
+    """Weight decay of the encoder where it is trained."""
+
+    per_device_train_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
+    """Rows in one forward pass on one device."""
+
+    gradient_accumulation_steps: int = dataclasses.field(default=4, metadata={"at_least": 1})
+    """Forward passes to one update."""
+
+    per_device_eval_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
+    """Rows in one forward pass of the validation and of the reading score."""
+
+    num_train_epochs: float = dataclasses.field(default=1.0, metadata={"above": 0})
+    """Passes over the data."""
+
+    max_steps: int = dataclasses.field(default=-1, metadata={"at_least": -1})
+    """Updates to stop after, whatever the epochs say; -1 for no limit. Streamed data needs it."""
+
+    max_grad_norm: float = dataclasses.field(default=1.0, metadata={"at_least": 0})
+    """Gradients are clipped to this norm; 0 for no clipping."""
+
+    lr_scheduler_type: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "inverse_sqrt"
+    ] = "constant"
+    """Shape of the learning rate over the run."""
+
+    warmup_steps: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
+    """Updates over which the learning rate rises from 0; below 1 it is a share of the run."""
+
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor"] = "adamw_torch"
+    """The optimiser."""
+
+    adam_beta1: float = dataclasses.field(default=0.9, metadata={"at_least": 0})
+    """Decay of the gradient's running mean."""
+
+    adam_beta2: float = dataclasses.field(default=0.999, metadata={"at_least": 0})
+    """Decay of the gradient's running square."""
+
+    adam_epsilon: float = dataclasses.field(default=1e-8, metadata={"above": 0})
+    """Added to the denominator of the update."""
+
+    bf16: bool = False
+    """Mixed precision in bfloat16. Half precision in float16 is not offered: mT5 overflows in it."""
+
+    tf32: bool | None = None
+    """Whether matrix products may use TF32 on GPUs that have it; null for torch's own default."""
+
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: slower, with less memory. Once called gradient checkpointing."""
+
+    torch_compile: bool = False
+    """Compile the model before training."""
+
+    logging_steps: int = dataclasses.field(default=10, metadata={"at_least": 1})
+    """Updates between two lines of the log."""
+
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When the validation loss is measured; it needs validation data."""
+
+    eval_steps: int | None = dataclasses.field(default=None, metadata={"at_least": 1})
+    """Updates between two validations with `eval_strategy: steps`; null for `logging_steps`."""
+
+    save_strategy: Literal["no", "steps", "epoch"] = "steps"
+    """When a checkpoint to resume from is written; the final bridge is always written."""
+
+    save_steps: int = dataclasses.field(default=500, metadata={"at_least": 1})
+    """Updates between two checkpoints with `save_strategy: steps`."""
+
+    save_total_limit: int | None = dataclasses.field(default=2, metadata={"at_least": 1})
+    """Checkpoints to keep; older ones are deleted, the best one never. null keeps all."""
+
+    load_best_model_at_end: bool = False
+    """Whether the final bridge is the checkpoint with the best validation, and not the last."""
+
+    metric_for_best_model: str | None = None
+    """What the best checkpoint is chosen by; null for the validation loss. Several validation sets have the names
+    `eval_NAME_loss`."""
+
+    greater_is_better: bool | None = None
+    """Whether a greater value of that metric is better; null for whatever its name says (a loss: smaller)."""
+
+    dataloader_num_workers: int = dataclasses.field(default=0, metadata={"at_least": 0})
+    """Processes that prepare batches beside the training."""
+
+    report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = "tensorboard"
+    """Tracker that receives the log."""
+
+    run_name: str | None = None
+    """The run's name in the tracker."""
+
+    use_cpu: bool = False
+    """Train on the CPU even where there is a GPU."""
+
+    deepspeed: str | None = None
+    """DeepSpeed configuration, a JSON file; null for none."""
+
+    fsdp: bool = False
+    """Shard the models over the processes with FSDP2. It needs GPUs."""
+
+    fsdp_config: str | None = None
+    """Settings of FSDP, a JSON file; null for the defaults."""
+
+    ddp_timeout: int = dataclasses.field(default=1800, metadata={"at_least": 1})
+    """Seconds that a process waits for the others."""
+
+    reading_score_steps: int = dataclasses.field(default=50, metadata={"at_least": 0})
+    """Updates between two reading scores; 0 for none."""
+
+    reading_score_rows: int = dataclasses.field(default=64, metadata={"at_least": 2})
+    """Rows that the reading score is taken on: of the first validation set, or, without one, a twentieth of the
+    training rows at most, which are then kept out of the training."""
+
+    plateau_score: float = dataclasses.field(default=0.05, metadata={"at_least": 0})
+    """A reading score below this, in nats a target token, counts as not reading."""
+
+    plateau_patience: int = dataclasses.field(default=10, metadata={"at_least": 1})
+    """Reading scores in a row below `plateau_score` before the run warns."""
+
+    stop_on_plateau: bool = False
+    """Whether the run stops where it would warn."""
+
+    push_to_hub: bool = False
+    """Whether the final folder is uploaded to the Hugging Face hub. It needs a login."""
+
+    hub_model_id: str | None = None
+    """Where to: OWNER/NAME; null for the folder's name under the own account."""
+
+    hub_private_repo: bool | None = None
+    """Whether a new repository is private; null for the account's default."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.max_steps == 0:
+            raise LangBridgeError("max_steps: expected -1 (no limit) or at least 1, got 0")
+        if self.fsdp and self.deepspeed is not None:
+            raise LangBridgeError("fsdp: is on, and so is deepspeed; expected one of the two")
+        if self.load_best_model_at_end and self.save_strategy != self.eval_strategy:
+            raise LangBridgeError(
+                f"load_best_model_at_end: needs eval_strategy and save_strategy to be the same, so that the best step "
+                f"has a checkpoint; got {self.eval_strategy!r} and {self.save_strategy!r}"
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        """The settings that `transformers.TrainingArguments` takes, by its names; those left to it are left out."""
+        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in OURS}
+        # `activation_checkpointing` is younger than our oldest transformers.
+        optional = ("learning_rate", "activation_checkpointing", "fsdp", "fsdp_config", "deepspeed")
+        return {name: value for name, value in settings.items() if value or name not in optional}
