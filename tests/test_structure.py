@@ -14,16 +14,21 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "langbridge"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
+FOUNDATION = {"errors", "files", "languages"}
+"""Single files below every room."""
+
 MAY_IMPORT = {
     "errors": set(),
-    "model": {"errors"},
-    "data": {"errors", "model"},
-    "train": {"errors", "model", "data"},
-    "evaluate": {"errors", "model"},
-    "analyze": {"errors", "model"},
-    "serve": {"errors", "model"},
-    "miniature": {"errors", "model"},
-    "cli": {"errors", "model", "data", "train", "evaluate", "analyze", "serve", "miniature"},
+    "files": {"errors"},
+    "languages": {"errors"},
+    "model": FOUNDATION,
+    "data": FOUNDATION | {"model"},
+    "train": FOUNDATION | {"model", "data"},
+    "evaluate": FOUNDATION | {"model"},
+    "analyze": FOUNDATION | {"model"},
+    "serve": FOUNDATION | {"model"},
+    "miniature": FOUNDATION | {"model"},
+    "cli": FOUNDATION | {"model", "data", "train", "evaluate", "analyze", "serve", "miniature"},
     # The package itself only names what the model room offers.
     "langbridge": {"errors", "model"},
 }

@@ -1,54 +1,5 @@
-"""Which languages count as low-resource for an English-centric language model.
+"""The groups of `langbridge.languages`, under the name that this room's users know."""
 
-The measure is a language's share of Llama 2's pre-training data (Touvron et al. 2023, arXiv 2307.09288,
-Table 10): strictly under 0.1 percent is low, so Japanese with 0.10 is high, as in the published tables.
-"""
+from langbridge.languages import LANGUAGE_GROUPS, LLAMA2_PERCENT, LOW_BELOW_PERCENT, group_of
 
-from langbridge.errors import LangBridgeError
-
-LLAMA2_PERCENT = {
-    "en": 89.70,
-    "de": 0.17,
-    "fr": 0.16,
-    "sv": 0.15,
-    "es": 0.13,
-    "ru": 0.13,
-    "zh": 0.13,
-    "nl": 0.12,
-    "it": 0.11,
-    "ja": 0.10,
-    "pl": 0.09,
-    "pt": 0.09,
-    "vi": 0.08,
-    "uk": 0.07,
-    "ko": 0.06,
-    "ca": 0.04,
-    "sr": 0.04,
-    "cs": 0.03,
-    "fi": 0.03,
-    "hu": 0.03,
-    "id": 0.03,
-    "no": 0.03,
-    "ro": 0.03,
-    "bg": 0.02,
-    "da": 0.02,
-    "hr": 0.01,
-    "sl": 0.01,
-}
-"""Percent of the pre-training data by language; a language that is not listed has less than 0.005."""
-
-LOW_BELOW_PERCENT = 0.1
-
-
-def group_of(language: str) -> str:
-    """`"high"` or `"low"` for a language code such as `sw` or `zh-Hant`; only the first part counts."""
-    code = language.replace("_", "-").split("-")[0].lower()
-    if not (code.isascii() and code.isalpha() and len(code) in (2, 3)):
-        raise LangBridgeError(f"language: expected a code such as 'sw' or 'zh-Hant', got {language!r}")
-    return "low" if LLAMA2_PERCENT.get(code, 0.0) < LOW_BELOW_PERCENT else "high"
-
-
-_MEASURED = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn", "te", "ko")
-
-LANGUAGE_GROUPS = {group: tuple(code for code in _MEASURED if group_of(code) == group) for group in ("high", "low")}
-"""The 11 languages of MGSM and Korean, by group, in MGSM's order."""
+__all__ = ["LANGUAGE_GROUPS", "LLAMA2_PERCENT", "LOW_BELOW_PERCENT", "group_of"]
