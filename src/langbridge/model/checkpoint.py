@@ -113,7 +113,8 @@ def save(model: LangBridgeModel, folder: Any, state_dict: dict[str, torch.Tensor
     """Write the small checkpoint, so that at no moment a half-written one stands under its name."""
     folder = Path(folder)
     config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
+    # Not `type(model)`: sharding gives the instance a class of its own.
+    config.architectures = [LangBridgeModel.__name__]
     config.encoder_base = with_relative(config.encoder_base, folder)
     config.language_model_base = with_relative(config.language_model_base, folder)
     state = model.state_dict() if state_dict is None else state_dict
@@ -238,7 +239,8 @@ def write_merged(model: LangBridgeModel, folder: Path) -> None:
     save_encoder(model.encoder, copy.deepcopy(model.config.encoder_config), folder / ENCODER)
     model.language_model.save_pretrained(folder / LANGUAGE_MODEL)
     config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
+    # Not `type(model)`: sharding gives the instance a class of its own.
+    config.architectures = [LangBridgeModel.__name__]
     for name, child in (("encoder_base", model.encoder), ("language_model_base", model.language_model)):
         setattr(
             config,

@@ -1,0 +1,86 @@
+"""A bridge over several GPUs with PyTorch's own sharding (FSDP2), and its trained weights brought together again.
+
+`shard` is for a training loop of one's own. Hugging Face's `Trainer` shards through accelerate or DeepSpeed; what
+`gathered_state` returns is then what a checkpoint holds, whichever of the three cut the weights up.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from langbridge.errors import LangBridgeError
+from langbridge.model import LangBridgeModel
+
+
+def shard(
+    model: LangBridgeModel, mesh: DeviceMesh | None = None, *, mp_policy: MixedPrecisionPolicy | None = None
+) -> LangBridgeModel:
+    """Shard a bridge in place: every block of the encoder and of the language model by itself, then the connector,
+    the rest of the encoder, and all that is left as one.
+
+    mesh: one dimension shards; two replicate over the first and shard over the second. None: all processes.
+    mp_policy: precision of computation and of the gradients' reduction; None computes in the weights' own.
+
+    The blocks are the modules that each base says must not be split. What is left (the language model's embeddings,
+    norm and head) belongs to the bridge itself, because the bridge embeds the text before the language model runs;
+    the connector is apart, because its weights are float32 whatever the bases are. Call the model and `generate` as
+    ever, not `encode` and `soft_prompts`, which would meet weights in pieces.
+    """
+    options: dict[str, Any] = {"mesh": mesh, "mp_policy": mp_policy or MixedPrecisionPolicy()}
+    for base in (model.encoder, model.language_model):
+        for block in _blocks(base):
+            fully_shard(block, **options)
+    # The bridge reads the connector's dtype before it runs, and its input comes in that dtype: no policy over it.
+    fully_shard(model.connector, mesh=mesh)
+    fully_shard(model.encoder, **options)
+    fully_shard(model, **options)
+    register_fsdp_forward_method(model, "generate")
+    return model
+
+
+def _blocks(base: nn.Module) -> list[nn.Module]:
+    """The base's repeated blocks, in order."""
+    names = set(base._no_split_modules or ())
+    found = [module for module in base.modules() if type(module).__name__ in names]
+    if not found:
+        raise LangBridgeError(
+            f"sharding: a {type(base).__name__} does not say which of its blocks stay whole (_no_split_modules); "
+            f"shard it by hand with torch.distributed.fsdp.fully_shard"
+        )
+    return found
+
+
+def gathered_state(model: nn.Module) -> dict[str, Tensor]:
+    """Every trained weight under its name, whole and on the CPU, wherever it lies now: on one device, in FSDP2's
+    pieces or in those of DeepSpeed's ZeRO-3.
+
+    A collective: every process must call it, and each gets the whole. Give it to `save_pretrained(folder,
+    state_dict=...)` in one process only. Tied weights come once, under their first name.
+    """
+    state = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        with _whole(parameter):
+            value = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+            state[name] = value.detach().to("cpu", copy=True)
+    return state
+
+
+def _whole(parameter: nn.Parameter) -> Any:
+    """The context in which a weight that ZeRO-3 holds in pieces is there; for any other, nothing."""
+    if not hasattr(parameter, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    # One at a time: together, the trained encoder would not fit beside the rest.
+    return deepspeed.zero.GatheredParameters([parameter])
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether some weight lies in pieces, so that a plain `state_dict()` would not hold it."""
+    return any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters())
