@@ -3,7 +3,7 @@
     python benchmarks/ridge_start.py [--cap 200000] [--out benchmarks/results/ridge_start.json]
 
 Both starts in one run, on the miniature's parents, with the same data in the same order, the same optimiser (AdamW,
-constant rate, batches of 32) and the same validation problems (English, greedy). Each start gets the best of the
+constant rate, batches of 16) and the same validation problems (English, greedy). Each start gets the best of the
 learning rates it is tried with; accuracy is measured after the start and then at intervals that grow by a sixth. A
 start that has not arrived at the cap is reported as "> cap". The last line is one JSON document.
 """
@@ -19,8 +19,9 @@ import torch
 from transformers import TrainerCallback
 
 from langbridge.data import write_atomically
+from langbridge.evaluate.answers import last_number
 from langbridge.evaluate.generate import generate_texts
-from langbridge.evaluate.scores import accuracy, last_number
+from langbridge.evaluate.scores import accuracy
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import held_out_rows, write_training
 from langbridge.model import build_bridge
@@ -28,8 +29,8 @@ from langbridge.train import Recipe
 from langbridge.train.run import build_trainer, read_data, start_connector
 
 GOAL = 0.8
-BATCH = 32
-RATES = {"ridge": (1e-3,), "random": (6e-4, 2e-3)}
+BATCH = 16
+RATES = {"ridge": (3e-4,), "random": (6e-4, 2e-3)}
 
 
 class Watch(TrainerCallback):
@@ -57,6 +58,7 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
         "init": init,
         "data.path": data,
         "train.learning_rate": rate,
+        "train.per_device_train_batch_size": BATCH,
         "train.max_steps": cap // BATCH,
         "train.lr_scheduler_type": "constant",
         "train.logging_steps": 1_000_000,

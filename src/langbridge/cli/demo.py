@@ -42,8 +42,9 @@ def demo(
     """Train the miniature bridge on English alone and score it in 12 languages beside the plain language model."""
     from langbridge.cli.bridge import load_bridge
     from langbridge.data import write_atomically, write_jsonl
+    from langbridge.evaluate.answers import last_number
     from langbridge.evaluate.generate import generate_texts, generate_texts_lm
-    from langbridge.evaluate.scores import accuracy, difference, last_number
+    from langbridge.evaluate.scores import accuracy, difference
     from langbridge.evaluate.table import Row, as_json, as_text, draw_bars
     from langbridge.miniature import parents
     from langbridge.miniature.dataset import held_out_rows, write_tests, write_training

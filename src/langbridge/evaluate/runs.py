@@ -10,14 +10,13 @@ Whoever wants to know of an evaluation reads this folder: reports do, and never 
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
+from langbridge.files import read_jsonl, write_atomically, write_jsonl
 
 SETTINGS, RESULTS = "run.json", "results.json"
 FORMAT = 1
@@ -98,7 +97,7 @@ class Run:
         if task not in self.results["tasks"]:
             raise LangBridgeError(f"{self.folder}: no task {task!r}; it has {', '.join(self.tasks)}")
         path = self.folder / samples_name(task)
-        found = [Sample.from_json(row, f"{path}, row {number}") for number, row in read_rows(path)]
+        found = [Sample.from_json(row, f"{path}, row {number}") for number, row in read_jsonl(path)]
         return [sample for sample in found if language in (None, sample.language)]
 
 
@@ -142,8 +141,7 @@ def finish(folder: str | Path, results: Mapping[str, Any], samples: Mapping[str,
     """Write a run's samples by task, then its results, and return it."""
     folder = Path(folder).expanduser()
     for task, rows in samples.items():
-        text = "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in rows)
-        write_text(folder / samples_name(task), text)
+        write_jsonl(folder / samples_name(task), (row.as_json() for row in rows))
     write_json(folder / RESULTS, {"format": FORMAT, **results})
     return Run.read(folder)
 
@@ -167,38 +165,5 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each JSON object of a file with its line number, counted from 1. Blank lines are passed over."""
-    if not path.is_file():
-        raise LangBridgeError(f"{path}: no such file")
-    # Split on "\n" alone: text mode would also cut inside JSON strings at U+2028.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except ValueError as error:  # broken UTF-8 is one of them
-            raise LangBridgeError(f"{path}, row {number}: expected a JSON object, got {error}") from error
-        if not isinstance(row, dict):
-            raise LangBridgeError(f"{path}, row {number}: expected a JSON object, got {type(row).__name__}")
-        yield number, row
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """All or nothing: a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes it private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")

@@ -1,60 +1,10 @@
-"""From a generated text to its answer, and from answers to a score with its standard error."""
+"""From answers to a score with its standard error. What the answer of a text is, `answers.py` knows."""
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from langbridge.errors import LangBridgeError
-
-# A sign counts only right before its number, and where nothing stands that it could subtract from: "48-24".
-# Groups after a comma have three digits, or two in the Indian style: 1,00,000.
-_NUMBER = (
-    r"(?:(?<![\w)\]])(?P<sign>[-+]))?[$€£¥₹]?"
-    r"(?P<digits>\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+|(?<![.\w])(?=\.\d))"
-    r"(?P<rest>\.\d+)?"
-)
-_LAST = re.compile(_NUMBER)
-# Between "answer is" and the number only marks may stand: ": $", "**", "\boxed{".
-_STATED = re.compile(r"answer\s+is[^\w\n+-]*?(?:\\?boxed\{)?" + _NUMBER, re.IGNORECASE)
-
-_SAME_AS_ASCII = str.maketrans(
-    {
-        "\N{MINUS SIGN}": "-",
-        "\N{FULLWIDTH HYPHEN-MINUS}": "-",
-        "\N{SMALL HYPHEN-MINUS}": "-",
-        "\N{FULLWIDTH PLUS SIGN}": "+",
-        "\N{FULLWIDTH COMMA}": ",",
-        "\N{ARABIC THOUSANDS SEPARATOR}": ",",
-        "\N{FULLWIDTH FULL STOP}": ".",
-        "\N{ARABIC DECIMAL SEPARATOR}": ".",
-    }
-)
-# Written only between the digits of one number, unlike the ordinary space.
-_NARROW_SPACES = re.compile(r"(?<=\d)[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}](?=\d{3}(?!\d))")
-
-
-def last_number(text: str) -> Decimal | None:
-    """The number a text ends on: the last one stated as "the answer is N", else the last one at all.
-
-    Digits of every script count, `1,234` is one number, and a point is always the decimal point.
-    """
-    text = "".join(_ascii_digit(character) for character in text.translate(_SAME_AS_ASCII))
-    text = _NARROW_SPACES.sub(",", text)
-    matches = list(_STATED.finditer(text)) or list(_LAST.finditer(text))
-    if not matches:
-        return None
-    match = matches[-1]
-    digits = match["digits"].replace(",", "")
-    return Decimal(f"{match['sign'] or ''}{digits}{match['rest'] or ''}")
-
-
-def _ascii_digit(character: str) -> str:
-    # `decimal` and not `digit`: the latter would also read the 2 of "m²" as a number of its own.
-    value = unicodedata.decimal(character, None)
-    return character if value is None else str(value)
 
 
 @dataclass(frozen=True)

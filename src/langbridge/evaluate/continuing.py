@@ -1,0 +1,94 @@
+"""What a causal model writes after its inputs, cut exactly at stop strings, wherever tokens happen to end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+Decode = Callable[[Sequence[int]], str]
+
+_SLACK = 8
+"""Tokens looked at beyond a stop string's own length: the first ones of a window may decode to half a character."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was written in one row. cut_off: it reached the limit of new tokens without an end."""
+
+    text: str
+    tokens: int
+    cut_off: bool
+
+
+def continuations(
+    model: Any,
+    inputs: dict[str, torch.Tensor],
+    tokenizer: Any,
+    decode: Decode,
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    **generation: Any,
+) -> list[Continuation]:
+    """One continuation a row; greedy unless `generation` says otherwise.
+
+    decode: text of new tokens, special ones left out. stop: strings at whose first occurrence a text is cut, the string
+    itself left out.
+    """
+    stop = [text for text in stop if text]
+    start = inputs["input_ids"].shape[1]
+    watch = _StopStrings(start, stop, decode)
+    pad, ends = tokenizer.pad_token_id, _end_ids(model, tokenizer)
+    model.eval()
+    with torch.inference_mode():
+        sequences = model.generate(
+            **inputs,
+            **{"do_sample": False, "num_beams": 1, **generation},
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.eos_token_id if pad is None else pad,
+            **({"stopping_criteria": StoppingCriteriaList([watch])} if stop else {}),
+        )
+    return [_continuation(row, ends, stop, decode, max_new_tokens) for row in sequences[:, start:].tolist()]
+
+
+def cut_at_first(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text up to the first of the stop strings in it, and whether there was one."""
+    places = [place for place in (text.find(string) for string in stop) if place >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _continuation(row: list[int], ends: set[int], stop: Sequence[str], decode: Decode, limit: int) -> Continuation:
+    length = next((index for index, token in enumerate(row) if token in ends), None)
+    text, stopped = cut_at_first(decode(row if length is None else row[:length]), stop)
+    cut_off = length is None and not stopped and len(row) >= limit
+    return Continuation(text, len(row) if length is None else length, cut_off)
+
+
+def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    found = configured if isinstance(configured, list) else [configured]
+    return {int(token) for token in [*found, tokenizer.eos_token_id] if token is not None}
+
+
+class _StopStrings(StoppingCriteria):
+    """Ends a row as soon as its text holds a stop string.
+
+    Text and not tokens are compared, so a string may begin and end anywhere inside tokens. Only the last tokens are
+    decoded at each step; the whole row decides.
+    """
+
+    def __init__(self, start: int, stop: Sequence[str], decode: Decode):
+        self.start, self.stop, self.decode = start, stop, decode
+        # A token that is decoded at all stands for one byte at least.
+        self.window = max((len(text.encode()) for text in stop), default=0) + _SLACK
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
+        rows = input_ids[:, self.start :].tolist()
+        found = [self._holds(row[-self.window :]) and self._holds(row) for row in rows]
+        return torch.tensor(found, device=input_ids.device)
+
+    def _holds(self, tokens: list[int]) -> bool:
+        text = self.decode(tokens)
+        return any(string in text for string in self.stop)

@@ -1,0 +1,318 @@
+"""A bridge as a model of lm-evaluation-harness: `--model langbridge --model_args pretrained=FOLDER`.
+
+The context of a request goes through the encoder, in the processor's template. What is generated or scored after it is
+the language model's own text.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.batching import in_batches
+from langbridge.evaluate.continuing import Continuation, continuations
+from langbridge.evaluate.fingerprints import model_fingerprint
+from langbridge.evaluate.generate import left_padded
+from langbridge.evaluate.responses import Responses
+from langbridge.evaluate.runs import fingerprint
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
+
+DEFAULT_NEW_TOKENS = 256
+"""As the harness's own models, for tasks that do not say."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a bridge reads: `shots` as the language model's own tokens before the soft prompts, `text` through the
+    encoder."""
+
+    text: str
+    shots: str = ""
+
+
+@register_model("langbridge")
+class LangBridgeLM(LM):
+    """pretrained: folder or hub id of a bridge, or a loaded `LangBridgeModel` together with its `processor`.
+    encoder, language_model: the bases, where they are not where the checkpoint says. dtype: of the bases; `auto` as
+        saved, but single precision on a processor, which has no fast half precision.
+    batch_size: requests at once; halved where memory runs out.
+    max_encoder_length: longer prompts lose their beginning, as the harness's models cut theirs. template: instead of
+        the processor's own. cache: a folder that keeps responses, apart for every model and setting.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | Path | LangBridgeModel,
+        processor: LangBridgeProcessor | None = None,
+        *,
+        encoder: str | None = None,
+        language_model: str | None = None,
+        revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str | None = None,
+        batch_size: int | str = 16,
+        max_encoder_length: int | None = None,
+        template: str | None = None,
+        cache: str | Path | None = None,
+        **unknown: Any,
+    ):
+        super().__init__()
+        unknown.pop("max_batch_size", None)  # the harness passes it to every model
+        if unknown:
+            raise LangBridgeError(f"langbridge: unknown model argument {', '.join(sorted(unknown))}")
+        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+            raise LangBridgeError(
+                f"batch_size: got {batch_size!r}, expected a number of at least 1 (it is halved where memory runs out)"
+            )
+        self.batch_size = int(batch_size)
+        self._device: Any = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._join()
+        if isinstance(pretrained, LangBridgeModel):
+            if processor is None:
+                raise LangBridgeError("langbridge: a loaded model needs its processor beside it")
+            self.model, self.processor = pretrained, copy.deepcopy(processor)
+        else:
+            bases = {"encoder": encoder, "language_model": language_model, "revision": revision}
+            self.model = LangBridgeModel.from_pretrained(
+                pretrained, dtype=self._dtype(dtype), **{name: value for name, value in bases.items() if value}
+            ).to(self._device)
+            self.processor = LangBridgeProcessor.from_pretrained(pretrained)
+        self._device = self.model.device
+        self.model.eval()
+        if template is not None:
+            self.processor.template = template
+        # The end of a prompt is its question; what is cut is cut from the front.
+        self.processor.encoder_tokenizer.truncation_side = "left"
+        self.max_encoder_length = max_encoder_length
+        self.fingerprint = fingerprint(self.settings())
+        self._responses = None if cache is None else Responses(Path(cache), self.fingerprint, rank=self.rank)
+
+    # What the harness asks of a model
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Greedy unless the request says otherwise, up to the first stop string, which is left out."""
+        found = self._kept("generate_until", requests)
+        return [one["text"] for one in found]
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Natural log of the probability of the continuation, and whether greedy decoding would write it."""
+        found = self._kept("loglikelihood", requests)
+        return [(one["loglikelihood"], one["greedy"]) for one in found]
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        raise LangBridgeError(
+            "langbridge: no rolling log-likelihood. It is the probability of a text without a prompt, and a bridge's "
+            "language model alone is frozen and unchanged: evaluate that one, with `--model hf`"
+        )
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        raise LangBridgeError(
+            "--use_cache: the harness's cache knows the request but not the model, so it would give one model's "
+            "answers to another; use `--model_args cache=FOLDER`, which keeps them apart"
+        )
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.processor.encoder_tokenizer.name_or_path).replace("/", "__")
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        raise LangBridgeError(
+            "--apply_chat_template: a bridge formats prompts through its own template, which is saved in its processor"
+        )
+
+    def all_gather(self, tensor: Any) -> Any:
+        if self.world_size == 1:
+            return tensor
+        gathered = [torch.zeros_like(tensor) for _ in range(self.world_size)]
+        torch.distributed.all_gather(gathered, tensor)
+        return torch.stack(gathered).flatten()
+
+    def gather_object(self, obj: Any, dst: int = 0) -> Any:
+        if self.world_size == 1:
+            return [obj]
+        gathered: list[Any] | None = [None] * self.world_size if self.rank == dst else None
+        torch.distributed.gather_object(obj, gathered, dst=dst)
+        return gathered
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+    # What ours asks of it
+
+    def settings(self) -> dict[str, Any]:
+        """All that an answer depends on, besides the request."""
+        return {
+            "model": model_fingerprint(self.model),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "template": self.processor.template,
+            "template_in": self.processor.template_in,
+            "max_encoder_length": self.max_encoder_length,
+        }
+
+    def cut(self, prompt: Prompt) -> bool:
+        """Whether a prompt is too long and loses its beginning."""
+        limit = self._encoder_limit()
+        return limit is not None and self._encoder_length(prompt) > limit
+
+    def continue_prompts(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[Continuation]:
+        """One batch, with the generation settings of the harness."""
+        generation = dict(normalize_gen_kwargs(settings, DEFAULT_NEW_TOKENS))
+        stop, limit = generation.pop("until", []), generation.pop("max_gen_toks")
+        if not generation.get("do_sample"):
+            generation.pop("temperature", None)
+        inputs = self._inputs(prompts)
+        return continuations(
+            self.model,
+            inputs,
+            self.processor.tokenizer,
+            self.processor.decode,
+            max_new_tokens=limit,
+            stop=stop,
+            **generation,
+        )
+
+    @torch.inference_mode()
+    def score_prompts(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[float, bool]]:
+        """Log-probability and greediness of a text after each prompt, one batch. After an empty prompt it is scored by
+        the language model alone, after BOS, as the harness's causal models do."""
+        scores: list[tuple[float, bool] | None] = [None] * len(prompts)
+        alone = [index for index, prompt in enumerate(prompts) if not prompt.text.strip() and not prompt.shots]
+        bridged = [index for index in range(len(prompts)) if index not in set(alone)]
+        for chosen, score in ((alone, self._score_alone), (bridged, self._score_bridged)):
+            if chosen:
+                found = score([prompts[index] for index in chosen], [texts[index] for index in chosen])
+                for index, one in zip(chosen, found, strict=True):
+                    scores[index] = one
+        return [score for score in scores if score is not None]
+
+    # Inside
+
+    def _join(self) -> None:
+        """This process's place among those that `torchrun` started, and its device."""
+        from accelerate import PartialState
+
+        state = PartialState(cpu=self._device.type == "cpu")
+        self._rank, self._world_size = state.process_index, state.num_processes
+        if self._world_size > 1 and self._device.type == "cuda":
+            self._device = state.device
+
+    def _dtype(self, dtype: str | torch.dtype) -> str | torch.dtype:
+        if dtype == "auto":
+            return "auto" if self._device.type == "cuda" else torch.float32
+        if isinstance(dtype, torch.dtype):
+            return dtype
+        found = getattr(torch, dtype, None)
+        if not isinstance(found, torch.dtype):
+            raise LangBridgeError(f"dtype: got {dtype!r}, expected auto, float32, bfloat16 or float16")
+        return found
+
+    def _kept(self, kind: str, requests: list[Any]) -> list[dict[str, Any]]:
+        """The answer to each request, from the cache where it has it."""
+        arguments = [request.args for request in requests]
+        # A sampled answer is drawn anew each time, so it is never taken from the cache.
+        fixed = [kind == "loglikelihood" or not args[1].get("do_sample") for args in arguments]
+        answers: dict[int, dict[str, Any]] = {}
+        if self._responses is not None:
+            for index, args in enumerate(arguments):
+                kept = self._responses.get(kind, args) if fixed[index] else None
+                if kept is not None:
+                    answers[index] = kept
+        left = [index for index in range(len(arguments)) if index not in answers]
+        groups: dict[str, list[int]] = {}
+        for index in left:
+            groups.setdefault(fingerprint(arguments[index][1]) if kind == "generate_until" else "", []).append(index)
+
+        def keep(batch: list[int], found: Sequence[dict[str, Any]]) -> None:
+            if self._responses is not None:
+                rows = zip(batch, found, strict=True)
+                self._responses.add([(kind, arguments[index], one) for index, one in rows if fixed[index]])
+
+        def answer(batch: list[int]) -> list[dict[str, Any]]:
+            prompts = [Prompt(arguments[index][0]) for index in batch]
+            if kind == "generate_until":
+                return [{"text": one.text} for one in self.continue_prompts(prompts, arguments[batch[0]][1])]
+            found = self.score_prompts(prompts, [arguments[index][1] for index in batch])
+            return [{"loglikelihood": value, "greedy": greedy} for value, greedy in found]
+
+        for group in groups.values():
+            found = in_batches(
+                group, self.batch_size, answer, key=lambda index: sum(map(len, map(str, arguments[index]))), done=keep
+            )
+            answers.update(zip(group, found, strict=True))
+        return [answers[index] for index in range(len(arguments))]
+
+    def _encoder_limit(self) -> int | None:
+        limits = [limit for limit in (self.max_encoder_length, self.processor.encoder_length_limit) if limit]
+        return min(limits, default=None)
+
+    def _encoder_length(self, prompt: Prompt) -> int:
+        whole = self.processor.template_in == "encoder"
+        text = self.processor.format(prompt.text) if whole else prompt.text
+        return len(self.processor.encoder_tokenizer(text, verbose=False)["input_ids"])
+
+    def _inputs(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """A batch for the model. All prompts of a batch share their shots, which then are part of the template."""
+        processor, texts = self.processor, [prompt.text for prompt in prompts]
+        shots = {prompt.shots for prompt in prompts}
+        if len(shots) > 1:
+            raise AssertionError("one batch, one set of shots")
+        if (shot := shots.pop()) != "":
+            whole = processor.template_in == "encoder"
+            texts = [processor.format(text) if whole else text for text in texts]
+            before, after = ("", "") if whole else processor.template.split("{prompt}")
+            if "{prompt}" in shot:
+                raise LangBridgeError("shots_in=lm: the examples contain '{prompt}', which stands for the prompt")
+            processor = copy.copy(processor)
+            processor.template, processor.template_in = shot + before + "{prompt}" + after, "lm"
+        cut = any(self.cut(prompt) for prompt in prompts)
+        if cut:
+            import warnings
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # cuts are counted, not told of row by row
+                batch = processor(
+                    texts, targets, max_encoder_length=self.max_encoder_length, truncation="encoder", add_eos=False
+                )
+        else:
+            batch = processor(texts, targets, add_eos=False)
+        return dict(batch.to(self._device))
+
+    def _score_bridged(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[float, bool]]:
+        # The language model's text begins after the soft prompts as a training target does, so the space that separates
+        # words in one text is not part of it.
+        targets = [text.removeprefix(" ") for text in texts]
+        inputs = self._inputs(prompts, targets)
+        labels = inputs["labels"]
+        counts = (labels[:, 1:] >= 0).sum(1).tolist()
+        if not sum(counts):
+            return [(0.0, True) for _ in prompts]
+        logits = self.model(**inputs).logits  # at target positions only, row by row
+        learned = labels[:, 1:][labels[:, 1:] >= 0]
+        return _per_row(logits, learned.to(logits.device), counts)
+
+    def _score_alone(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[float, bool]]:
+        tokenizer = self.processor.tokenizer
+        first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        inputs = left_padded([[first, *row] for row in rows], self._device)
+        mask = inputs["attention_mask"]
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        logits = self.model.language_model(**inputs, position_ids=positions).logits
+        scored = mask[:, 1:].bool() & mask[:, :-1].bool()
+        return _per_row(logits[:, :-1][scored], inputs["input_ids"][:, 1:][scored], [len(row) for row in rows])
+
+
+def _per_row(logits: torch.Tensor, tokens: torch.Tensor, counts: list[int]) -> list[tuple[float, bool]]:
+    """Sums and greediness by row, from (tgt, vocab) logits and (tgt) tokens laid end to end."""
+    values = logits.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+    greedy = logits.argmax(-1) == tokens
+    pairs = zip(values.split(counts), greedy.split(counts), strict=True)
+    return [(float(value.sum()), bool(hit.all())) for value, hit in pairs]

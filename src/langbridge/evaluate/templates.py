@@ -1,0 +1,52 @@
+"""Prompt templates of the language models that LangBridge was published with, by name.
+
+A bridge has its template in its processor. These are for plain language models, and for bridges that were saved without
+one. `{prompt}` stands for the prompt and `{language}`, where there is one, for the English name of its language.
+"""
+
+from langbridge.errors import LangBridgeError
+
+_ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request"
+_ORCA2_SYSTEM = (
+    "You are Orca, an AI language model created by Microsoft. You are a cautious assistant. You carefully follow "
+    "instructions. You are helpful and harmless and you follow ethical guidelines and promote positive behavior."
+)
+
+TEMPLATES = {
+    # Base models (Llama 2, Llemma, Code Llama) read the few-shot prompt, or the code, as it is.
+    "plain": "{prompt}",
+    "metamath": _ALPACA + ".\n\n### Instruction:\n{prompt}\n\n### Response:",
+    "orca2": f"<|im_start|>system\n{_ORCA2_SYSTEM}<|im_end|>\n"
+    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
+    "mathoctopus": _ALPACA + " in {language}. Please answer in {language}.\n\n"
+    "### Instruction:\n{prompt}\n\n### Response:",
+}
+
+CHAT = "chat"
+"""The name for what the model's own tokenizer brings (`apply_chat_template`)."""
+
+ENGLISH_NAMES = {
+    "bn": "Bengali", "de": "German", "en": "English", "es": "Spanish", "et": "Estonian", "fr": "French",
+    "ht": "Haitian Creole", "id": "Indonesian", "it": "Italian", "ja": "Japanese", "ko": "Korean", "mr": "Marathi",
+    "ne": "Nepali", "pa": "Punjabi", "qu": "Quechua", "ru": "Russian", "sw": "Swahili", "ta": "Tamil", "te": "Telugu",
+    "th": "Thai", "tr": "Turkish", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
+
+
+def template_text(template: str) -> str:
+    """The text of a template given by name or as text with `{prompt}` in it once."""
+    text = TEMPLATES.get(template, template)
+    if text.count("{prompt}") != 1:
+        names = ", ".join([*TEMPLATES, CHAT])
+        raise LangBridgeError(
+            f"template: got {template!r}, expected one of {names}, or a text that contains {{prompt}} exactly once"
+        )
+    return text
+
+
+def fill(template: str, prompt: str, language: str = "en") -> str:
+    """A prompt in a template's text. Braces in the prompt are only braces."""
+    if "{language}" in template and language not in ENGLISH_NAMES:
+        raise LangBridgeError(f"template: it asks for the name of the language {language!r}, which is not known here")
+    before, after = template.replace("{language}", ENGLISH_NAMES.get(language, "")).split("{prompt}")
+    return before + prompt + after
