@@ -6,11 +6,19 @@ What a row means is its reader's business (training data, a corpus to analyze, t
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
+
+
+class BadRow(LangBridgeError):
+    """A row that cannot be used; the message names file and row. `reason` is the kind, by which skipped ones count."""
+
+    def __init__(self, message: str, reason: str = "bad row") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def existing_file(path: str | Path) -> Path:
@@ -23,58 +31,65 @@ def existing_file(path: str | Path) -> Path:
     return path
 
 
-def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | LangBridgeError]]:
-    """Each row with its line number, counted from 1; a row that cannot be read comes as its error.
+def json_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    """Each row of the file `path`, given as its `lines`, with its number from 1; a bad row comes as its error.
 
     Blank lines are passed over. Who calls decides whether an error is raised or counted.
     """
-    path = existing_file(path)
-    # Split on "\n" alone: text mode and `str.splitlines` would also cut inside JSON strings at U+2028.
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
             yield number, _parsed(line, f"{path}, row {number}")
 
 
-def _parsed(line: bytes, where: str) -> dict[str, Any] | LangBridgeError:
+def _parsed(line: bytes, where: str) -> dict[str, Any] | BadRow:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return LangBridgeError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)")
+        return BadRow(f"{where}: not UTF-8 (byte {error.start + 1} of the line)", "not UTF-8")
     except json.JSONDecodeError as error:
-        return LangBridgeError(f"{where}: broken JSON at column {error.colno}: {error.msg}")
+        return BadRow(f"{where}: broken JSON at column {error.colno}: {error.msg}", "broken JSON")
     except RecursionError:
-        return LangBridgeError(f"{where}: JSON is nested too deeply")
+        return BadRow(f"{where}: JSON is nested too deeply", "broken JSON")
     if not isinstance(row, dict):
-        return LangBridgeError(f"{where}: expected a JSON object, got {type(row).__name__}")
+        return BadRow(f"{where}: expected a JSON object, got {type(row).__name__}", "not an object")
     return row
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each row with its line number; the first bad row raises, and so does a file without rows."""
     empty = True
-    for number, row in json_lines(path):
-        if isinstance(row, LangBridgeError):
-            raise row
-        empty = False
-        yield number, row
+    # Split on "\n" alone: text mode and `str.splitlines` would also cut inside JSON strings at U+2028.
+    with existing_file(path).open("rb") as lines:
+        for number, row in json_lines(lines, Path(path).expanduser()):
+            if isinstance(row, BadRow):
+                raise row
+            empty = False
+            yield number, row
     if empty:
         raise LangBridgeError(f"{path}: the file is empty, expected one JSON object a line")
 
 
-def text_field(row: dict[str, Any], field: str, where: str) -> str:
-    """The non-empty text at `field`, or an error with `where`, the field and what the row has."""
+def text_field(row: Mapping[str, Any], field: str, where: str, *, empty: bool = False) -> str:
+    """The text at `field`; a `BadRow` with `where`, the field and what the row has, where there is none.
+
+    `empty` allows a text of nothing or of white space.
+    """
     if field not in row:
         has = ", ".join(repr(name) for name in row) or "no fields"
-        raise LangBridgeError(f"{where}: no field {field!r}; the row has {has}")
+        raise BadRow(f"{where}: no field {field!r}; the row has {has}", "missing field")
     value = row[field]
     if not isinstance(value, str):
-        raise LangBridgeError(f"{where}, field {field!r}: expected text, got {type(value).__name__}")
-    if not value.strip():
-        raise LangBridgeError(f"{where}, field {field!r}: the text is empty")
+        raise BadRow(f"{where}, field {field!r}: expected text, got {type(value).__name__}", "not text")
+    if not empty and not value.strip():
+        raise BadRow(f"{where}, field {field!r}: the text is empty", "empty text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # JSON can spell half of a surrogate pair; neither tokenizers nor files can hold it.
+        message = f"{where}, field {field!r}: half a surrogate pair at character {error.start + 1}"
+        raise BadRow(message, "not UTF-8") from None
     return value
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from langbridge.cli.train import Overrides
-from langbridge.data import LabelledCollator, read_labelled
+from langbridge.data import LabelledCollator, open_data
 from langbridge.train.recipe import Recipe
 
 # Byte-level tokenizers write space and newline as these.
@@ -72,12 +72,7 @@ def show(
     """
     loaded = Recipe.load(recipe, overrides or ())
     loaded.check_files()
-    data = read_labelled(
-        loaded.data.path,
-        input=loaded.data.input,
-        output=loaded.data.output,
-        on_bad_row=loaded.data.on_bad_row,
-    )
+    data = open_data(loaded.data, regime="labelled", seed=loaded.seed)
     from langbridge import LangBridgeProcessor
 
     processor = LangBridgeProcessor.from_bases(
@@ -93,7 +88,8 @@ def show(
     batch = {name: tensor.tolist() for name, tensor in collate(chosen).items()}
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     trained = paint(Run("trained", ["trained"]), colour)
-    typer.echo(f"{len(data)} rows in {loaded.data.path}, {len(data.skipped)} skipped; {trained} tokens are marked so")
+    places = " and ".join(data.shares)
+    typer.echo(f"{len(data)} rows in {places}, {len(data.skipped)} skipped; {trained} tokens are marked so")
     for index in range(len(chosen)):
         row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from langbridge.data import write_atomically
+from langbridge.data import Data, is_here, write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.train.hyperparameters import Train
 from langbridge.train.schema import build, check_bounds, load_yaml, set_dotted
@@ -29,29 +29,6 @@ class Ridge:
 
     balance: float = dataclasses.field(default=0.5, metadata={"at_least": 0})
     """A token of frequency f weighs f ** -balance: 0 counts every occurrence alike, 1 every word."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """Where the training pairs are and what their fields are called."""
-
-    path: str
-    """JSONL file, one pair a line."""
-
-    input: str = "query"
-    """Field with the prompt; it takes the place of `{prompt}` in the template."""
-
-    output: str = "response"
-    """Field with the text to be learned."""
-
-    on_bad_row: Literal["error", "skip"] = "error"
-    """Whether a bad row stops the run, or is left out and counted."""
-
-    validation_path: str | None = None
-    """JSONL file with the same fields, for the validation loss."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -153,8 +130,8 @@ class Recipe:
         if self.init == "ridge" and self.connector != "linear":
             raise LangBridgeError(f"init: ridge is for the linear connector, not for {self.connector!r}")
         self._check_regime()
-        if self.train.eval_strategy != "no" and self.data.validation_path is None:
-            raise LangBridgeError("train.eval_strategy: needs data.validation_path")
+        if self.train.eval_strategy != "no" and not self.data.validation_sources("labelled"):
+            raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
         if self.freeze_encoder is None:
             object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled")
         if self.train.learning_rate is None:
@@ -225,16 +202,11 @@ class Recipe:
             raise LangBridgeError(f"{path}: {error}") from None
 
     def _resolved(self, folder: Path) -> "Recipe":
-        data = dataclasses.replace(
-            self.data,
-            path=_found(self.data.path, folder),
-            validation_path=self.data.validation_path and _found(self.data.validation_path, folder),
-        )
         return dataclasses.replace(
             self,
             encoder=self.encoder and _found(self.encoder, folder),
             language_model=_found(self.language_model, folder),
-            data=data,
+            data=self.data.relocated(lambda name: _found(name, folder)),
             train=dataclasses.replace(
                 self.train,
                 deepspeed=self.train.deepspeed and _found(self.train.deepspeed, folder),
@@ -244,9 +216,8 @@ class Recipe:
 
     def check_files(self) -> None:
         """Raise for a data file that does not exist, and for a base that is a path and no model's folder."""
+        self.data.check_files("data")
         for name, file in (
-            ("data.path", self.data.path),
-            ("data.validation_path", self.data.validation_path),
             ("train.deepspeed", self.train.deepspeed),
             ("train.fsdp_config", self.train.fsdp_config),
         ):
@@ -278,7 +249,7 @@ class Recipe:
 def _found(name: str, folder: Path) -> str:
     """A path as it is found from here; what is found nowhere (an id on the hub, a typo) stays as given."""
     path = Path(name).expanduser()
-    if path.exists() or path.is_absolute():
+    if path.is_absolute() or is_here(name):
         return str(path)
-    beside = folder / path
-    return str(beside) if beside.exists() else name
+    beside = str(folder / path)
+    return beside if is_here(beside) else name

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import set_seed
 
-from langbridge.data import LabelledCollator, LabelledDataset, read_labelled, write_atomically
+from langbridge.data import LabelledCollator, RowTable, open_data, open_validation, write_atomically
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.train.recipe import Recipe
 from langbridge.train.ridge import RidgeFit, ridge_start
@@ -47,10 +47,10 @@ def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> Path:
             say("the prompts hold white space that the encoder's tokenizer would lose: training its new rows")
     start = start_connector(model, processor, examples, recipe)
     if progress:
-        for skipped in examples.skipped[:10]:
+        for skipped in examples.skipped.first:
             say(f"left out: {skipped}")
         if examples.skipped:
-            say(f"{len(examples.skipped)} bad rows left out, {len(examples)} kept")
+            say(f"{examples.skipped}, {len(examples)} kept")
         say(str(start) if start is not None else "random start")
     trainer = build_trainer(model, processor, examples, validation, recipe, out, progress=progress)
     trainer.train()
@@ -61,17 +61,13 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def read_data(recipe: Recipe) -> tuple[LabelledDataset, LabelledDataset | None]:
+def read_data(recipe: Recipe) -> tuple[RowTable, RowTable | None]:
     """The training rows and, where the recipe names them, the validation rows."""
-    data = recipe.data
-
-    def read(path: str) -> LabelledDataset:
-        return read_labelled(path, input=data.input, output=data.output, on_bad_row=data.on_bad_row)
-
-    return read(data.path), None if data.validation_path is None else read(data.validation_path)
+    validation = open_validation(recipe.data, regime="labelled")
+    return open_data(recipe.data, regime="labelled", seed=recipe.seed), validation.get("labelled")
 
 
-def reads_new_rows(processor: LangBridgeProcessor, examples: LabelledDataset) -> bool:
+def reads_new_rows(processor: LangBridgeProcessor, examples: RowTable) -> bool:
     """Whether the prompts hold a token that was added to the encoder's tokenizer.
 
     Only then are the new rows worth training: it costs a backward pass through the frozen encoder.
@@ -81,7 +77,7 @@ def reads_new_rows(processor: LangBridgeProcessor, examples: LabelledDataset) ->
 
 
 def start_connector(
-    model: LangBridgeModel, processor: LangBridgeProcessor, examples: LabelledDataset, recipe: Recipe
+    model: LangBridgeModel, processor: LangBridgeProcessor, examples: RowTable, recipe: Recipe
 ) -> RidgeFit | None:
     """Apply `init`: ridge on a seeded sample of the training prompts, or the random connector as it is (None)."""
     if recipe.init == "random" or recipe.connector != "linear":
@@ -100,8 +96,8 @@ def start_connector(
 def build_trainer(
     model: LangBridgeModel,
     processor: LangBridgeProcessor,
-    examples: LabelledDataset,
-    validation: LabelledDataset | None,
+    examples: RowTable,
+    validation: RowTable | None,
     recipe: Recipe,
     out: Path,
     *,
@@ -128,7 +124,7 @@ def build_trainer(
         encoder_learning_rate=recipe.train.encoder_learning_rate,
         encoder_weight_decay=recipe.train.encoder_weight_decay,
         # Characters stand for tokens: exact lengths would cost a pass of both tokenizers over all rows.
-        lengths=[len(example.prompt) + len(example.target) for example in examples],
+        lengths=examples.lengths,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from langbridge.data import Example, read_labelled
+from langbridge.data import Data, Example, RowTable, open_data
 from langbridge.errors import LangBridgeError
 
 GOOD = '{"query": "2+2?", "response": "4"}'
@@ -17,13 +18,25 @@ def write(folder: Path, *lines: str | bytes) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared tables go where they go by default, but not into the cache of who runs the tests."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def read_labelled(path: Path, **settings: Any) -> RowTable:
+    return open_data(Data(path=str(path), **settings), regime="labelled", seed=0)
+
+
 def test_rows_in_order_with_other_fields_ignored(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, json.dumps({"id": 7, "query": "ౘ?", "response": " 5\n"}))
     dataset = read_labelled(path)
     assert list(dataset) == [Example("2+2?", "4"), Example("ౘ?", " 5\n")]
     assert len(dataset) == 2
     assert dataset[-1].target == " 5\n", "the text is taken as it is, spaces included"
-    assert dataset.skipped == ()
+    assert len(dataset.skipped) == 0
 
 
 def test_field_names_are_chosen(tmp_path: Path) -> None:
@@ -70,7 +83,7 @@ def test_skipped_rows_are_counted_with_their_reasons(tmp_path: Path) -> None:
     dataset = read_labelled(write(tmp_path, GOOD, *lines, GOOD), on_bad_row="skip")
     assert len(dataset) == 2
     assert len(dataset.skipped) == len(BAD_ROWS)
-    for message, (_, reason) in zip(dataset.skipped, BAD_ROWS.values(), strict=True):
+    for message, (_, reason) in zip(dataset.skipped.first, BAD_ROWS.values(), strict=True):
         assert reason in message
 
 
@@ -83,17 +96,17 @@ def test_a_file_of_bad_rows_only_is_an_error_even_when_skipping(tmp_path: Path) 
 def test_an_empty_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_bytes(content)
-    with pytest.raises(LangBridgeError, match=r"empty\.jsonl: the file is empty"):
+    with pytest.raises(LangBridgeError, match=r"empty\.jsonl: there are no rows in it"):
         read_labelled(path)
 
 
-def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_without_data_are_errors(tmp_path: Path) -> None:
     with pytest.raises(LangBridgeError, match=r"absent\.jsonl: no such file"):
         read_labelled(tmp_path / "absent.jsonl")
-    with pytest.raises(LangBridgeError, match="is a folder, expected a file"):
+    with pytest.raises(LangBridgeError, match=r"the folder has no \.jsonl"):
         read_labelled(tmp_path)
 
 
 def test_the_policy_for_bad_rows_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(LangBridgeError, match="on_bad_row: expected 'error' or 'skip', got 'ignore'"):
+    with pytest.raises(LangBridgeError, match="on_bad_row: expected one of error, skip, got 'ignore'"):
         read_labelled(write(tmp_path, GOOD), on_bad_row="ignore")  # type: ignore[arg-type]

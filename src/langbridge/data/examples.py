@@ -1,0 +1,122 @@
+"""What a row becomes: an example to learn from, or a reason why not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from langbridge.data.settings import Regime, Source
+from langbridge.data.templates import Columns
+from langbridge.files import BadRow
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One pair: what is asked, in the template's place of the prompt, and what is to be answered."""
+
+    prompt: str
+    target: str
+    origin: str = field(default="", compare=False)
+    """Where it came from, as in `rows.jsonl:17`."""
+    step: int | None = field(default=None, compare=False)
+    """The batch that it is drawn for, as tagged by `BatchRow` or by a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """One text, not yet split into what is read and what is written."""
+
+    text: str
+    origin: str = field(default="", compare=False)
+    """Where it came from, as in `corpus.jsonl:17`."""
+    step: int | None = field(default=None, compare=False)
+    """The batch that it is drawn for, as tagged by `BatchRow` or by a stream."""
+
+
+class BatchRow(int):
+    """A row's number that carries the batch it is drawn for, for samplers: `dataset[BatchRow(7, step=3)].step == 3`.
+
+    What a batch draws at random (the encoder's length of unlabelled text) is a function of (seed, step). So the tag
+    must be the same on every rank for the batches that are trained together, and differ between steps.
+    """
+
+    step: int
+
+    def __new__(cls, row: int, step: int) -> "BatchRow":
+        self = super().__new__(cls, row)
+        self.step = step
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an int's own would lose the tag on its way to a worker
+        return BatchRow, (int(self), self.step)
+
+
+class Judge(Protocol):
+    """What knows whether an example can be used: every collator of this room."""
+
+    @property
+    def accepts_all(self) -> bool:
+        """Whether no example can be useless to it, so that none needs to be asked about."""
+        ...
+
+    def misfits(self, examples: Sequence[Any]) -> list[BadRow | None]:
+        """For each example what makes it useless, or None."""
+        ...
+
+
+class Skipped:
+    """Rows that were left out: `counts` by reason, `first` few of them with file and row, `len()` for all."""
+
+    FEW = 10
+
+    def __init__(self, counts: Mapping[str, int] | None = None, first: Sequence[str] = ()) -> None:
+        self.counts = dict(counts or {})
+        self.first = list(first)
+
+    def add(self, row: BadRow) -> None:
+        self.counts[row.reason] = self.counts.get(row.reason, 0) + 1
+        if len(self.first) < self.FEW:
+            self.first.append(str(row))
+
+    def update(self, other: "Skipped") -> None:
+        """Add those of another source."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+        self.first += other.first[: self.FEW - len(self.first)]
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        if not self.counts:
+            return "no rows left out"
+        kinds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items(), key=lambda c: -c[1]))
+        return f"{len(self)} rows left out ({kinds})"
+
+
+class Extractor:
+    """From the fields of a row to the texts of an example.
+
+    `columns` are the columns that it needs; `fields` the names of the texts that it gives.
+    """
+
+    def __init__(self, source: Source, kind: Regime) -> None:
+        self.kind: Regime = kind
+        if kind == "labelled":
+            assert source.input is not None
+            assert source.output is not None
+            self._parts = {"prompt": Columns(source.input), "target": Columns(source.output)}
+        else:
+            self._parts = {"text": Columns(source.text or "text")}
+        self.fields = tuple(self._parts)
+        self.columns = tuple(dict.fromkeys(name for part in self._parts.values() for name in part.names))
+
+    def __call__(self, row: Mapping[str, Any], where: str) -> dict[str, str]:
+        """The texts of `row` by field; `where` begins the error of a bad row. Raises `BadRow`."""
+        return {name: part(row, where) for name, part in self._parts.items()}
+
+
+def example_of(texts: Mapping[str, str], origin: str, step: int | None = None) -> Example | TextExample:
+    """The example with these texts: a pair where they have a prompt, else a text."""
+    if "prompt" in texts:
+        return Example(texts["prompt"], texts["target"], origin, step)
+    return TextExample(texts["text"], origin, step)

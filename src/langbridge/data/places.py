@@ -1,0 +1,87 @@
+"""From a source's path to rows: local files in a fixed order, or a data set on the hub."""
+
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from langbridge.data.readers import Row, read_rows
+from langbridge.data.settings import FILE_NAME, Source, is_here, is_hub_id
+from langbridge.errors import LangBridgeError
+
+
+def local_files(source: Source) -> list[Path] | None:
+    """The files of a source in the order of their names; None where it is a data set on the hub.
+
+    A folder gives the data files anywhere inside it, by their names, of `split` where one is asked for: a file or a
+    folder inside with that word in its name. Raises `LangBridgeError` where there is nothing.
+    """
+    path = source.path
+    if not is_here(path):
+        if is_hub_id(path):
+            return None
+        raise LangBridgeError(f"{path}: no such file, folder or glob with a match")
+    place = Path(path).expanduser()
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        files = sorted(Path(name) for name in glob.glob(str(place), recursive=True))
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise LangBridgeError(f"{path}: matches folders only, expected files; for files inside, write {path}/*")
+        return files
+    # Names with a leading dot are caches and parts of files, not data.
+    inside = [file for file in sorted(place.rglob("*")) if file.is_file() and FILE_NAME.search(file.name)]
+    inside = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(place).parts)]
+    if not inside:
+        raise LangBridgeError(f"{path}: the folder has no .jsonl, .json, .parquet, .csv, .tsv or .txt file")
+    if source.split is None:
+        return inside
+    chosen = [file for file in inside if source.split in _words(file.relative_to(place))]
+    if not chosen:
+        raise LangBridgeError(f"{path}: no file of the split {source.split!r}; the folder has {_few(inside, place)}")
+    return chosen
+
+
+def file_rows(file: Path, columns: Iterable[str], source: Source) -> Iterator[Row]:
+    """The rows of one local file of a source."""
+    return read_rows(file, columns=columns, sample_by=source.sample_by or "line")
+
+
+def hub_dataset(source: Source, *, streaming: bool, cache_dir: str | None = None) -> Any:
+    """The data set on the hub as `datasets` has it: map-style (in its own cache on disk), or a stream."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(
+            source.path,
+            name=source.name,
+            split=source.split or "train",
+            revision=source.revision,
+            streaming=streaming,
+            cache_dir=cache_dir,
+        )
+    except Exception as error:  # the hub's client, the cache and every builder raise what they like
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise LangBridgeError(
+            f"{source.path}: is no file or folder here, and cannot be loaded from the hub: {reason}"
+        ) from error
+
+
+def hub_rows(rows: Iterable[Any], source: Source) -> Iterator[Row]:
+    """The rows of a data set of the hub, numbered from 1 in its own order."""
+    try:
+        yield from enumerate(rows, start=1)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise LangBridgeError(f"{source.path}: the data set cannot be read to its end: {error}") from error
+
+
+def _words(path: Path) -> set[str]:
+    """The words of a path's names: `data/train-00000-of-2.parquet` has data, train, 00000, of, 2 and parquet."""
+    text = "".join(character if character.isalnum() else " " for character in str(path))
+    return set(text.split())
+
+
+def _few(files: list[Path], folder: Path) -> str:
+    names = [str(file.relative_to(folder)) for file in files[:5]]
+    return ", ".join(names) + (f" and {len(files) - 5} more" if len(files) > 5 else "")

@@ -1,0 +1,196 @@
+"""Rows of one local file, one at a time and with their place in it, whatever the format and compression.
+
+`datasets` has readers for these formats too; they are not used here because a row that they cannot read stops them
+without its number, or is padded with nulls in silence. A bad row must be found by who wrote it, or counted.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow, existing_file, json_lines
+
+Row = tuple[int, dict[str, Any] | BadRow]
+"""A row's number from 1 with its fields, or with what is wrong. In text formats it is the line that it begins on."""
+
+SampleBy = Literal["line", "paragraph", "document"]
+
+_BROKEN = (EOFError, OSError, lzma.LZMAError)
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_rows(path: str | Path, *, columns: Iterable[str] | None = None, sample_by: SampleBy = "line") -> Iterator[Row]:
+    """The rows of the file at `path`, read as they are asked for.
+
+    The format is told by the name: `.jsonl`, `.ndjson` and `.json` (lines, or one array), `.parquet`, `.csv`, `.tsv`;
+    every other file is text with the one field `text`, whose rows are set by `sample_by`. A further `.gz`, `.bz2`,
+    `.xz` or `.zst` is its compression. `columns` are all that a reader by columns reads; None for all.
+
+    Raises `LangBridgeError` for a file that is missing or broken as a whole.
+    """
+    path = existing_file(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-1] if suffixes else ""
+    if kind == ".parquet":
+        yield from _parquet_rows(path, None if columns is None else list(columns))
+        return
+    if kind in _OPENERS:
+        kind = suffixes[-2] if len(suffixes) > 1 else ""
+    with _opened(path) as file:
+        if kind in (".jsonl", ".ndjson"):
+            yield from json_lines(file, path)
+        elif kind == ".json":
+            yield from _json_rows(file, path)
+        elif kind in (".csv", ".tsv"):
+            yield from _csv_rows(file, path, "," if kind == ".csv" else "\t")
+        else:
+            yield from _text_rows(file, path, sample_by)
+
+
+def _zstandard(path: Path, mode: str) -> BinaryIO:
+    # The standard library reads it from Python 3.14 on.
+    import pyarrow
+
+    return cast(BinaryIO, io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
+
+
+_OPENERS: dict[str, Callable[[Path, Any], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _zstandard,
+}
+"""By the last suffix of the name; every other file is read as it is."""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, decompressed; a broken stream is the user's to mend."""
+    try:
+        file = _OPENERS.get(path.suffix.lower(), Path.open)(path, "rb")
+    except OSError as error:
+        raise LangBridgeError(f"{path}: cannot be opened: {error.strerror or error}") from None
+    try:
+        with file:
+            yield file
+    except _BROKEN as error:
+        if isinstance(error, LangBridgeError):
+            raise
+        raise LangBridgeError(f"{path}: cannot be read to its end, the file is broken: {error}") from None
+
+
+def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
+    """JSON lines, or one array of objects, which has to be read whole; its rows are counted from 1."""
+    head = file.readline()
+    if not head.removeprefix(_BOM).lstrip().startswith(b"["):
+        yield from json_lines(_with_first(head, file), path)
+        return
+    try:
+        rows = json.loads((head + file.read()).removeprefix(_BOM).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise LangBridgeError(f"{path}: not UTF-8 (byte {error.start + 1} of the file)") from None
+    except json.JSONDecodeError as error:
+        raise LangBridgeError(
+            f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            message = f"{path}, row {number}: expected a JSON object, got {type(row).__name__}"
+            yield number, BadRow(message, "not an object")
+
+
+def _with_first(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from rest
+
+
+def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
+    # The default limit of 131,072 characters a field is below what one document has.
+    csv.field_size_limit(sys.maxsize)
+    # Bytes that are no UTF-8 become lone surrogates, so that the row that has them can be named.
+    lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        number = reader.line_num + 1
+        where = f"{path}, row {number}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # After a quote that is never closed there is no telling where the next row begins.
+            raise LangBridgeError(f"{where}: broken CSV: {error}") from None
+        if not fields:
+            continue
+        if header is None:
+            header = fields
+        elif len(fields) != len(header):
+            message = f"{where}: expected {len(header)} columns as in the first line, got {len(fields)}"
+            yield number, BadRow(message, "wrong number of columns")
+        elif any("\udc80" <= c <= "\udcff" for field in fields if not field.isascii() for c in field):
+            yield number, BadRow(f"{where}: not UTF-8", "not UTF-8")
+        else:
+            yield number, dict(zip(header, fields, strict=True))
+
+
+def _text_rows(file: BinaryIO, path: Path, sample_by: SampleBy) -> Iterator[Row]:
+    number, held = 1, list[bytes]()
+    for count, line in enumerate(file, start=1):
+        if count == 1:
+            line = line.removeprefix(_BOM)
+        if sample_by == "line":
+            yield from _text(line.rstrip(b"\r\n"), count, path)
+        elif sample_by == "paragraph" and not line.strip():
+            yield from _text(b"".join(held), number, path)
+            held.clear()
+        else:
+            if not held:
+                number = count
+            held.append(line)
+    yield from _text(b"".join(held), number, path)
+
+
+def _text(raw: bytes, number: int, path: Path) -> Iterator[Row]:
+    """One row, or none where there is nothing but white space."""
+    if not raw.strip():
+        return
+    try:
+        yield number, {"text": raw.decode("utf-8")}
+    except UnicodeDecodeError as error:
+        message = f"{path}, row {number}: not UTF-8 (byte {error.start + 1} of the row)"
+        yield number, BadRow(message, "not UTF-8")
+
+
+def _parquet_rows(path: Path, columns: list[str] | None) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            number = 0
+            wanted = names if columns is None else [name for name in names if name in columns]
+            if not wanted:
+                # Reading no column would give no rows; with the first one every row says what it lacks.
+                wanted = names[:1]
+            for batch in file.iter_batches(batch_size=256, columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise LangBridgeError(f"{path}: is no Parquet file that can be read: {error}") from None
+    except UnicodeDecodeError:
+        raise LangBridgeError(f"{path}: rows after {number} are not UTF-8") from None

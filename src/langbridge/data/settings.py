@@ -1,0 +1,220 @@
+"""The `data` block of a recipe: where rows come from and what is taken from each.
+
+Reading it loads neither torch nor `datasets`; nothing is opened here.
+"""
+
+import dataclasses
+import glob
+import re
+from collections.abc import Callable
+from dataclasses import field
+from pathlib import Path
+from typing import Literal
+
+from langbridge.data.schema import check_bounds, join
+from langbridge.data.templates import check_template
+from langbridge.errors import LangBridgeError
+
+Regime = Literal["labelled", "unlabelled"]
+"""What a row is: a prompt with its target, or a text."""
+
+FILE_NAME = re.compile(r"\.(jsonl|ndjson|json|parquet|csv|tsv|txt)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
+"""Names of the files that a folder is searched for; what an id on the hub does not look like."""
+
+_OF_A_SOURCE = ("input", "output", "text", "name", "split", "revision", "sample_by")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One of several places that rows come from; what is not said here is as in the `data` block around it."""
+
+    path: str
+    """A file, a folder, a glob, or an id on the Hugging Face hub; see `Data.path`."""
+
+    weight: float | None = field(default=None, metadata={"above": 0})
+    """Share of the rows, relative to the other sources' weights; all sources have one or none has."""
+
+    input: str | None = None
+    """As `Data.input`."""
+
+    output: str | None = None
+    """As `Data.output`."""
+
+    text: str | None = None
+    """As `Data.text`."""
+
+    name: str | None = None
+    """As `Data.name`."""
+
+    split: str | None = None
+    """As `Data.split`."""
+
+    revision: str | None = None
+    """As `Data.revision`."""
+
+    sample_by: Literal["line", "paragraph", "document"] | None = None
+    """As `Data.sample_by`."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        _check_templates(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Held-out sets, each measured by itself."""
+
+    labelled: Source | None = None
+    """Pairs of a prompt and its target."""
+
+    unlabelled: Source | None = None
+    """Texts, split into prefix and continuation."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.labelled is None and self.unlabelled is None:
+            raise LangBridgeError("labelled: missing, and so is unlabelled; expected at least one of them")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the training rows are and what is taken from them."""
+
+    path: str | None = None
+    """A file (JSON lines, Parquet, CSV or text, also as .gz, .bz2, .xz or .zst), a folder or a glob of such files, or
+    OWNER/NAME on the Hugging Face hub."""
+
+    sources: tuple[Source, ...] | None = None
+    """Several places in the stead of `path`; what a source does not say is taken from this block."""
+
+    input: str = "query"
+    """Column of the prompt, or a template over columns, as in "{system_prompt}\\n\\n{question}"; what comes out takes
+    the place of `{prompt}` in the recipe's template."""
+
+    output: str = "response"
+    """Column of the text to be learned, or a template over columns."""
+
+    text: str | None = None
+    """Column of unlabelled text, or a template over columns; `text` where nothing is said. With `regime: lm_only`,
+    naming it trains on all of these texts instead of on pairs."""
+
+    name: str | None = None
+    """Configuration of a data set on the hub."""
+
+    split: str | None = None
+    """Split of a data set on the hub (train, where nothing is said) or of a folder (all its files)."""
+
+    revision: str | None = None
+    """Revision of a data set on the hub."""
+
+    sample_by: Literal["line", "paragraph", "document"] = "line"
+    """What a row of a text file is: a line, a paragraph (up to an empty line) or the whole file."""
+
+    streaming: bool = False
+    """Read rows while training instead of preparing a table on disk first. It needs `train.max_steps`."""
+
+    shuffle_buffer: int = field(default=10_000, metadata={"at_least": 1})
+    """With `streaming`: how many rows are shuffled at a time; 1 keeps their order."""
+
+    on_bad_row: Literal["error", "skip"] = "error"
+    """Whether a bad row stops the run, or is left out and counted."""
+
+    validation_path: str | None = None
+    """Held-out rows of the run's own kind with the same columns, for the validation loss."""
+
+    validation: Validation | None = None
+    """Held-out sets with columns of their own, in the stead of `validation_path`."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        _check_templates(self)
+        if self.path is None and self.sources is None:
+            raise LangBridgeError("path: missing, and it has no default; expected a file, a folder or OWNER/NAME")
+        if self.path is not None and self.sources is not None:
+            raise LangBridgeError("sources: stands beside path; expected one of the two")
+        weighted = [source.weight is not None for source in self.sources or ()]
+        if any(weighted) and not all(weighted):
+            index = weighted.index(False)
+            raise LangBridgeError(f"sources[{index}].weight: missing; give every source a weight, or none")
+        if self.validation is not None and self.validation_path is not None:
+            raise LangBridgeError("validation: stands beside validation_path; expected one of the two")
+
+    def kind(self, regime: Literal["labelled", "unlabelled", "lm_only"]) -> Regime:
+        """What a row of a run is; `lm_only` learns from pairs, or from texts where `text` names their column."""
+        if regime != "lm_only":
+            return regime
+        named = self.text is not None or any(source.text is not None for source in self.sources or ())
+        return "unlabelled" if named else "labelled"
+
+    @property
+    def training_sources(self) -> tuple[Source, ...]:
+        """Every training source with all its settings filled in."""
+        if self.sources is None:
+            assert self.path is not None
+            return (self._filled(Source(path=self.path)),)
+        return tuple(self._filled(source) for source in self.sources)
+
+    def validation_sources(self, regime: Regime) -> dict[Regime, Source]:
+        """The held-out sets by their kind; `validation_path` counts as one of the run's own `regime`."""
+        if self.validation_path is not None:
+            return {regime: self._filled(Source(path=self.validation_path))}
+        sets: dict[Regime, Source] = {}
+        if self.validation is not None:
+            if self.validation.labelled is not None:
+                sets["labelled"] = self._filled(self.validation.labelled)
+            if self.validation.unlabelled is not None:
+                sets["unlabelled"] = self._filled(self.validation.unlabelled)
+        return sets
+
+    def relocated(self, found: Callable[[str], str]) -> "Data":
+        """The same with `found(path)` for every path."""
+
+        def moved(source: Source | None) -> Source | None:
+            return None if source is None else dataclasses.replace(source, path=found(source.path))
+
+        validation = self.validation
+        if validation is not None:
+            validation = Validation(labelled=moved(validation.labelled), unlabelled=moved(validation.unlabelled))
+        return dataclasses.replace(
+            self,
+            path=self.path and found(self.path),
+            sources=self.sources and tuple(dataclasses.replace(s, path=found(s.path)) for s in self.sources),
+            validation_path=self.validation_path and found(self.validation_path),
+            validation=validation,
+        )
+
+    def check_files(self, where: str = "data") -> None:
+        """Raise for a path that is neither here nor an id on the hub; `where` is the block's place in the recipe."""
+        named: list[tuple[str, str | None]] = [("path", self.path), ("validation_path", self.validation_path)]
+        named += [(f"sources[{i}].path", source.path) for i, source in enumerate(self.sources or ())]
+        if self.validation is not None:
+            for kind in ("labelled", "unlabelled"):
+                source = getattr(self.validation, kind)
+                named.append((f"validation.{kind}.path", source and source.path))
+        for key, path in named:
+            if path is not None and not is_here(path) and not is_hub_id(path):
+                raise LangBridgeError(f"{join(where, key)}: no such file: {path}")
+
+    def _filled(self, source: Source) -> Source:
+        missing = {key: getattr(self, key) for key in _OF_A_SOURCE if getattr(source, key) is None}
+        return dataclasses.replace(source, **missing)
+
+
+def is_here(path: str) -> bool:
+    """Whether `path` is a file, a folder, or a glob that matches something."""
+    place = Path(path).expanduser()
+    return place.exists() or any(glob.iglob(str(place), recursive=True))
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether `path`, which is not here, reads as OWNER/NAME on the hub rather than as a file that is missing."""
+    if path.startswith((".", "/", "~")) or path.count("/") != 1 or glob.has_magic(path):
+        return False
+    return not Path(path).parent.is_dir() and not FILE_NAME.search(path)
+
+
+def _check_templates(block: Data | Source) -> None:
+    for key in ("input", "output", "text"):
+        value = getattr(block, key)
+        if value is not None:
+            check_template(value, key)

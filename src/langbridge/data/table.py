@@ -1,0 +1,266 @@
+"""Map-style rows: checked once, kept on disk as an Arrow table, read through a memory map.
+
+What stays in memory is 4 bytes a row for `lengths`, and 8 where some rows are left out; never the texts. The table's
+file is named by what it was made from, so a second run on the same files finds it, and a changed file makes another.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of
+from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
+from langbridge.data.readers import Row
+from langbridge.data.settings import Regime, Source
+from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow, write_atomically
+
+if TYPE_CHECKING:
+    import datasets
+    import numpy as np
+
+Places = Iterator[tuple[str, Row]]
+"""Rows with the name of the place that they stand in."""
+
+_FORMAT = 1  # of the table on disk; another number makes other files
+_ROWS, _CHARACTERS = 1000, 4 << 20  # a batch of the table is written at whichever comes first
+
+
+class RowTable(Sequence[Any]):
+    """Examples by position. `skipped` are the rows that were left out on the way, `shares` what each source gives.
+
+    Give a `BatchRow` as the position and the example carries its step. Made by `open_data`.
+    """
+
+    def __init__(
+        self,
+        dataset: "datasets.Dataset",
+        skipped: Skipped,
+        *,
+        indices: "np.ndarray | None" = None,
+        shares: dict[str, tuple[int, int]] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.skipped = skipped
+        self.indices = indices
+        self.shares = shares or {}
+        """Rows that are used and rows that there are, by the source's path."""
+
+    def __len__(self) -> int:
+        return len(self.dataset) if self.indices is None else len(self.indices)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self.__getitems__(list(range(len(self))[index]))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of a table of {len(self)}")
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, rows: list[int]) -> list[Example | TextExample]:
+        """The examples at these positions in one reading; what a `DataLoader` asks for."""
+        if not rows:
+            return []
+        places = [int(row) % len(self) if row < 0 else int(row) for row in rows]
+        if self.indices is not None:
+            places = self.indices[places].tolist()
+        columns = self.dataset[places]
+        origins = columns.pop("origin")
+        del columns["length"]
+        names = tuple(columns)
+        return [
+            example_of(dict(zip(names, texts, strict=True)), origin, getattr(row, "step", None))
+            for row, origin, *texts in zip(rows, origins, *columns.values(), strict=True)
+        ]
+
+    def __iter__(self) -> Iterator[Any]:
+        for first in range(0, len(self), _ROWS):
+            yield from self.__getitems__(list(range(first, min(first + _ROWS, len(self)))))
+
+    @cached_property
+    def lengths(self) -> "np.ndarray":
+        """Characters of each row, prompt and target together: an int32 array (rows,)."""
+        lengths = self.dataset.data.column("length").to_numpy()
+        return lengths if self.indices is None else lengths[self.indices]
+
+    def chosen(self, indices: "np.ndarray") -> "RowTable":
+        """The rows at these positions, in their order."""
+        inner = indices if self.indices is None else self.indices[indices]
+        return RowTable(self.dataset, self.skipped, indices=inner, shares=self.shares)
+
+    def fitting(self, judge: Judge, on_bad_row: Literal["error", "skip"]) -> "RowTable":
+        """The rows that `judge` can use; the others are skipped and counted, or raise.
+
+        A text that is too short to split is skipped whatever `on_bad_row` says: it is no mistake of anyone's.
+        """
+        if judge.accepts_all:
+            return self
+        import numpy as np
+
+        skipped, kept = Skipped(self.skipped.counts, self.skipped.first), np.ones(len(self), dtype=bool)
+        for first in range(0, len(self), _ROWS):
+            examples = self.__getitems__(list(range(first, min(first + _ROWS, len(self)))))
+            for row, misfit in enumerate(judge.misfits(examples), start=first):
+                if misfit is not None:
+                    refuse(misfit, on_bad_row, skipped)
+                    kept[row] = False
+        if not kept.any():
+            raise LangBridgeError(f"none of the {len(self)} rows can be used; the first: {skipped.first[0]}")
+        if kept.all():
+            return self
+        table = self.chosen(np.flatnonzero(kept))
+        table.skipped = skipped
+        return table
+
+
+TOO_SHORT = "too short to split"
+"""The reason of a text that has no place for both a prefix and a continuation."""
+
+
+def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Skipped) -> None:
+    """Raise a bad row, or count it."""
+    if on_bad_row == "error" and row.reason != TOO_SHORT:
+        raise row
+    skipped.add(row)
+
+
+def source_table(
+    source: Source, kind: Regime, *, on_bad_row: Literal["error", "skip"], cache_dir: str | Path | None = None
+) -> RowTable:
+    """The table of one source with all its settings filled in, made now or found in the cache."""
+    import datasets
+
+    extract = Extractor(source, kind)
+    files = local_files(source)
+    if files is None:
+        loaded = hub_dataset(source, streaming=False, cache_dir=None if cache_dir is None else str(cache_dir))
+        return dataset_table(loaded, source, kind, on_bad_row=on_bad_row, cache_dir=cache_dir)
+
+    def places() -> Places:
+        for file in files:
+            for row in file_rows(file, extract.columns, source):
+                yield str(file), row
+
+    # Size and time of change stand for the content: reading it all only to find that it was read would be no gain.
+    stats = [(str(file.resolve()), str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+    folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "langbridge"
+    return _made_or_found(folder, [stats, _taken(source, kind)], places, extract, on_bad_row, source.path)
+
+
+def dataset_table(
+    dataset: Any,
+    source: Source,
+    kind: Regime,
+    *,
+    on_bad_row: Literal["error", "skip"],
+    cache_dir: str | Path | None = None,
+) -> RowTable:
+    """The table of a `datasets.Dataset`; `source.path` is its name in errors."""
+    import datasets
+
+    extract = Extractor(source, kind)
+    if not isinstance(dataset, datasets.Dataset):
+        got = f"{type(dataset).__name__} with {', '.join(dataset)}" if isinstance(dataset, dict) else type(dataset)
+        raise LangBridgeError(f"{source.path}: expected one split of a data set, got {got}")
+    # The other columns may be pictures, which would be decoded only to be dropped.
+    wanted = dataset.select_columns([name for name in dataset.column_names if name in extract.columns] or [])
+
+    def places() -> Places:
+        for row in hub_rows(wanted if wanted.column_names else dataset, source):
+            yield source.path, row
+
+    folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "langbridge"
+    made_from = [dataset._fingerprint, source.path, _taken(source, kind)]
+    return _made_or_found(folder, made_from, places, extract, on_bad_row, source.path)
+
+
+def _taken(source: Source, kind: Regime) -> dict[str, Any]:
+    settings = asdict(source)
+    for name in ("path", "weight", "name", "split", "revision"):  # they are in the files or the fingerprint
+        del settings[name]
+    return {"kind": kind, "format": _FORMAT, **settings}
+
+
+def _made_or_found(
+    folder: Path,
+    made_from: list[Any],
+    places: Callable[[], Places],
+    extract: Extractor,
+    on_bad_row: Literal["error", "skip"],
+    name: str,
+) -> RowTable:
+    import datasets
+    from filelock import FileLock
+
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]
+    home, part = folder / digest, folder / f".{digest}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # One process makes the table, the other ranks of a run wait for it.
+        with FileLock(folder / f".{digest}.lock"):
+            if not (home / "about.json").is_file():
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                try:
+                    about = _write(part / "rows.arrow", places(), extract, on_bad_row, name)
+                    write_atomically(part / "about.json", json.dumps(about, ensure_ascii=False, indent=1))
+                    part.replace(home)
+                except BaseException:
+                    shutil.rmtree(part, ignore_errors=True)
+                    raise
+    except OSError as error:
+        raise LangBridgeError(
+            f"{folder}: cannot be written ({error.strerror or error}); the prepared rows need a folder with room, "
+            "which HF_DATASETS_CACHE may name"
+        ) from error
+    about = json.loads((home / "about.json").read_text(encoding="utf-8"))
+    skipped = Skipped(about["skipped"], about["first"])
+    if skipped and on_bad_row == "error":
+        raise LangBridgeError(skipped.first[0])
+    rows = datasets.Dataset.from_file(str(home / "rows.arrow"))
+    return RowTable(rows, skipped, shares={name: (len(rows), len(rows))})
+
+
+def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["error", "skip"], name: str) -> Any:
+    """Write the table in batches, so that no more than one of them is ever in memory."""
+    import pyarrow
+
+    kinds = {field: pyarrow.string() for field in extract.fields}
+    schema = pyarrow.schema({**kinds, "origin": pyarrow.string(), "length": pyarrow.int32()})
+    columns: dict[str, list[Any]] = {field: [] for field in schema.names}
+    skipped, rows, characters = Skipped(), 0, 0
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as table:
+
+        def flush() -> None:
+            table.write_batch(pyarrow.record_batch(columns, schema=schema))
+            for column in columns.values():
+                column.clear()
+
+        for place, (number, row) in places:
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                texts = extract(row, f"{place}, row {number}")
+            except BadRow as error:
+                refuse(error, on_bad_row, skipped)
+                continue
+            length = sum(map(len, texts.values()))
+            for field, text in texts.items():
+                columns[field].append(text)
+            columns["origin"].append(f"{place}:{number}")
+            columns["length"].append(length)
+            rows, characters = rows + 1, characters + length
+            if len(columns["length"]) >= _ROWS or characters >= _CHARACTERS:
+                flush()
+                characters = 0
+        if columns["length"]:
+            flush()
+    if skipped and not rows:
+        raise LangBridgeError(f"{name}: all {len(skipped)} rows are bad; the first: {skipped.first[0]}")
+    if not rows:
+        raise LangBridgeError(f"{name}: there are no rows in it, expected one example a row")
+    return {"rows": rows, "skipped": skipped.counts, "first": skipped.first}
