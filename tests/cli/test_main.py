@@ -15,14 +15,19 @@ from langbridge.errors import LangBridgeError
 from langbridge.train.recipe import Recipe
 
 RECIPE = "encoder: {folder}/enc\nlanguage_model: {folder}/lm\ndata: {{path: {folder}/rows.jsonl}}\n"
+ENCODER = '{"model_type": "mt5", "vocab_size": 32, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}'
+LANGUAGE_MODEL = (
+    '{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, '
+    '"num_attention_heads": 2}'
+)
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe whose files exist, with model folders that hold only an empty configuration."""
-    for name in ("enc", "lm"):
+    """A recipe whose files exist, with model folders that hold only a configuration."""
+    for name, config in (("enc", ENCODER), ("lm", LANGUAGE_MODEL)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text(config)
     (tmp_path / "rows.jsonl").write_text('{"query": "2+2?", "response": "4"}\n')
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.format(folder=tmp_path))
@@ -84,14 +89,30 @@ def test_a_dry_run_prints_the_whole_recipe_resolved(command, recipe: Path, tmp_p
     assert printed == Recipe.load(recipe, ["train.learning_rate=1e-3", "seed=7"])
 
 
-def test_a_dry_run_loads_no_torch(recipe: Path) -> None:
+def test_a_dry_run_prints_the_plan(command, recipe: Path) -> None:
+    code, out, _ = command("train", recipe, "--dry-run", "--gpus", 2, "--sharding", "zero2", "--gpu-memory", 80)
+    assert code == 0
+    assert "# memory on each of 2 GPUs, sharding zero2, GiB" in out
+    assert "of 80 GiB" in out
+
+
+def test_what_only_plans_a_run_is_refused_without_a_dry_run(command, recipe: Path) -> None:
+    code, _, err = command("train", recipe, "--gpus", 2)
+    assert code == 2
+    assert "--gpus" in err
+    assert "--dry-run" in err
+
+
+def test_a_wrong_key_is_told_without_torch(recipe: Path) -> None:
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('LOADED', *{'torch', 'transformers'} & set(sys.modules)))\n"
         "from langbridge.cli.main import run\n"
-        "run(['train', sys.argv[1], '--dry-run'])"
+        "run(['train', sys.argv[1], '--dry-run', '--set', 'sede=1'])"
     )
-    done = subprocess.run([sys.executable, "-c", code, recipe], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, recipe], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "did you mean seed?" in done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED"
 
 

@@ -1,10 +1,11 @@
 """`langbridge train`: a recipe in, a bridge's folder out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from langbridge.errors import LangBridgeError
 from langbridge.train.recipe import Recipe
 
 Overrides = Annotated[
@@ -17,7 +18,17 @@ Overrides = Annotated[
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML file of the run.")],
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the whole recipe and the run's plan, and stop.")
+    ] = False,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, metavar="N", help="GPUs to plan for; default 1.")] = None,
+    sharding: Annotated[
+        Literal["none", "zero2", "zero3", "fsdp"] | None,
+        typer.Option("--sharding", help="How weights and states are cut up, to plan for; default: the recipe's."),
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option("--gpu-memory", metavar="GIB", help="One GPU's memory, to plan for.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder of the run; default: runs/ and the recipe's name."),
@@ -28,7 +39,15 @@ def train(
     loaded = Recipe.load(recipe, overrides or ())
     if dry_run:
         typer.echo(loaded.to_yaml(), nl=False)
+        from langbridge.train.plan import plan
+
+        planned = plan(loaded, gpus=gpus or 1, sharding=sharding, gpu_memory=gpu_memory)
+        # As comments, so that the whole output is a recipe still.
+        typer.echo("\n" + "\n".join(f"# {line}".rstrip() for line in planned.as_text().splitlines()))
         return
+    for option, value in (("--gpus", gpus), ("--sharding", sharding), ("--gpu-memory", gpu_memory)):
+        if value is not None:
+            raise LangBridgeError(f"{option}: only plans a run; give it together with --dry-run")
     loaded.check_files()
     from langbridge.train.run import train as run_training
 

@@ -1,0 +1,117 @@
+"""What a training step keeps in memory between the forward and the backward pass, without taking that memory.
+
+The model is laid out in tensors without storage and run at the sizes of the step; every tensor that autograd would
+keep is counted once, parameters apart. So it holds for any architecture, precision and batch, and needs no formula.
+Attention that goes through `scaled_dot_product_attention` counts as a fused kernel does (queries, keys, values,
+output and one number a query); attention written out in the model counts with its whole matrix, as it would be kept.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from langbridge.model.encoders import build_encoder
+from langbridge.model.language_models import remove_dropout
+
+
+class _Fused(torch.autograd.Function):
+    """Attention as a fused kernel keeps it."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise NotImplementedError("laid out to be counted, not to be trained")
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Every call of `scaled_dot_product_attention` is one of `_Fused`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+        tensors = [named[name] for name in ("query", "key", "value")]
+        if torch.is_autocast_enabled("cpu"):  # which does not look into a function of ours
+            tensors = [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors]
+        return _Fused.apply(*tensors)
+
+
+def kept_by_encoder(
+    config: PreTrainedConfig, rows: int, length: int, *, dtype: torch.dtype, bf16: bool, trained: bool
+) -> int:
+    """Bytes kept of an encoder that reads `rows` of `length` tokens; where it is frozen, a gradient runs through it
+    to new embedding rows. `bf16` is mixed precision."""
+
+    def run(model: nn.Module) -> None:
+        model.requires_grad_(trained).train(trained)
+        if not trained:
+            model.get_input_embeddings().weight.requires_grad_(True)
+        model(input_ids=torch.zeros(rows, length, dtype=torch.long), attention_mask=_ones(rows, length))
+
+    return _kept(lambda: build_encoder(_in(config, dtype)), run, bf16)
+
+
+def kept_by_language_model(
+    config: PreTrainedConfig,
+    rows: int,
+    length: int,
+    *,
+    dtype: torch.dtype,
+    bf16: bool,
+    trained: Callable[[str, nn.Module], bool],
+) -> int:
+    """Bytes kept of a language model that reads `rows` of `length` embedded positions, its logits apart. A gradient
+    runs through it to its input; `trained` says of a layer (by name) whether its weight is trained too."""
+
+    def run(model: nn.Module) -> None:
+        model.requires_grad_(False)
+        remove_dropout(model)
+        for name, module in model.named_modules():
+            for parameter in module.parameters(recurse=False):
+                if trained(name, module):
+                    parameter.requires_grad_(True)
+        width = model.get_input_embeddings().embedding_dim
+        embeds = torch.empty(rows, length, width, dtype=dtype, requires_grad=True)
+        # The base model: the head runs at target positions only, and its logits are counted by whoever knows them.
+        model.base_model(inputs_embeds=embeds, attention_mask=_ones(rows, length), use_cache=False)
+
+    return _kept(lambda: AutoModelForCausalLM.from_config(_in(config, dtype)), run, bf16)
+
+
+def _kept(build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf16: bool) -> int:
+    kept: dict[int, Tensor] = {}  # by storage; the tensors are held, or a freed storage's place would be taken anew
+    with FakeTensorMode():
+        model = build().train()
+        own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()._cdata
+            if storage not in own:
+                kept[storage] = tensor
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16), hooks, _FusedAttention():
+            run(model)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _in(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedConfig:
+    config = copy.deepcopy(config)
+    config.dtype = dtype
+    return config
+
+
+def _ones(rows: int, length: int) -> Tensor:
+    return torch.ones(rows, length, dtype=torch.long)
