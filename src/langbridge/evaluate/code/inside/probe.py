@@ -1,0 +1,56 @@
+"""A program that tries to break out, run in a sandbox before any other; it does no harm where it succeeds."""
+
+import os
+import signal
+import socket
+
+
+def intrusions(private: list[str], processes: int, memory_bytes: int) -> list[str]:
+    """What it got away with, in words: reading private folders, writing outside, sockets, processes, memory."""
+    found = []
+    for folder in private:
+        try:
+            os.listdir(folder)
+            found.append(f"read {folder}")
+        except OSError:
+            pass
+    for folder in ("/", "/usr", "/tmp", "/dev", *private):
+        path = os.path.join(folder, f".langbridge-probe-{os.getpid()}")
+        try:
+            open(path, "x").close()
+            os.unlink(path)
+            found.append(f"wrote into {folder}")
+        except OSError:
+            pass
+    try:
+        socket.socket().close()
+        found.append("opened a socket")
+    except OSError:
+        pass
+    if _children(2 * processes + 8) > processes + 8:
+        found.append(f"started more than {processes} processes")
+    try:
+        bytearray(2 * memory_bytes)
+        found.append(f"took more than {memory_bytes} bytes")
+    except MemoryError:
+        pass
+    return found
+
+
+def _children(wanted: int) -> int:
+    """How many sleeping children can be had at once, up to a bound."""
+    children = []
+    try:
+        for _ in range(wanted):
+            child = os.fork()
+            if not child:
+                signal.alarm(5)
+                signal.pause()
+                os._exit(0)
+            children.append(child)
+    except OSError:
+        pass
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return len(children)

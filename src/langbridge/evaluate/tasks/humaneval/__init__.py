@@ -1,0 +1,1 @@
+"""HumanEval and HumanEval-MT: functions written from their descriptions, judged by running them."""

@@ -1,0 +1,88 @@
+"""HumanEval's problems: prompts that join with their solutions, and corrections of the anonymised files.
+
+A problem is a row as published: `task_id`, `prompt`, `canonical_solution`, `test`, `entry_point`.
+"""
+
+import re
+from typing import Any
+
+from langbridge.evaluate.code import Program
+
+STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+"""What ends a function's body (Chen et al. 2021, arXiv 2107.03374, section 2)."""
+
+_STALE_NAMES = {
+    # In the anonymised files the function is `func`, but these fields still say its old name.
+    "HumanEval/33": ("test", "sort_third"),
+    "HumanEval/55": ("canonical_solution", "fib"),
+    "HumanEval/63": ("canonical_solution", "fibfib"),
+}
+_GARBLED = "HumanEval/106"
+"""Its function was called `f`, and every letter f of the prompt was taken for it: "defunc func", "ofunc numbers"."""
+
+_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def repaired(prompt: str) -> str:
+    """The prompt as a model is to continue it: ending in a newline.
+
+    In HumanEval-MT's translated files 63 to 79 of 164 prompts end right after the docstring's quotes, so that no body
+    can follow. Every other prompt is left as published.
+    """
+    return prompt if prompt.endswith("\n") else prompt.rstrip() + "\n"
+
+
+def corrected(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of an anonymised file with its four faults mended; any other row as it is."""
+    if row["entry_point"] != "func":
+        return row
+    name = row["task_id"]
+    if name in _STALE_NAMES:
+        field, stale = _STALE_NAMES[name]
+        return {**row, field: re.sub(rf"\b{stale}\b", "func", row[field])}
+    if name == _GARBLED:
+        # The replacement has an exact inverse; then only the name itself is replaced.
+        return {**row, "prompt": re.sub(r"\bf\b", "func", row["prompt"].replace("func", "f"))}
+    return row
+
+
+def completion(output: str) -> str:
+    """A model's text up to where the function's body ends."""
+    ends = [place for stop in STOPS if (place := output.find(stop)) >= 0]
+    return output[: min(ends)] if ends else output
+
+
+def source(row: dict[str, Any], output: str) -> str:
+    """The whole program that a model's output makes of a problem.
+
+    A fenced block that defines the function is the program, after the prompt's own imports and helpers. Otherwise the
+    output continues the prompt up to the first of `STOPS`. Detokenisation takes away the spaces that a text begins
+    with; the first line gets them back where the program does not compile without them and does with them.
+    """
+    prompt = repaired(row["prompt"])
+    defines = re.compile(rf"^def {re.escape(row['entry_point'])}\b", re.MULTILINE)
+    for block in _FENCED.findall(output):
+        if defines.search(block):
+            return prompt + "\n" + block
+    body = completion(output)
+    plain = prompt + body
+    if not _compiles(plain):
+        # Under the docstring, which is the last thing in the prompt.
+        indent = re.findall(r"^[ \t]*", prompt.rstrip().rsplit("\n", 1)[-1])[0] or "    "
+        restored = prompt + indent + body.lstrip(" \t")
+        if body.strip() and not body.startswith("\n") and _compiles(restored):
+            return restored
+    return plain
+
+
+def program(row: dict[str, Any], output: str) -> Program:
+    """A model's output to a problem, ready for the sandbox."""
+    return Program(source(row, output), repaired(row["prompt"]), row["test"], row["entry_point"])
+
+
+def _compiles(text: str) -> bool:
+    try:
+        compile(text, "program", "exec")
+    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
+        return False
+    return True
