@@ -1,0 +1,135 @@
+"""A user's own task family: a JSONL file a language and four lines of YAML.
+
+    suite: farm
+    files: farm_*.jsonl      # beside the YAML; what * stands for is the language
+    question: text           # the field with the prompt
+    answer: number           # the field with the right answer
+
+and where the answer is no number, `kind: exact` (one of the answers that occur in the files) or `kind: choice` (the
+letter of an option, which the question names as "(A) ...").
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.answers import choice_letter, word_choice
+from langbridge.evaluate.judging import Judge, Verdict
+from langbridge.evaluate.sources import Source, dataset, read_rows
+from langbridge.evaluate.tasks.word_problems import judge as number_judge
+from langbridge.evaluate.tasks.word_problems import number_text
+
+_KEYS = {"suite", "files", "question", "answer", "kind", "max_new_tokens", "stop", "version"}
+_LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
+
+
+class WordJudge(Judge):
+    """The last of all possible answers that the text names, stated ones first."""
+
+    def __init__(self, possible: Sequence[str]):
+        self.possible = {answer: answer.lower() for answer in possible}
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        found = word_choice(output, self.possible)
+        return Verdict(output, found, found == doc["expected"].lower())
+
+
+class LetterJudge(Judge):
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        found = choice_letter(output, _LETTERS)
+        return Verdict(output, found, found == doc["expected"])
+
+
+def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
+    """The name of the suite that a YAML file describes, and its group of tasks for the harness."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise LangBridgeError(f"--suite: {path}: {error}") from error
+    if not isinstance(found, dict) or not {"suite", "files", "question", "answer"} <= set(found):
+        raise LangBridgeError(f"--suite: {path}: expected the keys suite, files, question and answer, got {found!r}")
+    if unknown := set(found) - _KEYS:
+        raise LangBridgeError(f"--suite: {path}: unknown key {', '.join(sorted(map(str, unknown)))}")
+    kind = found.get("kind", "number")
+    if kind not in ("number", "exact", "choice"):
+        raise LangBridgeError(f"--suite: {path}, kind: got {kind!r}, expected number, exact or choice")
+    name, pattern = str(found["suite"]), str(found["files"])
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise LangBridgeError(f"--suite: {path}, suite: got {name!r}, expected letters, digits, '-' and '_'")
+    if pattern.count("*") != 1:
+        raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name with one * for the language")
+    before, after = Path(pattern).name.split("*")
+    files = sorted(path.parent.glob(pattern))
+    if not files:
+        raise LangBridgeError(f"--suite: {path}, files: {path.parent / pattern} matches no file")
+    items = []
+    for file in files:
+        language = file.name[len(before) : len(file.name) - len(after)]
+        source = Source(name, (file.name,), (str(found["question"]), str(found["answer"])))
+        documents, possible = _documents(found, kind, source, file.parent, language)
+        judges = {"number": number_judge, "choice": LetterJudge(), "exact": WordJudge(possible)}
+        items.append(
+            {
+                "task": f"own_{name}_{language}",
+                "metadata": {"version": found.get("version", 1.0), "language": language},
+                "custom_dataset": _Given(documents),
+                "process_results": judges[kind],
+            }
+        )
+    return name, {
+        "group": f"own_{name}",
+        "output_type": "generate_until",
+        "test_split": "test",
+        "doc_to_text": "prompt",
+        "doc_to_target": "target",
+        "generation_kwargs": {
+            "until": list(found.get("stop", ["</s>", "<|im_end|>"])),
+            "do_sample": False,
+            "max_gen_toks": int(found.get("max_new_tokens", 256)),
+        },
+        "metric_list": [{"metric": "accuracy", "aggregation": "mean", "higher_is_better": True}],
+        "task": items,
+    }
+
+
+class _Given:
+    """Documents that are read already, as the harness asks for them."""
+
+    def __init__(self, documents: Any):
+        self.documents = documents
+
+    def __call__(self, **_: Any) -> dict[str, Any]:
+        return {"test": self.documents}
+
+
+def _documents(
+    found: Mapping[str, Any], kind: str, source: Source, folder: Path, language: str
+) -> tuple[Any, list[str]]:
+    rows = read_rows(source, folder)
+    question, answer = str(found["question"]), str(found["answer"])
+    documents = []
+    for number, (where, row) in enumerate(rows.rows):
+        text = str(row[answer]).strip()
+        expected = (
+            number_text(text, where) if kind == "number" else text.strip("() ").upper() if kind == "choice" else text
+        )
+        if not expected or (kind == "choice" and expected not in _LETTERS):
+            raise LangBridgeError(f"{where}, field {answer!r}: expected an answer of kind {kind}, got {row[answer]!r}")
+        prompt = row[question]
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise LangBridgeError(f"{where}, field {question!r}: expected text, got {prompt!r}")
+        documents.append(
+            {
+                "id": str(row.get("id", number)),
+                "language": language,
+                "prompt": prompt,
+                "expected": expected,
+                "target": expected,
+            }
+        )
+    return dataset(documents, rows.origin), sorted({one["expected"] for one in documents})

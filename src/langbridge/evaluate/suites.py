@@ -1,0 +1,122 @@
+"""Suites by name: which YAML each is, in which languages, and the harness's tasks made of it.
+
+Only this package's own task folder is read. The harness's whole index takes longer than many an evaluation.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.own import own_suite
+from langbridge.evaluate.sources import origin_of
+
+FOLDER = Path(__file__).with_name("tasks")
+
+_OF_GROUPS = {"group", "group_alias", "task", "aggregate_metric_list", "tag"}
+"""Keys of a suite's file that are the group's and not its tasks'."""
+
+
+@dataclass(frozen=True)
+class SuiteTask:
+    """One of a suite's tasks: a language, or a part of one (a subtask of BIG-Bench Hard)."""
+
+    suite: str
+    language: str
+    part: str | None
+    task: Any
+    scorer: str | None = None
+    """`module:function` that scores samples after all are generated, where the judge cannot (programs)."""
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The exact data: file and hash, or dataset and version."""
+        return origin_of(self.task.eval_docs)
+
+
+def suite_files() -> dict[str, Path]:
+    """Every suite of the package by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*/*.yaml"))}
+
+
+def suite_languages(name: str) -> list[str]:
+    """The languages of a suite, in its order."""
+    return list(dict.fromkeys(str(item["metadata"]["language"]) for item in _config(name)[1]["task"]))
+
+
+def load_suites(
+    names: Sequence[str],
+    *,
+    data: str | Path | None = None,
+    languages: Sequence[str] | None = None,
+    generation: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> list[SuiteTask]:
+    """The tasks of suites, their documents read.
+
+    names: of this package, or paths of YAML files that describe a family of one's own (`own.py`).
+    data: a folder, or `hub`. languages: all of a suite's, or these; a suite that has none of them is an error.
+    generation: settings over the suites' own, such as `max_gen_toks`. metadata: more for the documents' `load`.
+    """
+    tasks: list[SuiteTask] = []
+    for name in dict.fromkeys(names):
+        suite, config = _config(name)
+        items = [item for item in config["task"] if languages is None or item["metadata"]["language"] in languages]
+        if not items:
+            has = ", ".join(dict.fromkeys(item["metadata"]["language"] for item in config["task"]))
+            raise LangBridgeError(f"--languages: {suite} has {has}; got {', '.join(languages or [])}")
+        shared = {key: value for key, value in config.items() if key not in _OF_GROUPS}
+        configs = [_with_generation({**shared, **item}, generation) for item in items]
+        more = {"data": None if data is None else str(data), **(metadata or {})}
+        with quiet_harness():
+            found = TaskManager(include_defaults=False, metadata=more).load(configs)["tasks"]
+        for item in configs:
+            about, task = item["metadata"], found[item["task"]]
+            task.set_fewshot_seed(seed=1234)  # the harness's own; our samplers take the first examples
+            tasks.append(SuiteTask(suite, about["language"], about.get("part"), task, about.get("scorer")))
+    return tasks
+
+
+def _config(name: str) -> tuple[str, dict[str, Any]]:
+    """A suite's short name and its group of tasks."""
+    known = suite_files()
+    if name in known:
+        return name, load_yaml(known[name])
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        return own_suite(path)
+    raise LangBridgeError(
+        f"--suite: got {name!r}, expected one of {', '.join(known)}, or the path of a YAML file of your own"
+    )
+
+
+def _with_generation(config: dict[str, Any], generation: Mapping[str, Any] | None) -> dict[str, Any]:
+    settings = config.get("generation_kwargs")
+    if not generation or settings is None:
+        return config
+    return {**config, "generation_kwargs": {**settings, **generation}}
+
+
+@contextmanager
+def quiet_harness() -> Any:
+    """The harness without its progress bars and notes, which are about its own parts."""
+    import logging
+    from functools import partial
+
+    from lm_eval.api import task as harness_task
+    from tqdm import tqdm
+
+    logger = logging.getLogger("lm_eval")
+    level, bar = logger.level, harness_task.tqdm
+    logger.setLevel(logging.ERROR)
+    harness_task.tqdm = partial(tqdm, disable=True)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        harness_task.tqdm = bar

@@ -1,0 +1,1 @@
+"""BIG-Bench Hard: the subtasks of logical reasoning, and their Bengali translation."""

@@ -1,0 +1,1 @@
+"""MGSM: grade-school word problems in eleven languages."""

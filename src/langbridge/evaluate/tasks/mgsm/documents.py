@@ -1,0 +1,104 @@
+"""MGSM's documents: the question alone, or after eight worked examples in its language.
+
+The prefixes of question and answer ("Swali:", "Jibu la Hatua kwa Hatua:") are the published exemplars' own.
+"""
+
+import re
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.sources import HUB, HubPlace, Rows, Source, dataset, read_rows
+from langbridge.evaluate.tasks.word_problems import number_text
+
+TEST = Source(
+    "mgsm", ("mgsm_{language}.jsonl",), ("question", "answer_number"), HubPlace("juletxara/mgsm", "{language}")
+)
+EXEMPLARS = Source(
+    "mgsm",
+    ("exemplars_{language}.jsonl",),
+    ("question", "answer", "answer_number"),
+    HubPlace("juletxara/mgsm", "{language}", "train"),
+)
+MODES = ("zero_shot", "en_cot", "native_cot", "direct")
+ENGLISH_ANSWER, DIRECT_ANSWER = "Step-by-Step Answer:", "Answer:"
+
+_PREFIX = re.compile(r"^\s*([^:：\n]{1,40}[:：])\s*")
+
+
+def load(
+    language: str, mode: str = "zero_shot", data: Any = None, frame: str | None = None, shots_data: Any = None, **_: Any
+) -> dict[str, Any]:
+    """The splits `test` and, with examples, `shots`.
+
+    frame: the language of prefixes and examples, where it is not the question's (a translated question is English).
+    shots_data: where the examples are, where it is not with the questions.
+    """
+    if mode not in MODES:
+        raise LangBridgeError(f"mgsm: mode: got {mode!r}, expected one of {', '.join(MODES)}")
+    found = read_rows(TEST, data, language=language)
+    around = _Frame.read(frame or language, mode, shots_data or data) if mode != "zero_shot" else None
+    documents = []
+    for number, (where, row) in enumerate(found.rows):
+        expected = number_text(row["answer_number"], where)
+        question = str(row["question"]).strip()
+        documents.append(
+            {
+                "id": str(row.get("id", number)),
+                "language": language,
+                "prompt": question if around is None else around.prompt(question),
+                "expected": expected,
+                "target": expected,
+            }
+        )
+    splits = {"test": dataset(documents, found.origin)}
+    if around is not None:
+        splits["shots"] = dataset(around.shots, around.origin)
+    return splits
+
+
+class _Frame:
+    """What stands around a question: its prefix, the opening of its answer, and the worked examples."""
+
+    def __init__(self, language: str, mode: str, native: Rows, english: Rows | None):
+        rows = [row for _, row in native.rows]
+        self.origin = native.origin
+        self.question = _prefix(rows[0]["question"], language)
+        if mode == "native_cot":
+            self.answer = _prefix(rows[0]["answer"], language)
+            targets = [_without_prefix(row["answer"]) for row in rows]
+        elif mode == "direct":
+            self.answer = DIRECT_ANSWER
+            targets = [number_text(row["answer_number"], where) for where, row in native.rows]
+        else:
+            self.answer = ENGLISH_ANSWER
+            # The published exemplars have no English chain in each language: it is English's own at the same place.
+            chains = [row for _, row in english.rows] if english is not None else rows
+            targets = [_without_prefix(row.get("answer_en") or row["answer"]) for row in chains]
+        self.shots = [
+            {"prompt": self.prompt(_without_prefix(row["question"])), "target": target}
+            for row, target in zip(rows, targets, strict=True)
+        ]
+
+    @classmethod
+    def read(cls, language: str, mode: str, data: Any) -> "_Frame":
+        native = read_rows(EXEMPLARS, data, language=language)
+        has_english = all("answer_en" in row for _, row in native.rows)
+        english = None
+        if mode == "en_cot" and not has_english:
+            english = read_rows(EXEMPLARS, data or HUB, language="en")
+        return cls(language, mode, native, english)
+
+    def prompt(self, question: str) -> str:
+        space = "" if self.question.endswith("：") else " "
+        return f"{self.question}{space}{question}\n{self.answer}"
+
+
+def _prefix(text: str, language: str) -> str:
+    match = _PREFIX.match(text)
+    if match is None:
+        raise LangBridgeError(f"mgsm: exemplars_{language}: expected a prefix such as 'Question:', got {text[:40]!r}")
+    return match[1]
+
+
+def _without_prefix(text: str) -> str:
+    return _PREFIX.sub("", text, count=1).strip()

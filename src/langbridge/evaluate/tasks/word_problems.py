@@ -1,0 +1,75 @@
+"""Word problems whose answer is a number: their judge, and the families that are only questions."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.answers import last_number, reference_number
+from langbridge.evaluate.judging import Judge, Verdict
+from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows
+
+MSVAMP = Source("msvamp", ("test_{language}.jsonl", "*_{language}.jsonl"), ("m_query", "response"))
+GSM8K = Source("gsm8k", ("test.jsonl",), ("question", "answer"), HubPlace("openai/gsm8k", "main"))
+SVAMP = Source(
+    "svamp",
+    ("SVAMP.json", "svamp.json", "test.jsonl", "*.jsonl"),
+    ("Body", "Question", "Answer"),
+    HubPlace("ChilleD/SVAMP", None),
+)
+
+
+class NumberJudge(Judge):
+    """The last number is the answer; beside it, as `accuracy_reference`, what the original evaluation would say."""
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        expected, number = Decimal(doc["expected"]), last_number(output)
+        loose = float(reference_number(output)) == float(expected)  # the reference compares floats
+        return Verdict(
+            output, None if number is None else str(number), number == expected, {"accuracy_reference": loose}
+        )
+
+
+judge = NumberJudge()
+
+
+def number_text(value: Any, where: str) -> str:
+    """A gold answer as the text of a number: "8.0" and 8 are "8"."""
+    try:
+        number = Decimal(str(value).replace(",", "").strip())
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise LangBridgeError(f"{where}: expected a number as the answer, got {value!r}")
+    return format(number.normalize(), "f")
+
+
+def load_msvamp(language: str, data: Any = None, **_: Any) -> dict[str, Any]:
+    found = read_rows(MSVAMP, data, language=language)
+    return _documents(found, language, [(row["m_query"], row["response"]) for _, row in found.rows])
+
+
+def load_gsm8k(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
+    found = read_rows(GSM8K, data, language=language)
+    return _documents(
+        found, language, [(row["question"], str(row["answer"]).rpartition("####")[2]) for _, row in found.rows]
+    )
+
+
+def load_svamp(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
+    found = read_rows(SVAMP, data, language=language)
+    rows = [row for _, row in found.rows]
+    return _documents(
+        found, language, [(f"{row['Body'].strip().rstrip('.')}. {row['Question']}", row["Answer"]) for row in rows]
+    )
+
+
+def _documents(found: Rows, language: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    documents = []
+    for number, ((where, _), (question, answer)) in enumerate(zip(found.rows, pairs, strict=True)):
+        expected = number_text(answer, where)
+        documents.append(
+            {"id": str(number), "language": language, "prompt": question, "expected": expected, "target": expected}
+        )
+    return {"test": dataset(documents, found.origin)}

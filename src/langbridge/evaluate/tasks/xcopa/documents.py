@@ -1,0 +1,114 @@
+"""XCOPA's documents: as a choice between two continuations, or as a question that is answered in writing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.answers import choice_letter, option_text
+from langbridge.evaluate.judging import Judge, Verdict
+from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows
+
+XCOPA = Source(
+    "xcopa",
+    ("{language}/{split}.{language}.jsonl", "{split}.{language}.jsonl"),
+    ("premise", "choice1", "choice2", "question", "label"),
+    HubPlace("cambridgeltl/xcopa", "{language}", "{hub_split}"),
+)
+
+# The words between premise and choice, (for a cause, for an effect): in each language as in its common prompt.
+CONNECTORS = {
+    "en": ("because", "so"), "et": ("sest", "seetõttu"), "ht": ("poukisa", "donk sa"), "id": ("karena", "maka"),
+    "it": ("perché", "quindi"), "qu": ("imataq", "chaymi"), "sw": ("kwa sababu", "kwa hiyo"),
+    "ta": ("காரணமாக", "எனவே"), "th": ("เพราะ", "ดังนั้น"), "tr": ("çünkü", "bu yüzden"), "vi": ("bởi vì", "vì vậy"),
+    "zh": ("因为", "所以"),
+}  # fmt: skip
+
+CORRECTIONS = Path(__file__).with_name("corrections.json")
+"""By language and split the `idx` of rows that say "effect" where COPA, and so every other language, says "cause"."""
+
+
+class ChoiceJudge(Judge):
+    """The more probable choice; beside it the one more probable by character."""
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        scores = [float(value) for value, _ in results]
+        lengths = [len(choice) for choice in doc["choices"]]
+        best = scores.index(max(scores))
+        by_character = [score / length for score, length in zip(scores, lengths, strict=True)]
+        normed = by_character.index(max(by_character)) == int(doc["label"])
+        return Verdict(doc["choices"][best], str(best), best == int(doc["label"]), {"accuracy_norm": float(normed)})
+
+
+class WrittenJudge(Judge):
+    """The letter of a choice, or a choice in full."""
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        letter = choice_letter(output, ["A", "B"])
+        found = "AB".index(letter) if letter is not None else option_text(output, doc["choices"])
+        return Verdict(output, None if found is None else str(found), found == int(doc["label"]))
+
+
+choice_judge, written_judge = ChoiceJudge(), WrittenJudge()
+
+
+def load(
+    language: str,
+    data: Any = None,
+    form: str = "choice",
+    corrected: bool = False,
+    split: str = "test",
+    frame: str | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """form: `choice` between continuations, or `written`. corrected: with the wrong `question` fields put right.
+    frame: the language of the connectors, where the rows were translated."""
+    names = {"language": language, "split": split, "hub_split": {"val": "validation"}.get(split, split)}
+    found = read_rows(XCOPA, data, **names)
+    wrong = set(corrections().get(language, {}).get(split, [])) if corrected else set()
+    documents = []
+    for number, (where, row) in enumerate(found.rows):
+        index = int(row.get("idx", number))
+        question = "cause" if index in wrong else row["question"]
+        if question not in ("cause", "effect") or row["label"] not in (0, 1):
+            raise LangBridgeError(
+                f"{where}: expected a question of 'cause' or 'effect' and a label of 0 or 1, got {row['question']!r} "
+                f"and {row['label']!r}"
+            )
+        choices = [str(row["choice1"]).strip(), str(row["choice2"]).strip()]
+        ask = _continued if form == "choice" else _asked
+        prompt, choices = ask(str(row["premise"]).strip(), choices, question, frame or language)
+        documents.append(
+            {
+                "id": f"{split}/{index}",
+                "language": language,
+                "prompt": prompt,
+                "expected": str(row["label"]),
+                "target": choices[row["label"]] if form == "choice" else "AB"[row["label"]],
+                "choices": choices,
+                "label": row["label"],
+                "question": question,
+            }
+        )
+    return {"test": dataset(documents, found.origin)}
+
+
+@cache
+def corrections() -> dict[str, dict[str, list[int]]]:
+    found: dict[str, dict[str, list[int]]] = json.loads(CORRECTIONS.read_text(encoding="utf-8"))["wrong"]
+    return found
+
+
+def _continued(premise: str, choices: list[str], question: str, language: str) -> tuple[str, list[str]]:
+    """The premise without its full stop, the connector, and the choices as they go on."""
+    connector = CONNECTORS[language][question == "effect"]
+    return f"{premise[:-1]} {connector}", [choice[0].lower() + choice[1:] for choice in choices]
+
+
+def _asked(premise: str, choices: list[str], question: str, language: str) -> tuple[str, list[str]]:
+    """The same question put in English to a model that writes, the sentences in their own language."""
+    ask = "What was the cause of this?" if question == "cause" else "What happened as a result?"
+    return f"{premise}\n{ask}\n(A) {choices[0]}\n(B) {choices[1]}\nAnswer with A or B.", choices
