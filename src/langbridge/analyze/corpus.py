@@ -1,0 +1,133 @@
+"""Sentence-parallel text: the same sentences in every language.
+
+Three layouts are read, and told apart by the files that are there:
+
+    JSONL         a file, or a folder of files, with rows {"id": ..., "lang": ..., "text": ...}; `language` does
+                  for `lang`, and the text may stand in another field
+    FLORES-101    dev/eng.dev, dev/swh.dev, ...: one sentence a line (Goyal et al. 2022, arXiv 2106.03193)
+    FLORES-200    dev/eng_Latn.dev, dev/swh_Latn.dev, ... (NLLB Team 2022, arXiv 2207.04672)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from langbridge.errors import LangBridgeError
+from langbridge.files import read_jsonl, text_field
+
+FEWEST = 10
+"""Sentences: below this, none of the numbers means anything."""
+
+_SPLITS = ("dev", "devtest")
+"""Of FLORES; the paper's figure is drawn on the first."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentence `ids[i]` in language `languages[j]` is `texts[j][i]`."""
+
+    languages: tuple[str, ...]
+    ids: tuple[str, ...]
+    texts: tuple[tuple[str, ...], ...]
+    incomplete: int = 0
+    """Sentences that were left out because some language lacks them."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def head(self, limit: int | None) -> "Corpus":
+        """The first `limit` sentences."""
+        if limit is None or limit >= len(self):
+            return self
+        if limit < FEWEST:
+            raise LangBridgeError(f"--limit: got {limit}, expected at least {FEWEST} sentences")
+        return replace(self, ids=self.ids[:limit], texts=tuple(row[:limit] for row in self.texts))
+
+
+def read_corpus(
+    path: str | Path, languages: Sequence[str] | None = None, *, field: str = "text", limit: int | None = None
+) -> Corpus:
+    """The sentences that every language has, in the order of the first language.
+
+    languages: which, and in which order; default: all, in the order of the files.
+    field: where JSONL rows have their text.
+    Raises `LangBridgeError` where there are fewer than two languages or ten common sentences.
+    """
+    path = Path(path).expanduser()
+    found = _by_language(path, field)
+    if languages is not None:
+        if missing := [code for code in languages if code not in found]:
+            raise LangBridgeError(
+                f"--languages: {path} has no {', '.join(map(repr, missing))}; it has {', '.join(found)}"
+            )
+        if len(set(languages)) < len(languages):
+            raise LangBridgeError(f"--languages: expected each language once, got {', '.join(languages)}")
+        found = {code: found[code] for code in languages}
+    if len(found) < 2:
+        raise LangBridgeError(f"{path}: expected the same sentences in two or more languages, got {', '.join(found)}")
+    common = set.intersection(*(set(rows) for rows in found.values()))
+    ids = tuple(key for key in next(iter(found.values())) if key in common)
+    if len(ids) < FEWEST:
+        sizes = ", ".join(f"{code} {len(rows)}" for code, rows in found.items())
+        raise LangBridgeError(
+            f"{path}: {len(ids)} sentences have the same id in every language, expected at least {FEWEST} "
+            f"(rows: {sizes}); choose languages with --languages, or mend the ids"
+        )
+    every = set().union(*found.values())
+    texts = tuple(tuple(rows[key] for key in ids) for rows in found.values())
+    return Corpus(tuple(found), ids, texts, incomplete=len(every) - len(ids)).head(limit)
+
+
+def _by_language(path: Path, field: str) -> dict[str, dict[str, str]]:
+    """For each language its texts by id."""
+    if path.is_file():
+        return _read_rows([path], field)
+    if not path.is_dir():
+        raise LangBridgeError(f"--corpus: no file or folder at {path}")
+    if files := sorted(path.glob("*.jsonl")):
+        return _read_rows(files, field)
+    for folder in (path, *(path / split for split in _SPLITS)):
+        for split in _SPLITS:
+            if files := sorted(folder.glob(f"*.{split}")):
+                return _read_lines(files)
+    raise LangBridgeError(
+        f"--corpus: {path} holds neither JSONL files (rows with id, lang, text) nor FLORES (dev/eng.dev, "
+        "dev/eng_Latn.dev, ...)"
+    )
+
+
+def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for path in files:
+        for number, row in read_jsonl(path):
+            where = f"{path}, row {number}"
+            language = text_field(row, "lang" if "lang" in row or "language" not in row else "language", where)
+            key = row.get("id")
+            if isinstance(key, bool) or not isinstance(key, str | int):
+                raise LangBridgeError(f"{where}, field 'id': expected a text or a whole number, got {key!r}")
+            rows = found.setdefault(language, {})
+            if str(key) in rows:
+                raise LangBridgeError(f"{where}: id {key!r} comes twice in language {language!r}; expected once")
+            rows[str(key)] = text_field(row, field, where)
+    return found
+
+
+def _read_lines(files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for path in files:
+        try:
+            # Split on "\n" alone, as every other reader of these files does: U+2028 may stand inside a sentence.
+            lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise LangBridgeError(f"{path}: not UTF-8 (byte {error.start + 1})") from error
+        lines = [line.rstrip("\r") for line in lines]
+        if empty := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
+            raise LangBridgeError(f"{path}, line {empty[0]}: the line is empty, expected one sentence a line")
+        found[path.stem] = {str(number): line for number, line in enumerate(lines, start=1)}
+    sizes = {code: len(rows) for code, rows in found.items()}
+    if len(set(sizes.values())) > 1:
+        raise LangBridgeError(
+            f"{files[0].parent}: the files have different numbers of lines "
+            f"({', '.join(f'{code} {size}' for code, size in sizes.items())}), so they are not parallel"
+        )
+    return found

@@ -1,0 +1,52 @@
+"""How well a linear probe reads the language off states. Chance, one in as many as there are languages, is ideal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from langbridge.analyze.alignment import Array, Estimate, mean
+from langbridge.errors import LangBridgeError
+
+FOLDS = 5
+PENALTY = 0.01
+"""Of the ridge regression, for each training text; on standardised states."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Cross-validated accuracy of a language probe over all languages, and language by language."""
+
+    accuracy: Estimate
+    by_language: tuple[Estimate, ...]
+    chance: float
+
+
+def language_probe(states: Array) -> Probe:
+    """A ridge classifier on states (sentences, languages, width), with whole sentences held out.
+
+    The folds part sentences, so the probe is never asked about a sentence that it saw in another language. The
+    standard error is over sentences; that folds share most of their training data is not in it.
+    """
+    linear_model, model_selection = _scikit_learn()
+    n, k, width = states.shape
+    right = np.zeros((n, k))
+    for train, test in model_selection.KFold(FOLDS).split(np.arange(n)):
+        classifier = linear_model.RidgeClassifier(alpha=PENALTY * len(train) * k)
+        classifier.fit(states[train].reshape(-1, width), np.tile(np.arange(k), len(train)))
+        found = classifier.predict(states[test].reshape(-1, width)).reshape(len(test), k)
+        right[test] = found == np.arange(k)
+    return Probe(mean(right.mean(1)), tuple(mean(right[:, language]) for language in range(k)), 1 / k)
+
+
+def _scikit_learn() -> tuple[Any, Any]:
+    try:
+        from sklearn import linear_model, model_selection
+    except ImportError as error:
+        raise missing("scikit-learn") from error
+    return linear_model, model_selection
+
+
+def missing(package: str) -> LangBridgeError:
+    """The error of a package that only the extra brings."""
+    return LangBridgeError(f"this analysis needs {package}: install it with  pip install 'langbridge[analyze]'")

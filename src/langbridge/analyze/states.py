@@ -1,0 +1,286 @@
+"""One vector a sentence at every stage of a bridge, and of its language model alone: the mean over the sentence's own
+tokens.
+
+Padding, special tokens, the template and the end vector are left out of the mean, because they are the same in every
+language and would make states look alike. Memory is bounded by one batch of hidden states: the means, 4 bytes a number,
+go to files, and are read back a stage at a time.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from langbridge.analyze.corpus import Corpus
+from langbridge.errors import LangBridgeError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langbridge.model import LangBridgeModel, LangBridgeProcessor
+
+BRIDGE, LM = "bridge", "lm"
+LONGEST = 1024
+"""Tokens of a sentence, template included; the rest is cut, and counted. The paper's longest encoder input."""
+
+
+@dataclass(frozen=True, order=True)
+class Stage:
+    """A place in a model. `layer` is -1 for the encoder, 0 for what the language model's first layer reads (soft
+    prompts, or the embeddings of its own tokens), else the layer whose output it is. The last one's output is taken
+    after the final norm, where transformers has it."""
+
+    model: str
+    layer: int
+
+    @property
+    def name(self) -> str:
+        if self.layer == -1:
+            return "encoder"
+        if self.layer == 0:
+            return "soft prompts" if self.model == BRIDGE else "embeddings"
+        return f"layer {self.layer}"
+
+    @property
+    def file(self) -> str:
+        return f"{self.model}_{self.name.replace(' ', '_')}.npy"
+
+
+@dataclass(frozen=True)
+class PooledStates:
+    """The files of all stages in a folder, each (sentences, languages, width) float32."""
+
+    folder: Path
+    stages: tuple[Stage, ...]
+    cut: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By model and language: how many sentences were longer than the model's limit."""
+    tokens: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By model and language: tokens of a sentence, the mean."""
+
+    def load(self, stage: Stage) -> np.ndarray:
+        return np.load(self.folder / stage.file)
+
+    def of(self, model: str) -> tuple[Stage, ...]:
+        return tuple(stage for stage in self.stages if stage.model == model)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """A text in a model's tokens, and which of them are the sentence's own."""
+
+    ids: list[int]
+    own: list[bool]
+    cut: bool
+
+
+Pooled = list[Tensor]
+"""The means of one batch at every stage of a model, in order: each (batch, width)."""
+
+
+def pool_states(
+    model: "LangBridgeModel",
+    processor: "LangBridgeProcessor",
+    corpus: Corpus,
+    folder: str | Path,
+    *,
+    batch_size: int = 8,
+    progress: Callable[[int], object] | None = None,
+) -> PooledStates:
+    """Run every sentence through the bridge, and through its language model alone, and keep the means in `folder`.
+
+    Both read the sentence in the bridge's template. `progress` is called with the number of texts done, twice as many
+    as the corpus has. Raises `LangBridgeError`.
+    """
+    if batch_size < 1:
+        raise LangBridgeError(f"batch_size: expected at least 1, got {batch_size}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.eval()
+    stages: list[Stage] = []
+    cut: dict[str, dict[str, int]] = {}
+    tokens: dict[str, dict[str, float]] = {}
+    for name, run in ((BRIDGE, _BridgeReader(model, processor)), (LM, _LanguageModelReader(model, processor))):
+        counted = {code: [0, 0] for code in corpus.languages}
+        files: list[np.memmap] = []
+        for items in _batches(corpus, batch_size):
+            texts = [corpus.texts[language][sentence] for sentence, language in items]
+            rows = run.tokens(texts)
+            for (sentence, language), row in zip(items, rows, strict=True):
+                code = corpus.languages[language]
+                if not any(row.own):
+                    raise LangBridgeError(
+                        f"corpus, id {corpus.ids[sentence]!r}, language {code!r}: the {run.role}'s tokenizer "
+                        f"{'cuts it away' if row.cut else 'leaves nothing of it'}: "
+                        f"{corpus.texts[language][sentence]!r}; leave the sentence or the language out"
+                    )
+                counted[code][0] += row.cut
+                counted[code][1] += sum(row.own)
+            with torch.inference_mode():
+                pooled = run.pooled(texts, rows)
+            if not files:
+                found = [Stage(name, layer + run.first_layer) for layer in range(len(pooled))]
+                stages += found
+                files = [
+                    np.lib.format.open_memmap(
+                        folder / stage.file,
+                        mode="w+",
+                        dtype=np.float32,
+                        shape=(len(corpus), len(corpus.languages), means.shape[-1]),
+                    )
+                    for stage, means in zip(found, pooled, strict=True)
+                ]
+            where = tuple(np.array(items).T)
+            for stage, file, means in zip(found, files, pooled, strict=True):
+                if not bool(means.isfinite().all()):
+                    raise LangBridgeError(
+                        f"{stage.model}, {stage.name}: states are not finite numbers; load the models in "
+                        "bfloat16 or float32 (mT5 overflows in float16)"
+                    )
+                file[where] = means.cpu().numpy()
+            if progress is not None:
+                progress(len(items))
+        for file in files:
+            file.flush()
+        cut[name] = {code: number for code, (number, _) in counted.items() if number}
+        tokens[name] = {code: number / len(corpus) for code, (_, number) in counted.items()}
+    return PooledStates(folder, tuple(stages), cut, tokens)
+
+
+def _batches(corpus: Corpus, batch_size: int) -> Iterator[list[tuple[int, int]]]:
+    """(sentence, language) of every text, neighbours in length together, the longest first: memory runs out at once
+    or never. Bytes are a better guess of a text's tokens than characters where a tokenizer does not know its script."""
+    sizes = [
+        (len(text.encode()), sentence, language)
+        for language, row in enumerate(corpus.texts)
+        for sentence, text in enumerate(row)
+    ]
+    items = [(sentence, language) for _, sentence, language in sorted(sizes, reverse=True)]
+    for start in range(0, len(items), batch_size):
+        yield items[start : start + batch_size]
+
+
+class _BridgeReader:
+    """Means at the encoder, the soft prompts and every layer of the language model behind them."""
+
+    role = "encoder"
+    first_layer = -1
+
+    def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
+        self.model, self.processor = model, processor
+        self.per_token = model.config.connector != "resampler"
+        limits = [LONGEST, model.encoder_length_limit]
+        positions = _position_limit(model.language_model)
+        if positions is not None and self.per_token:
+            one = processor(["a"], return_tensors=None)
+            limits.append(positions - len(one["input_ids"][0]) + len(one["encoder_input_ids"][0]))
+        self.limit = min(limit for limit in limits if limit is not None)
+        self.around = processor.template.split("{prompt}") if processor.template_in == "encoder" else ["", ""]
+
+    def tokens(self, texts: Sequence[str]) -> list[_Tokens]:
+        return _tokens(self.processor.encoder_tokenizer, texts, self.around, self.limit, self.role)
+
+    def pooled(self, texts: Sequence[str], rows: Sequence[_Tokens]) -> Pooled:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="prompts of rows")  # cuts are counted, by language
+            batch = self.processor(
+                list(texts), truncation="encoder", max_encoder_length=self.limit, padding_side="right"
+            ).to(self.model.device)
+        ids, mask = batch["encoder_input_ids"], batch["encoder_attention_mask"]
+        own = _mask([row.own for row in rows], ids.shape[1], ids.device)
+        assert [sum(row.own) <= int(n) == len(row.ids) for row, n in zip(rows, mask.sum(1), strict=True)], "one reading"
+        states = self.model.encode(ids, mask)
+        connector = self.model.connector
+        soft, soft_mask = connector(
+            states.to(connector.end.device, connector.end.dtype), mask.to(connector.end.device)
+        )
+        # Soft prompt i is encoder token i; a resampler's latents belong to no token, and all of them count.
+        own_soft = own if self.per_token else torch.ones_like(soft_mask[:, :-1]).bool()
+        places = (batch["input_ids"] == self.processor.soft_prompt_token_id) & batch["attention_mask"].bool()
+        own_seq = torch.zeros_like(places)
+        for row in range(len(rows)):
+            filled = places[row].nonzero().squeeze(1)[:-1]  # without the end vector
+            own_seq[row, filled] = own_soft[row, : len(filled)].to(places.device)
+        # Padded on the right, no causal model sees a pad before its text, and positions count from 0 as they should:
+        # so no mask, which would cost a third of the time.
+        output = self.model(
+            input_ids=batch["input_ids"],
+            soft_prompts=soft,
+            soft_prompt_mask=soft_mask,
+            soft_prompt_positions=places,
+            output_hidden_states=True,
+            use_cache=False,
+            logits_to_keep=1,
+        )
+        assert output.hidden_states is not None, "asked for above"
+        return [
+            _mean(states, own),
+            _mean(soft[:, :-1], own_soft),
+            *(_mean(layer, own_seq) for layer in output.hidden_states[1:]),
+        ]
+
+
+class _LanguageModelReader:
+    """Means at the embeddings and every layer of the language model, which reads the text as its own tokens."""
+
+    role = "language model"
+    first_layer = 0
+
+    def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
+        self.model, self.tokenizer = model.language_model, processor.tokenizer
+        self.limit = min(LONGEST, _position_limit(model.language_model) or LONGEST)
+        self.around = processor.template.split("{prompt}")
+
+    def tokens(self, texts: Sequence[str]) -> list[_Tokens]:
+        return _tokens(self.tokenizer, texts, self.around, self.limit, self.role)
+
+    def pooled(self, texts: Sequence[str], rows: Sequence[_Tokens]) -> Pooled:
+        device = self.model.device
+        width = max(len(row.ids) for row in rows)
+        ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)
+        # No mask, as above; and no head, because no logits are needed.
+        output = self.model.base_model(input_ids=ids, output_hidden_states=True, use_cache=False)
+        own = _mask([row.own for row in rows], width, device)
+        return [_mean(layer, own) for layer in output.hidden_states]
+
+
+def _tokens(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], around: Sequence[str], limit: int, role: str
+) -> list[_Tokens]:
+    """Each text in its template as tokens; a token is the text's own where it covers a character of it."""
+    if not tokenizer.is_fast:
+        raise LangBridgeError(
+            f"{role}: its tokenizer ({type(tokenizer).__name__}) does not say which characters a token covers, so text "
+            "and template cannot be told apart; expected a fast tokenizer (one with a tokenizer.json)"
+        )
+    before, after = around
+    found = []
+    for text in texts:
+        whole = tokenizer(before + text + after, return_offsets_mapping=True, verbose=False)
+        cut = len(whole["input_ids"]) > limit
+        if cut:
+            whole = tokenizer(
+                before + text + after, return_offsets_mapping=True, truncation=True, max_length=limit, verbose=False
+            )
+        first, last = len(before), len(before) + len(text)
+        own = [max(start, first) < min(end, last) for start, end in whole["offset_mapping"]]
+        found.append(_Tokens(whole["input_ids"], own, cut))
+    return found
+
+
+def _mask(rows: Sequence[list[bool]], width: int, device: Any) -> Tensor:
+    return torch.tensor([row + [False] * (width - len(row)) for row in rows], device=device)
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    """(batch, seq, width) over (batch, seq), in float32."""
+    weights = mask.to(states.device, torch.float32)
+    return torch.bmm((weights / weights.sum(1, keepdim=True))[:, None], states.float()).squeeze(1)
+
+
+def _position_limit(language_model: Any) -> int | None:
+    return getattr(language_model.config.get_text_config(), "max_position_embeddings", None)
