@@ -30,7 +30,7 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 
 
 def program(source: str, test: str = ADDS_ONE) -> Program:
-    return Program(source, "", test, "f")
+    return Program(source, test, "f")
 
 
 def processes_with(mark: str) -> list[str]:
@@ -80,7 +80,7 @@ def test_the_tests_may_use_the_prompts_helpers_and_any_plain_values(sandbox: San
         "    assert candidate([])['none'] is None\n"
     )
     body = "    r = tuple(double(v) for v in values)\n    return {'all': r, 'set': set(r), 'none': None, 'half': 0.5}\n"
-    assert sandbox.run(Program(prompt + body, prompt, test, "f")).reason == "passed"
+    assert sandbox.run(Program(prompt + body, prompt + test, "f")).reason == "passed"
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,9 @@ class Program:
 
     source: str
     """The whole program; run in one process, which sees no test."""
-    prompt: str
-    """Python that defines what the tests need beside the function asked for."""
-    test: str
-    """Python that defines `check(candidate)`, which raises where the candidate is wrong."""
+    checks: str
+    """Python that defines `check(candidate)`, which raises where the candidate is wrong, and all that it needs beside
+    the function asked for."""
     entry_point: str
     """The name of the function asked for."""
 
@@ -97,8 +96,7 @@ class Sandbox:
             del limits["processes"]
         task = {
             "program": program.source,
-            "prompt": program.prompt,
-            "test": program.test,
+            "checks": program.checks,
             "entry_point": program.entry_point,
             "token": token,
             "limits": limits,
@@ -199,7 +197,7 @@ def _lack(sandbox: Sandbox) -> str | None:
     test = f"def check(candidate):\n    found = candidate{arguments!r}\n    assert not found, ', '.join(found)\n"
     probe = (_HERE / "inside" / "probe.py").read_text(encoding="utf-8")
     try:
-        verdict = sandbox.run(Program(probe, "", test, "intrusions"))
+        verdict = sandbox.run(Program(probe, test, "intrusions"))
     except LangBridgeError as error:
         return str(error).removeprefix("sandbox: ")
     return None if verdict.passed else verdict.reason.replace("AssertionError: ", "a program ")

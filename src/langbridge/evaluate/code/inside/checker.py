@@ -1,6 +1,6 @@
 """The process that holds the tests: calls the candidate's function, and alone can say that a program passed.
 
-Reads one JSON object from its standard input (`program`, `prompt`, `test`, `entry_point`, `token`, `limits`) and writes
+Reads one JSON object from its standard input (`program`, `checks`, `entry_point`, `token`, `limits`) and writes
 one line, `{"token", "passed", "reason"}`.
 """
 
@@ -107,11 +107,10 @@ def _check(task: dict[str, Any]) -> tuple[bool, str]:
         def function(*arguments: Any, **keywords: Any) -> Any:
             return candidate(entry_point, arguments, keywords)
 
-        # Tests call the prompt's own helper functions by name; the prompt's unfinished function is the candidate's.
-        namespace: dict[str, Any] = {"__name__": "test"}
-        exec(compile(task["prompt"], "prompt", "exec"), namespace)
+        namespace: dict[str, Any] = {"__name__": "checks"}
+        exec(compile(task["checks"], "checks", "exec"), namespace)
+        # Checks may call the function by its own name too, which so far stands for the prompt's unfinished one.
         namespace[entry_point] = function
-        exec(compile(task["test"], "test", "exec"), namespace)
         namespace["check"](function)
     except Failed as error:
         return False, str(error)

@@ -6,6 +6,7 @@ A problem is a row as published: `task_id`, `prompt`, `canonical_solution`, `tes
 import re
 from typing import Any
 
+from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import Program
 
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
@@ -20,6 +21,7 @@ _STALE_NAMES = {
 _GARBLED = "HumanEval/106"
 """Its function was called `f`, and every letter f of the prompt was taken for it: "defunc func", "ofunc numbers"."""
 
+_CALL = re.compile(r"^check\((\w+)\)\s*\Z", re.MULTILINE)
 _FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -75,9 +77,17 @@ def source(row: dict[str, Any], output: str) -> str:
     return plain
 
 
-def program(row: dict[str, Any], output: str) -> Program:
-    """A model's output to a problem, ready for the sandbox."""
-    return Program(source(row, output), repaired(row["prompt"]), row["test"], row["entry_point"])
+def checks(row: dict[str, Any]) -> str:
+    """What judges a program: the prompt with its helpers, the tests, and the call of `check`, as Python."""
+    return f"{repaired(row['prompt'])}\n{row['test'].rstrip()}\n\ncheck({row['entry_point']})\n"
+
+
+def program(source: str, checks: str) -> Program:
+    """A program and its checks, ready for the sandbox. Raises `LangBridgeError` where they do not end in the call."""
+    match = _CALL.search(checks)
+    if match is None:
+        raise LangBridgeError(f"checks of a program: expected check(NAME) in the last line, got {checks[-80:]!r}")
+    return Program(source, checks[: match.start()], match[1])
 
 
 def _compiles(text: str) -> bool:
