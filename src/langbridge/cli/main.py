@@ -24,6 +24,8 @@ COMMANDS = {
     "show": ("langbridge.cli.show:show", "Print a batch of a recipe as the models will see it."),
     "import": ("langbridge.cli.import_:import_", "Read a checkpoint in the published format."),
     "export": ("langbridge.cli.export:export", "Write a bridge and its bases as one full model."),
+    "evaluate": ("langbridge.cli.evaluate:evaluate", "Evaluate a model on benchmarks."),
+    "lm-eval": ("langbridge.cli.evaluate:lm_eval", "lm-evaluation-harness's own command line, with our model."),
     "miniature": ("langbridge.cli.miniature:app", "Build the miniature's models and data."),
 }
 """By name: `module:attribute` (a function, or a `typer.Typer` with its own commands) and one line of help."""
@@ -52,7 +54,7 @@ class _Commands(TyperGroup):
             group.name = name
             return group
         single = typer.Typer(**_PLAIN)
-        single.command(name)(target)
+        single.command(name, context_settings=getattr(target, "context_settings", None))(target)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: typing.Any, formatter: typing.Any) -> None:

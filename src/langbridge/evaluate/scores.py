@@ -21,7 +21,7 @@ class Score:
 
 def accuracy(correct: Sequence[bool]) -> Score:
     """The share of correct answers, and its sample standard error, sqrt(p (1 - p) / (n - 1))."""
-    return _mean([float(answer) for answer in correct])
+    return mean_score([float(answer) for answer in correct])
 
 
 def difference(first: Sequence[bool], second: Sequence[bool]) -> Score:
@@ -31,10 +31,11 @@ def difference(first: Sequence[bool], second: Sequence[bool]) -> Score:
     """
     if len(first) != len(second):
         raise LangBridgeError(f"difference: expected the same problems twice, got {len(first)} and {len(second)}")
-    return _mean([float(a) - float(b) for a, b in zip(first, second, strict=True)])
+    return mean_score([float(a) - float(b) for a, b in zip(first, second, strict=True)])
 
 
-def _mean(values: list[float]) -> Score:
+def mean_score(values: Sequence[float]) -> Score:
+    """The mean of values, one a question, and its sample standard error."""
     n = len(values)
     if n == 0:
         raise LangBridgeError("a score needs at least one answer, got none")

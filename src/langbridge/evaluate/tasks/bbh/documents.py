@@ -67,7 +67,7 @@ def load_bengali(part: str, language: str, data: Any = None, **_: Any) -> dict[s
     """One subtask of BBH-BN, in `bn` or in the English it was translated from; both have the same ids."""
     found = read_rows(BENGALI, data, part=part, language=language)
     pairs = []
-    for _, row in found.rows:
+    for _where, row in found.rows:
         text, options = row[f"input_{language}"].strip(), (row[f"options_{language}"] or "").strip()
         pairs.append((f"{text}\n{options}" if options and options not in text else text, row["target_en"]))
     return _documents(found, part, language, pairs)

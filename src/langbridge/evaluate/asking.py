@@ -1,0 +1,262 @@
+"""Between the harness and a model: every request in the model's own form, in batches, and each answer kept.
+
+A `Recorder` is the harness's model. It leaves the answering to an asker, of which there are two: a bridge, and any
+model that the harness itself can load.
+"""
+
+import abc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.batching import in_batches
+from langbridge.evaluate.fingerprints import model_fingerprint
+from langbridge.evaluate.harness import DEFAULT_NEW_TOKENS, LangBridgeLM, Prompt
+from langbridge.evaluate.responses import Responses
+from langbridge.evaluate.runs import fingerprint
+from langbridge.evaluate.suites import SuiteTask
+from langbridge.evaluate.templates import CHAT, fill, template_text
+
+GENERATE, SCORE = "generate_until", "loglikelihood"
+
+Bar = Callable[[int, str], AbstractContextManager[Any]]
+"""Opens a progress bar: over so many requests, of this name."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked. shots: the worked examples, text: the question after them. argument: settings of a generation, or
+    the continuation to score."""
+
+    kind: str
+    shots: str
+    text: str
+    argument: Any
+    language: str
+
+
+class Asker(abc.ABC):
+    """A model that answers requests, one batch at a time."""
+
+    lm: Any
+    """The harness's model underneath, for its place among several processes."""
+    batch_size: int
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """All that an answer depends on, besides the request."""
+
+    @abc.abstractmethod
+    def shown(self, request: Request) -> str:
+        """The whole prompt as the model is given it."""
+
+    @abc.abstractmethod
+    def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
+        """`text` and `cut_off` (the limit of new tokens was reached), or `loglikelihood` and `greedy`; and `prompt_cut`
+        (the prompt was too long and lost its beginning). A batch is of one kind, one argument and one set of shots, but
+        for continuations, which differ."""
+
+
+class BridgeAsker(Asker):
+    """A bridge. shots_in: `encoder` sends the worked examples through the encoder with the question, as the paper does;
+    `lm` gives them to the language model as its own tokens."""
+
+    def __init__(self, lm: LangBridgeLM, shots_in: str = "encoder"):
+        if shots_in not in ("encoder", "lm"):
+            raise LangBridgeError(f"shots_in: got {shots_in!r}, expected 'encoder' or 'lm'")
+        self.lm, self.shots_in, self.batch_size = lm, shots_in, lm.batch_size
+
+    def settings(self) -> dict[str, Any]:
+        return {"kind": "bridge", **self.lm.settings(), "shots_in": self.shots_in}
+
+    def shown(self, request: Request) -> str:
+        if self.shots_in == "lm":
+            return request.shots + self.lm.processor.format(request.text)
+        return self.lm.processor.format(request.shots + request.text)
+
+    def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
+        prompts = [self._prompt(request) for request in batch]
+        cut = [self.lm.cut(prompt) for prompt in prompts]
+        if batch[0].kind == GENERATE:
+            written = self.lm.continue_prompts(prompts, batch[0].argument)
+            return [
+                {"text": one.text, "cut_off": one.cut_off, "prompt_cut": c} for one, c in zip(written, cut, strict=True)
+            ]
+        scores = self.lm.score_prompts(prompts, [request.argument for request in batch])
+        return [
+            {"loglikelihood": value, "greedy": greedy, "prompt_cut": c}
+            for (value, greedy), c in zip(scores, cut, strict=True)
+        ]
+
+    def _prompt(self, request: Request) -> Prompt:
+        if self.shots_in == "lm":
+            return Prompt(request.text, request.shots)
+        return Prompt(request.shots + request.text)
+
+
+class HarnessAsker(Asker):
+    """Any causal or encoder-decoder model through the harness's own class. template: a name or text of `templates.py`,
+    or `chat` for the one that its tokenizer brings."""
+
+    def __init__(self, lm: LM, template: str = "plain", batch_size: int = 16):
+        self.lm, self.batch_size = lm, batch_size
+        self.template = template if template == CHAT else template_text(template)
+        if template == CHAT and not lm.tokenizer.chat_template:
+            raise LangBridgeError("template: got 'chat', but the model's tokenizer has no chat template")
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "kind": self.lm.backend,
+            "model": model_fingerprint(self.lm.model),
+            "dtype": str(self.lm.model.dtype).removeprefix("torch."),
+            "template": self.lm.tokenizer.chat_template if self.template == CHAT else self.template,
+        }
+
+    def shown(self, request: Request) -> str:
+        whole = request.shots + request.text
+        if self.template == CHAT:
+            message = [{"role": "user", "content": whole}]
+            return str(self.lm.apply_chat_template(message))
+        return fill(self.template, whole, request.language)
+
+    def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
+        texts, kind = [self.shown(request) for request in batch], batch[0].kind
+        instances = [
+            Instance(kind, {}, (text, request.argument), 0, (None, None, 1))
+            for text, request in zip(texts, batch, strict=True)
+        ]
+        if kind == SCORE:
+            found = self.lm.loglikelihood(instances, disable_tqdm=True)
+            return [
+                {"loglikelihood": float(value), "greedy": bool(greedy), "prompt_cut": self._cut(text, 0)}
+                for (value, greedy), text in zip(found, texts, strict=True)
+            ]
+        limit = int(batch[0].argument.get("max_gen_toks", DEFAULT_NEW_TOKENS))
+        if self.lm.backend == "causal" and limit >= self.lm.max_length:
+            raise LangBridgeError(
+                f"max_new_tokens: {limit} new tokens leave no room for a prompt: the model reads {self.lm.max_length} "
+                "in all; give fewer"
+            )
+        written = self.lm.generate_until(instances, disable_tqdm=True)
+        return [
+            # The harness gives text alone, so its tokens are counted again: about right, where a text is.
+            {"text": text, "cut_off": len(self.lm.tok_encode(text)) >= limit, "prompt_cut": self._cut(prompt, limit)}
+            for text, prompt in zip(written, texts, strict=True)
+        ]
+
+    def _cut(self, text: str, room: int) -> bool:
+        spare = self.lm.max_length - (room if self.lm.backend == "causal" else 0)
+        return len(self.lm.tok_encode(text)) > spare
+
+
+class Recorder(LM):
+    """The harness's model over an asker: asks what is not answered yet, and keeps every batch at once.
+
+    tasks: by the harness's name, to tell examples from questions. responses: what was answered before, and where more
+    is kept. notes: by task and document, what was shown and what was cut, as the requests come by.
+    """
+
+    def __init__(self, asker: Asker, tasks: dict[str, SuiteTask], responses: Responses, bar: Bar | None = None):
+        super().__init__()
+        self.asker, self.tasks, self.responses, self.bar = asker, tasks, responses, bar
+        self.notes: dict[tuple[str, int], dict[str, Any]] = {}
+        self.asked = 0
+        """How many requests the model itself has answered."""
+
+    rank = property(lambda self: self.asker.lm.rank)
+    world_size = property(lambda self: self.asker.lm.world_size)
+    device = property(lambda self: self.asker.lm.device)
+
+    def all_gather(self, tensor: Any) -> Any:
+        return self.asker.lm.all_gather(tensor)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> Any:
+        return self.asker.lm.gather_object(obj, dst=dst)
+
+    def barrier(self) -> None:
+        self.asker.lm.barrier()
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        return [str(one["text"]) for one in self._answers(requests)]
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return [(float(one["loglikelihood"]), bool(one["greedy"])) for one in self._answers(requests)]
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        raise LangBridgeError("rolling log-likelihood: no suite here asks for it")
+
+    def _answers(self, instances: list[Any]) -> list[dict[str, Any]]:
+        requests = [self._request(instance) for instance in instances]
+        keys = self._keys(instances, requests)
+        left: dict[tuple[Any, ...], Request] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if self.responses.get(*_split(key)) is None:
+                left[key] = request
+        groups: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+        for key, request in left.items():
+            about = fingerprint(request.argument) if request.kind == GENERATE else ""
+            groups.setdefault((about, request.shots), []).append(key)
+        if left and self.bar is not None:
+            with self.bar(len(left), "evaluate") as progress:
+                self._ask(groups, left, progress.update)
+        else:
+            self._ask(groups, left, None)
+        answers = [self.responses.get(*_split(key)) for key in keys]
+        for instance, request, answer in zip(instances, requests, answers, strict=True):
+            assert answer is not None, "all are answered by now"
+            note = self.notes.setdefault((instance.task_name, instance.doc_id), {"prompt_cut": False, "cut_off": []})
+            note["prompt"] = self.asker.shown(request)
+            note["prompt_cut"] |= answer["prompt_cut"]
+            note["cut_off"].append(answer.get("cut_off", False))
+        return [answer for answer in answers if answer is not None]
+
+    def _ask(self, groups: dict[Any, list[Any]], left: dict[Any, Request], progress: Any) -> None:
+        batch_size = self.asker.batch_size
+
+        def answer(batch: list[Any]) -> list[dict[str, Any]]:
+            return self.asker.answer([left[key] for key in batch])
+
+        def keep(batch: list[Any], found: Sequence[dict[str, Any]]) -> None:
+            self.asked += len(batch)
+            self.responses.add([(*_split(key), one) for key, one in zip(batch, found, strict=True)])
+
+        def length(key: Any) -> int:
+            request = left[key]
+            return len(request.text) + (len(request.argument) if request.kind == SCORE else 0)
+
+        for group in groups.values():
+            in_batches(group, batch_size, answer, key=length, progress=progress, done=keep)
+
+    def _request(self, instance: Any) -> Request:
+        """Worked examples and question told apart by the task itself, which put them together."""
+        context, argument = instance.args[:2]
+        task = self.tasks[instance.task_name]
+        question = task.task.doc_to_text(instance.doc)
+        if not isinstance(question, str) or not context.endswith(question):
+            question = context
+        shots = context.removesuffix(question) if question else ""
+        return Request(instance.request_type, shots, question, argument, task.language)
+
+    def _keys(self, instances: list[Any], requests: list[Request]) -> list[tuple[Any, ...]]:
+        """What tells one answer from all others. A request that is sampled several times has several answers."""
+        seen: Counter[tuple[Any, ...]] = Counter()
+        keys = []
+        for instance, request in zip(instances, requests, strict=True):
+            argument = request.argument if request.kind == SCORE else fingerprint(request.argument)
+            key = (request.kind, request.shots, request.text, request.language, argument)
+            sampled = request.kind == GENERATE and request.argument.get("do_sample")
+            # Processes that wait for each other are padded with copies of a request, which is the same one again.
+            place = seen[instance.task_name, instance.doc_id, key] % (instance.repeats or 1) if sampled else 0
+            seen[instance.task_name, instance.doc_id, key] += 1
+            keys.append((*key, place))
+        return keys
+
+
+def _split(key: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    return key[0], key[1:]

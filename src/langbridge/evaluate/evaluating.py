@@ -1,0 +1,200 @@
+"""An evaluation from its suites to its folder: the harness runs the tasks, and what it found is written down."""
+
+import importlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langbridge.evaluate import runs
+from langbridge.evaluate.asking import Asker, Bar, Recorder
+from langbridge.evaluate.judging import Judge
+from langbridge.evaluate.provenance import code_versions
+from langbridge.evaluate.responses import Responses
+from langbridge.evaluate.runs import Run, Sample
+from langbridge.evaluate.scores import mean_score
+from langbridge.evaluate.suites import SuiteTask, quiet_harness
+
+Scorer = Callable[..., list[Sample]]
+"""`score(samples, unsafe_code=...)`: the same samples with `correct` set, where a judge of texts cannot say."""
+
+
+def evaluate(
+    asker: Asker,
+    tasks: Sequence[SuiteTask],
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    about: Mapping[str, Any] | None = None,
+    unsafe_code: bool = False,
+    bar: Bar | None = None,
+) -> Run | None:
+    """Ask all questions that are not answered yet, score, and write the folder `out` (`runs.py`).
+
+    limit: so many questions of each task, the first ones. about: what is to be known of the model: name, revisions.
+    unsafe_code: let programs that the model wrote run without a sandbox.
+
+    A folder with other settings is refused, one with the same goes on. Returns None in all processes but the first.
+    """
+    from lm_eval import evaluator
+
+    model = asker.settings()
+    settings = {
+        "model": model,
+        "limit": limit,
+        "tasks": {name_of(one): _asked(one) for one in tasks},
+    }
+    lm = asker.lm
+    out = Path(out).expanduser()
+    if lm.rank == 0:
+        runs.begin(out, settings)
+    lm.barrier()
+    responses = Responses(out, runs.fingerprint(model), rank=lm.rank)
+    by_name = {one.task.task_name: one for one in tasks}
+    recorder = Recorder(asker, by_name, responses, bar if lm.rank == 0 else None)
+    loaded = {"tasks": {name: one.task for name, one in by_name.items()}, "groups": {}, "group_map": {}}
+    with quiet_harness():
+        found = evaluator.evaluate(recorder, loaded, limit=limit, log_samples=True)
+    responses.close()
+    notes = lm.gather_object(recorder.notes)
+    if found is None:
+        return None
+    gathered = {key: note for part in notes for key, note in part.items()}
+    samples: dict[str, list[Sample]] = defaultdict(list)
+    for name, one in by_name.items():
+        rows = sorted(found["samples"][name], key=lambda row: int(row["doc_id"]))
+        for row in rows:
+            samples[one.suite] += _samples(one, row, gathered[name, row["doc_id"]])
+    for one in {task.suite: task for task in tasks}.values():
+        if one.scorer is not None:
+            samples[one.suite] = scorer(one.scorer)(samples[one.suite], unsafe_code=unsafe_code)
+    results = {
+        "model": {**dict(about or {}), **model},
+        "code": code_versions(),
+        "limit": limit,
+        "tasks": {suite: _summary(suite, rows, tasks) for suite, rows in samples.items()},
+        "harness": {key: found.get(key) for key in ("results", "versions", "n-shot", "higher_is_better", "n-samples")},
+    }
+    return runs.finish(out, results, samples)
+
+
+def name_of(task: SuiteTask) -> str:
+    return "/".join(filter(None, (task.suite, task.language, task.part)))
+
+
+def scorer(name: str) -> Scorer:
+    """The function `module:function` that a suite names for scoring after generation."""
+    module, _, function = name.partition(":")
+    found: Scorer = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _asked(one: SuiteTask) -> dict[str, Any]:
+    """What of a task an answer depends on."""
+    config = one.task.config
+    generation = config.generation_kwargs if one.task.OUTPUT_TYPE == "generate_until" else None
+    return {
+        "version": one.task.VERSION,
+        "data": one.origin,
+        "shots": config.num_fewshot or 0,
+        "generation": generation,
+        "repeats": config.repeats,
+    }
+
+
+def _samples(one: SuiteTask, row: Mapping[str, Any], note: Mapping[str, Any]) -> list[Sample]:
+    """The samples of one question: one, or one each time that it was sampled."""
+    doc, judge = row["doc"], one.task.config.process_results
+    written = one.task.OUTPUT_TYPE == "generate_until"
+    repeats = one.task.config.repeats if written else 1
+    found = []
+    for place in range(repeats):
+        results = [row["resps"][0][place]] if written else [answers[0] for answers in row["resps"]]
+        extra: dict[str, Any] = {"prompt_cut": bool(note["prompt_cut"])}
+        if written:
+            extra["cut_off"] = bool(note["cut_off"][place])
+        if one.part is not None:
+            extra["part"] = one.part
+        if repeats > 1:
+            extra["repeat"] = place
+        output, extracted, correct = results[0], None, None
+        if isinstance(judge, Judge):
+            verdict = judge.verdict(doc, results)
+            output, extracted, correct = verdict.output, verdict.extracted, verdict.correct
+            extra |= verdict.extra
+        if not written:
+            extra["loglikelihoods"] = [value for value, _ in results]
+        found.append(
+            Sample(
+                task=one.suite,
+                language=one.language,
+                id=str(doc["id"]),
+                prompt=note["prompt"],
+                expected=str(doc["expected"]),
+                output=output,
+                extracted=extracted,
+                correct=None if correct is None else int(correct),
+                extra=extra,
+            )
+        )
+    return found
+
+
+def _summary(suite: str, samples: Sequence[Sample], tasks: Sequence[SuiteTask]) -> dict[str, Any]:
+    own = [one for one in tasks if one.suite == suite]
+    languages = {}
+    for language in dict.fromkeys(one.language for one in own):
+        rows = [sample for sample in samples if sample.language == language]
+        parts = {one.part: one for one in own if one.language == language}
+        summary = _figures(rows)
+        if len(parts) > 1:
+            summary["parts"] = {
+                part: _figures([row for row in rows if row.extra.get("part") == part]) for part in parts
+            }
+        summary["data"] = {part or suite: one.origin for part, one in parts.items()}
+        languages[language] = summary
+    first = _asked(own[0])
+    return {
+        "version": first["version"],
+        "shots": first["shots"],
+        "generation": first["generation"],
+        "repeats": first["repeats"],
+        "example_prompt": samples[0].prompt if samples else None,
+        "languages": languages,
+    }
+
+
+def _figures(rows: Sequence[Sample]) -> dict[str, Any]:
+    """Accuracy with its standard error over questions, more measures of the same answers, and what is amiss."""
+    scored = [row for row in rows if row.correct is not None]
+    figures: dict[str, Any] = {"accuracy": None, "stderr": None, "n": 0}
+    if scored:
+        score = mean_score(_by_question(scored, lambda row: float(row.correct or 0)))
+        figures = {"accuracy": score.mean, "stderr": score.stderr if score.n > 1 else None, "n": score.n}
+    figures |= {
+        "unscored": len(rows) - len(scored),
+        "unanswered": sum(row.correct is not None and row.extracted is None for row in rows),
+        "prompts_cut": sum(bool(row.extra.get("prompt_cut")) for row in rows),
+        "answers_cut_off": sum(bool(row.extra.get("cut_off")) for row in rows),
+    }
+    for name in sorted({key for row in rows for key in row.extra if key.startswith("accuracy_")}):
+        with_it = [row for row in rows if name in row.extra]
+        more = mean_score(_by_question(with_it, lambda row, name=name: float(row.extra[name])))  # type: ignore[misc]
+        figures[name] = {"accuracy": more.mean, "stderr": more.stderr if more.n > 1 else None}
+    return figures
+
+
+def _by_question(rows: Sequence[Sample], value: Callable[[Sample], float]) -> list[float]:
+    """The mean over the samples of each question: samples of one question are not independent."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        values[row.id].append(value(row))
+    return [sum(found) / len(found) for found in values.values()]
+
+
+def check_scorers(tasks: Sequence[SuiteTask], unsafe_code: bool) -> None:
+    """Ask a suite's scorer, before anything is generated, whether it can score here. Raises `LangBridgeError`."""
+    for name in dict.fromkeys(one.scorer for one in tasks if one.scorer):
+        ready = getattr(importlib.import_module(name.partition(":")[0]), "check_ready", None)
+        if ready is not None:
+            ready(unsafe_code=unsafe_code)

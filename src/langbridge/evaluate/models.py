@@ -1,0 +1,90 @@
+"""The model that a folder or hub id holds, ready to be asked: a bridge, or a language model of either kind."""
+
+from pathlib import Path
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
+from langbridge.evaluate.harness import LangBridgeLM
+from langbridge.evaluate.suites import quiet_harness
+from langbridge.evaluate.templates import CHAT, template_text
+
+
+def load_asker(
+    name: str,
+    *,
+    template: str | None = None,
+    shots_in: str = "encoder",
+    dtype: str = "auto",
+    device: str | None = None,
+    batch_size: int = 16,
+    max_length: int | None = None,
+    revision: str | None = None,
+) -> tuple[Asker, dict[str, Any]]:
+    """A model to ask, and what a report says of it: name, kind, revisions.
+
+    template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
+    where it has one, else none. max_length: of the encoder's input of a bridge, of the whole sequence of other models.
+    """
+    import torch
+
+    config = _config(name, revision)
+    kind = str(config.get("model_type"))
+    if kind == "langbridge":
+        if template == CHAT:
+            raise LangBridgeError("--template: a bridge has no chat template of its own; give a name or a text")
+        text = None if template is None else template_text(template)
+        if text is not None and "{language}" in text:
+            raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")
+        lm = LangBridgeLM(
+            name,
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            max_encoder_length=max_length,
+            template=text,
+            revision=revision,
+        )
+        bases = {role: getattr(lm.model.config, f"{role}_base") or {} for role in ("encoder", "language_model")}
+        about = {
+            "name": name,
+            "revision": revision,
+            "bases": {role: {key: base.get(key) for key in ("id", "revision")} for role, base in bases.items()},
+        }
+        return BridgeAsker(lm, shots_in), about
+    if shots_in != "encoder":
+        raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
+    from lm_eval.models.huggingface import HFLM
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with quiet_harness():
+        lm = HFLM(
+            pretrained=name,
+            backend="seq2seq" if config.get("is_encoder_decoder") else "causal",
+            # Processors have no fast half precision.
+            dtype="float32" if dtype == "auto" and chosen == "cpu" else dtype,
+            device=chosen,
+            batch_size=batch_size,
+            max_length=max_length,
+            truncation=True,
+            **({} if revision is None else {"revision": revision}),
+        )
+    if template is None:
+        template = CHAT if lm.tokenizer.chat_template else "plain"
+    about = {"name": name, "revision": getattr(lm.config, "_commit_hash", None) or revision, "model_type": kind}
+    return HarnessAsker(lm, template, batch_size), about
+
+
+def _config(name: str, revision: str | None) -> dict[str, Any]:
+    from transformers import PreTrainedConfig
+
+    path = Path(name).expanduser()
+    if not path.is_dir() and (path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise LangBridgeError(f"{name}: {'is a file, expected a folder' if path.exists() else 'no such folder'}")
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name, **({} if revision is None else {"revision": revision}))
+    except (OSError, ValueError) as error:
+        raise LangBridgeError(f"{name}: neither a model's folder nor a model that can be fetched: {error}") from error
+    if "model_type" not in config:
+        raise LangBridgeError(f"{name}: no config.json with a model_type in it, so it is not a model's folder")
+    return dict(config)

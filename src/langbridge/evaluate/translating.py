@@ -1,0 +1,137 @@
+"""Translate, then solve: the questions in English, by a translation model, as data that any model is evaluated on.
+
+The translated rows are files in the published layout, so they can be read and corrected, and are not made twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.batching import Progress, in_batches
+from langbridge.evaluate.fingerprints import model_fingerprint
+from langbridge.evaluate.runs import fingerprint, read_json, write_json
+from langbridge.evaluate.sources import Source, read_rows
+from langbridge.evaluate.tasks.mgsm.documents import TEST as MGSM
+from langbridge.evaluate.tasks.word_problems import MSVAMP
+from langbridge.evaluate.tasks.xcopa.documents import XCOPA
+from langbridge.files import write_jsonl
+
+TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
+    "mgsm": (MGSM, ("question",), {}),
+    "msvamp": (MSVAMP, ("m_query",), {}),
+    "xcopa": (XCOPA, ("premise", "choice1", "choice2"), {"split": "test", "hub_split": "test"}),
+}
+"""By a family's name: its source, the fields that are translated, and what else names a file."""
+
+# FLORES-200's names, which NLLB's tokenizers know, for the languages of the suites.
+FLORES = {
+    "bn": "ben_Beng", "de": "deu_Latn", "en": "eng_Latn", "es": "spa_Latn", "et": "est_Latn", "fr": "fra_Latn",
+    "ht": "hat_Latn", "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "qu": "quy_Latn", "ru": "rus_Cyrl",
+    "sw": "swh_Latn", "ta": "tam_Taml", "te": "tel_Telu", "th": "tha_Thai", "tr": "tur_Latn", "vi": "vie_Latn",
+    "zh": "zho_Hans",
+}  # fmt: skip
+
+
+class Translator:
+    """A sequence-to-sequence model that translates into English.
+
+    NLLB and M2M-100 are told both languages; of any other model (OPUS-MT, a fine-tuned T5) it is taken that it
+    translates whatever it reads into English.
+    """
+
+    def __init__(self, name: str, *, dtype: str = "auto", device: str | None = None, batch_size: int = 16):
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(name)
+            model = AutoModelForSeq2SeqLM.from_pretrained(
+                name, dtype=torch.float32 if dtype == "auto" and chosen == "cpu" else dtype
+            )
+        except (OSError, ValueError) as error:
+            raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model: {error}") from error
+        self.name, self.batch_size = name, batch_size
+        self.model = model.to(chosen).eval()
+
+    def settings(self) -> dict[str, Any]:
+        return {"translator": model_fingerprint(self.model), "dtype": str(self.model.dtype).removeprefix("torch.")}
+
+    def translate(
+        self, texts: Sequence[str], language: str, *, max_new_tokens: int = 512, progress: Progress | None = None
+    ) -> list[str]:
+        """English for each text, greedily."""
+        forced = self._languages(language)
+
+        def answer(batch: list[str]) -> list[str]:
+            inputs = self.tokenizer(batch, return_tensors="pt", padding=True, truncation=True).to(self.model.device)
+            with torch.inference_mode():
+                found = self.model.generate(
+                    **inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **forced
+                )
+            return [str(text).strip() for text in self.tokenizer.batch_decode(found, skip_special_tokens=True)]
+
+        return in_batches(texts, self.batch_size, answer, progress=progress)
+
+    def _languages(self, language: str) -> dict[str, Any]:
+        vocabulary = self.tokenizer.get_vocab()
+        for source, target in ((FLORES.get(language), FLORES["en"]), (f"__{language}__", "__en__")):
+            if target in vocabulary:
+                if source not in vocabulary:
+                    raise LangBridgeError(f"--translator: {self.name} does not know the language {language!r}")
+                self.tokenizer.src_lang = source if source == FLORES.get(language) else language
+                return {"forced_bos_token_id": vocabulary[target]}
+        return {}
+
+
+def translate_family(
+    translator: Translator,
+    family: str,
+    languages: Sequence[str],
+    data: str | Path | None,
+    out: Path,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a family's rows in English below `out`, one file a language, and return the data folder.
+
+    What is there of the same translator and data is kept. limit: the first rows only. English is copied as it is.
+    """
+    if family not in TRANSLATED:
+        raise LangBridgeError(
+            f"--translator: {family} has no text to translate; expected one of {', '.join(TRANSLATED)}"
+        )
+    source, fields, names = TRANSLATED[family]
+    for language in languages:
+        found = read_rows(source, data, language=language, **names)
+        path = out / family / source.patterns[0].format(language=language, **names)
+        stamp = path.with_suffix(".json")
+        wanted = {**translator.settings(), "data": found.origin, "limit": limit}
+        if path.is_file() and stamp.is_file():
+            if read_json(stamp).get("fingerprint") != fingerprint(wanted):
+                raise LangBridgeError(f"{path}: was translated by another model or from other data; delete it first")
+            continue
+        rows = [row for _, row in found.rows[:limit]]
+        write_jsonl(path, _translated(translator, rows, fields, language, progress))
+        write_json(stamp, {"format": 1, "fingerprint": fingerprint(wanted), **wanted})
+    return out
+
+
+def _translated(
+    translator: Translator,
+    rows: Sequence[Mapping[str, Any]],
+    fields: Sequence[str],
+    language: str,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    texts = [str(row[name]) for row in rows for name in fields]
+    english = texts if language == "en" else translator.translate(texts, language, progress=progress)
+    found = iter(english)
+    # A row keeps its own text, so that a translation can be held against it.
+    return [
+        {**row, **{name: next(found) for name in fields}, "original": {name: row[name] for name in fields}}
+        for row in rows
+    ]
