@@ -1,10 +1,13 @@
-"""From examples to a batch. Every decision about tokens is the processor's; this hands it the texts."""
+"""From pairs to a batch. Every decision about tokens is the processor's; this hands it the texts."""
 
+import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from langbridge.data.examples import Example
+from langbridge.data.examples import CUT_WHOLE, Example, TextExample
 from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow
 
 if TYPE_CHECKING:
     from langbridge.model import LangBridgeProcessor
@@ -13,11 +16,16 @@ ROWS = "rows"
 """The batch's key of the rows' origins, for who wants to name them; it is no argument of `forward`."""
 
 
+def origins_of(examples: Sequence[Example | TextExample]) -> list[str]:
+    """Where each example came from."""
+    return [example.origin for example in examples]
+
+
 class LabelledCollator:
     """Turns `Example`s into the arguments of the model's `forward`, labels included.
 
-    max_encoder_length, max_length: limits in tokens, as the processor's. with_rows: add the rows' origins to the batch,
-    a list of text under the key `rows`, which has to be taken out before `forward`.
+    max_encoder_length, max_length: limits in tokens, as the processor's; longer prompts and targets are cut. with_rows:
+    add the rows' origins to the batch, a list of text under the key `rows`, to be taken out before `forward`.
     """
 
     def __init__(
@@ -34,22 +42,58 @@ class LabelledCollator:
         self.with_rows = with_rows
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        batch = self._processed(examples)
-        batch = dict(batch)
-        if self.with_rows:
-            batch[ROWS] = [example.origin for example in examples]
-        return batch
-
-    def _processed(self, examples: Sequence[Example], return_tensors: str | None = "pt") -> Any:
         try:
-            return self.processor(
-                [example.prompt for example in examples],
-                targets=[example.target for example in examples],
-                max_encoder_length=self.max_encoder_length,
-                max_length=self.max_length,
-                truncation=True,
-                return_tensors=return_tensors,
+            batch = dict(
+                self.processor(
+                    [example.prompt for example in examples],
+                    targets=[example.target for example in examples],
+                    max_encoder_length=self.max_encoder_length,
+                    max_length=self.max_length,
+                    truncation=True,
+                    return_tensors="pt",
+                )
             )
         except LangBridgeError as error:
-            origins = ", ".join(example.origin or "unknown" for example in examples)
-            raise LangBridgeError(f"{error} (rows {origins})") from None
+            raise LangBridgeError(f"{error} (the rows are {', '.join(origins_of(examples))})") from None
+        if self.with_rows:
+            batch[ROWS] = origins_of(examples)
+        return batch
+
+    @cached_property
+    def accepts_all(self) -> bool:
+        """Whether even the longest prompt leaves room for a token of target, so that no row need be looked at."""
+        from langbridge.model.configuration import soft_length
+
+        processor = self.processor
+        row = processor(["a"], return_tensors=None)
+        (source,), (head,) = row["encoder_input_ids"], row["input_ids"]
+        least, most = (soft_length(processor.connector, n, processor.num_latents) for n in (len(source), self._longest))
+        return len(head) - least + most + 2 <= self.max_length
+
+    @property
+    def _longest(self) -> int:
+        limit = self.processor.encoder_length_limit
+        return self.max_encoder_length if limit is None else min(self.max_encoder_length, limit)
+
+    def misfits(self, examples: Sequence[Example]) -> list[BadRow | None]:
+        """For each pair that truncation would remove its target whole, or None."""
+        return [self._misfit(example) for example in examples]
+
+    def _misfit(self, example: Example) -> BadRow | None:
+        with warnings.catch_warnings():
+            # A long prompt is cut in the batch as well, and told of there.
+            warnings.filterwarnings("ignore", "prompts of rows")
+            row = self.processor(
+                [example.prompt],
+                max_encoder_length=self.max_encoder_length,
+                truncation="encoder",
+                return_tensors=None,
+            )
+        read = len(row["input_ids"][0])
+        if read + 2 <= self.max_length:  # a token of the target, and EOS
+            return None
+        return BadRow(
+            f"{example.origin}: the prompt takes {read} of the {self.max_length} positions (max_length), which leaves "
+            "no room for the target; raise max_length, or lower max_encoder_length to cut the prompt",
+            CUT_WHOLE,
+        )

@@ -8,6 +8,12 @@ from langbridge.data.settings import Regime, Source
 from langbridge.data.templates import Columns
 from langbridge.files import BadRow
 
+TOO_SHORT = "too short to split"
+"""The reason of a text that has no place for both a prefix and a continuation."""
+
+CUT_WHOLE = "target cut whole"
+"""The reason of a pair whose target truncation would remove."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -63,6 +69,14 @@ class Judge(Protocol):
         ...
 
 
+class Tally(Protocol):
+    """What counts rows that are left out."""
+
+    def add(self, row: BadRow) -> None:
+        """Count a row."""
+        ...
+
+
 class Skipped:
     """Rows that were left out: `counts` by reason, `first` few of them with file and row, `len()` for all."""
 
@@ -73,6 +87,7 @@ class Skipped:
         self.first = list(first)
 
     def add(self, row: BadRow) -> None:
+        """Count a row."""
         self.counts[row.reason] = self.counts.get(row.reason, 0) + 1
         if len(self.first) < self.FEW:
             self.first.append(str(row))

@@ -9,7 +9,7 @@ from langbridge.data.settings import Data, Regime, Source
 from langbridge.data.table import RowTable, dataset_table, source_table
 
 if TYPE_CHECKING:
-    pass
+    from langbridge.data.stream import RowStream
 
 
 def open_data(
@@ -18,17 +18,27 @@ def open_data(
     regime: Regime,
     seed: int,
     judge: Judge | None = None,
+    batch_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
     cache_dir: str | Path | None = None,
-) -> RowTable:
-    """The training rows of `data`, checked, by position.
+) -> "RowTable | RowStream":
+    """The training rows of `data`: a `RowTable`, all of them checked, or with `streaming: true` a `RowStream`.
 
     `judge`, the collator that will batch the rows, leaves out those that it could not use (a target that truncation
     would remove whole, a text that is too short to split). `seed` decides which rows a weighted mixture takes.
-    `cache_dir` holds the prepared tables; by default a folder in the cache of `datasets` (`HF_DATASETS_CACHE`).
+    `batch_size`, `rank` and `world_size` are a stream's alone. `cache_dir` holds the prepared tables; by default a
+    folder in the cache of `datasets` (`HF_DATASETS_CACHE`).
 
-    Raises `LangBridgeError` with file, row and field for the first bad row; with `on_bad_row: skip` such rows are
-    counted in `skipped`.
+    Raises `LangBridgeError` with file, row and field for the first bad row (a stream when it comes to it); with
+    `on_bad_row: skip` such rows are counted in `skipped`.
     """
+    if data.streaming:
+        from langbridge.data.stream import RowStream
+
+        return RowStream(
+            data, regime=regime, seed=seed, batch_size=batch_size, judge=judge, rank=rank, world_size=world_size
+        )
     tables = [
         source_table(source, regime, on_bad_row=data.on_bad_row, cache_dir=cache_dir)
         for source in data.training_sources

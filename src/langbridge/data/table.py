@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of
+from langbridge.data.examples import TOO_SHORT, Example, Extractor, Judge, Skipped, Tally, TextExample, example_of
 from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
@@ -117,11 +117,7 @@ class RowTable(Sequence[Any]):
         return table
 
 
-TOO_SHORT = "too short to split"
-"""The reason of a text that has no place for both a prefix and a continuation."""
-
-
-def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Skipped) -> None:
+def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Tally) -> None:
     """Raise a bad row, or count it."""
     if on_bad_row == "error" and row.reason != TOO_SHORT:
         raise row

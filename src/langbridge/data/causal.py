@@ -1,0 +1,94 @@
+"""Batches for a plain language model, without encoder and soft prompts: the paper's trained baselines.
+
+pair    [BOS] prompt in its template | target [EOS]     loss on what stands behind the bar
+text    [BOS] | text [EOS]
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from langbridge.data.collator import ROWS, origins_of
+from langbridge.data.examples import CUT_WHOLE, Example, TextExample
+from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow
+
+
+class CausalCollator:
+    """Turns `Example`s or `TextExample`s into `input_ids`, `attention_mask` and `labels`, each (batch, seq).
+
+    tokenizer: the language model's. template: text with `{prompt}` in it once, put around every prompt. max_length:
+    limit in tokens of the whole sequence; a longer target is cut and keeps its EOS, as the processor does it, and a
+    longer text is cut without one. with_rows: as in `LabelledCollator`.
+
+    Padding is on the right, masked by length and not by id: where pad is EOS, EOS is learned all the same.
+    """
+
+    def __init__(self, tokenizer: Any, *, template: str = "{prompt}", max_length: int, with_rows: bool = False) -> None:
+        if template.count("{prompt}") != 1:
+            raise LangBridgeError(f"template: expected {{prompt}} in it once, got {template!r}")
+        if tokenizer.eos_token_id is None:
+            raise LangBridgeError("tokenizer: it has no EOS token, so a target cannot end; set tokenizer.eos_token")
+        self.tokenizer = tokenizer
+        self.before, self.after = template.split("{prompt}")
+        self.max_length = max_length
+        self.with_rows = with_rows
+
+    accepts_all = False
+
+    def __call__(self, examples: Sequence[Example | TextExample]) -> dict[str, Any]:
+        import torch
+
+        from langbridge.model.configuration import IGNORE
+
+        rows = []
+        for example in examples:
+            head, tail = self._ids(example)
+            if not tail:
+                raise self._cut_whole(example, len(head))
+            rows.append((head, tail))
+        width = max(len(head) + len(tail) for head, tail in rows)
+        pad = self.tokenizer.pad_token_id
+        ids = torch.full((len(rows), width), self.tokenizer.eos_token_id if pad is None else pad)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE)
+        for row, (head, tail) in enumerate(rows):
+            end = len(head) + len(tail)
+            ids[row, :end] = torch.tensor(head + tail)
+            mask[row, :end] = 1
+            labels[row, len(head) : end] = ids[row, len(head) : end]
+        # What stands first is predicted from nothing, with or without BOS.
+        labels[:, 0] = IGNORE
+        batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if self.with_rows:
+            batch[ROWS] = origins_of(examples)
+        return batch
+
+    def misfits(self, examples: Sequence[Example | TextExample]) -> list[BadRow | None]:
+        """For each example that no token of its target would be left, or None."""
+        found: list[BadRow | None] = []
+        for example in examples:
+            head, tail = self._ids(example)
+            found.append(None if tail else self._cut_whole(example, len(head)))
+        return found
+
+    def _ids(self, example: Example | TextExample) -> tuple[list[int], list[int]]:
+        """What is read and what is learned; the latter is empty where the limit leaves no token of it but EOS."""
+        tokenizer = self.tokenizer
+        head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        prompt = self.before + example.prompt + self.after if isinstance(example, Example) else ""
+        target = example.target if isinstance(example, Example) else example.text
+        prompt_ids, target_ids = tokenizer([prompt, target], add_special_tokens=False, verbose=False)["input_ids"]
+        head += prompt_ids
+        room = self.max_length - len(head)
+        if len(target_ids) < room:
+            return head, [*target_ids, tokenizer.eos_token_id]
+        if isinstance(example, TextExample):
+            return head, target_ids[: max(room, 0)]
+        kept = target_ids[: max(room - 1, 0)]
+        return head, [*kept, tokenizer.eos_token_id] if kept else []
+
+    def _cut_whole(self, example: Example | TextExample, read: int) -> BadRow:
+        return BadRow(
+            f"{example.origin}: the prompt has {read} tokens, and max_length {self.max_length} leaves no room for the "
+            "target; raise the limit or shorten the prompt",
+            CUT_WHOLE,
+        )

@@ -1,0 +1,48 @@
+"""Rows left out by a loader's workers, counted where the run can read it."""
+
+import torch
+
+from langbridge.data.examples import Skipped
+from langbridge.files import BadRow
+
+_REASONS, _WIDTH = 16, 400  # more kinds than there are in this room, and bytes of a message that are kept
+
+
+class SharedSkips:
+    """Like `Skipped`, in memory that worker processes share with the process that made it. One process writes."""
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(_REASONS, dtype=torch.int64).share_memory_()
+        self._reasons = torch.zeros(_REASONS, _WIDTH, dtype=torch.uint8).share_memory_()
+        self._first = torch.zeros(Skipped.FEW, _WIDTH, dtype=torch.uint8).share_memory_()
+
+    def clear(self, counted: bool = True) -> None:
+        """Begin again; not where `counted` is false and another process counts."""
+        if counted:
+            for tensor in (self._counts, self._reasons, self._first):
+                tensor.zero_()
+
+    def add(self, row: BadRow) -> None:
+        """Count a row."""
+        total = int(self._counts.sum())
+        if total < Skipped.FEW:
+            _write(self._first[total], str(row))
+        reasons = [_read(text) for text in self._reasons]
+        place = reasons.index(row.reason if row.reason in reasons else "")
+        _write(self._reasons[place], row.reason)
+        self._counts[place] += 1
+
+    def summary(self) -> Skipped:
+        """What was counted so far."""
+        counts = {_read(reason): int(n) for reason, n in zip(self._reasons, self._counts, strict=True) if n}
+        return Skipped(counts, [text for text in map(_read, self._first) if text])
+
+
+def _write(place: torch.Tensor, text: str) -> None:
+    raw = text.encode("utf-8", errors="replace")[:_WIDTH]
+    place.zero_()
+    place[: len(raw)] = torch.tensor(list(raw), dtype=torch.uint8)
+
+
+def _read(place: torch.Tensor) -> str:
+    return bytes(place.tolist()).rstrip(b"\0").decode("utf-8", errors="ignore")

@@ -1,0 +1,180 @@
+"""Rows read while training: nothing is prepared, and no more than the shuffle buffer is in memory.
+
+All ranks and workers go through one and the same order of examples, a function of (seed, epoch), and each takes its own
+part of it. With a loader's batches of B on R ranks, step k is the examples from k R B on: the first B of them are rank
+0's, the next B rank 1's; on each rank the workers make the batches by turns, as a `DataLoader` asks them. So
+
+- no example is seen twice in an epoch, whatever R and W are, and all ranks make the same number of steps;
+- where a run stands is one number, the examples that a rank has taken, and resuming is exact, in the middle of an
+  epoch, with another number of workers, and on another number of ranks as long as R B stays;
+- what bad rows there are does not change who gets what.
+
+The price is that every process reads every row. Parsing a row costs a small part of tokenising it, so this is right
+for files on a disk and for a few processes; for many processes, or rows that come over a network, use a table.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import IterableDataset, get_worker_info
+
+from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of
+from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
+from langbridge.data.settings import Data, Regime, Source
+from langbridge.data.skips import SharedSkips
+from langbridge.data.table import refuse
+from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow
+
+
+class RowStream(IterableDataset[Example | TextExample]):
+    """Examples in a shuffled order, sharded by rank and worker; made by `open_data` with `streaming: true`.
+
+    Give it to a `DataLoader` with the same `batch_size`, without sampler and without another sharding on top (not
+    through `accelerator.prepare`). `set_epoch` and `load_state_dict` hold for iterators that are made after them.
+    Examples carry their `step`. With several ranks the last, incomplete step of an epoch is left out.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        regime: Regime,
+        seed: int,
+        batch_size: int = 1,
+        judge: Judge | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        """`rank` and `world_size` are by default those that `torchrun` set in the environment."""
+        if batch_size < 1:
+            raise LangBridgeError(f"batch_size: expected at least 1, got {batch_size}")
+        self.data, self.kind, self.seed, self.judge = data, regime, seed, judge
+        self.batch_size = batch_size
+        self.rank = int(os.environ.get("RANK", 0)) if rank is None else rank
+        self.world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
+        if not 0 <= self.rank < self.world_size:
+            raise LangBridgeError(f"rank: expected 0 to {self.world_size - 1}, got {self.rank}")
+        self.epoch, self.examples = 0, 0
+        self._skips = SharedSkips()
+        for source in data.training_sources:
+            local_files(source)  # a missing file is told now and not at the first batch
+
+    @property
+    def skipped(self) -> Skipped:
+        """The rows of the current epoch that were left out so far, on this rank, whichever worker met them."""
+        return self._skips.summary()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin another epoch: another order of the same examples."""
+        self.epoch, self.examples = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where this rank stands: the epoch and the examples of it that were taken.
+
+        Workers have copies of the stream, so with them who counts the batches sets `examples` (batches x batch_size).
+        """
+        return {"epoch": self.epoch, "examples": self.examples}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Stand where `state` says; the next iterator goes on from there."""
+        if set(state) != {"epoch", "examples"}:
+            raise LangBridgeError(f"state: expected epoch and examples, got {', '.join(map(str, state)) or 'nothing'}")
+        self.epoch, self.examples = state["epoch"], state["examples"]
+
+    def __iter__(self) -> Iterator[Example | TextExample]:
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        together = self.batch_size * self.world_size
+        taken, done = self.examples, 0
+        first = taken // self.batch_size  # a loader asks worker 0 for the first batch, wherever the stream stands
+        counted = number == 0  # every worker meets every bad row
+        self._skips.clear(counted)
+        for step, group in enumerate(self._steps(together, counted)):
+            if len(group) < together and self.world_size > 1:
+                return
+            mine = group[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+            # A state may stand inside a batch where it was taken without a loader.
+            fresh = mine[max(taken - done, 0) :]
+            done += len(mine)
+            if step < first or (step - first) % workers != number:
+                continue
+            for texts, origin in fresh:
+                self.examples += 1
+                yield example_of(texts, origin, step)
+
+    def _steps(self, together: int, counted: bool) -> Iterator[list[tuple[dict[str, str], str]]]:
+        group: list[tuple[dict[str, str], str]] = []
+        for found in self._shuffled(counted):
+            group.append(found)
+            if len(group) == together:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _shuffled(self, counted: bool) -> Iterator[tuple[dict[str, str], str]]:
+        """The epoch's examples, shuffled a buffer at a time."""
+        rng = random.Random(f"buffer/{self.seed}/{self.epoch}")
+        buffer: list[tuple[dict[str, str], str]] = []
+        for found in self._mixed(counted):
+            buffer.append(found)
+            if len(buffer) == self.data.shuffle_buffer:
+                rng.shuffle(buffer)
+                yield from buffer
+                buffer.clear()
+        rng.shuffle(buffer)
+        yield from buffer
+
+    def _mixed(self, counted: bool) -> Iterator[tuple[dict[str, str], str]]:
+        """The sources by turns. With weights the epoch ends with the first that ends, so that the shares hold."""
+        sources = self.data.training_sources
+        weighted = sources[0].weight is not None
+        rng = random.Random(f"mixture/{self.seed}/{self.epoch}")
+        rows = [self._usable(source, number, counted) for number, source in enumerate(sources)]
+        weights = [source.weight or 1.0 for source in sources]
+        while rows:
+            (chosen,) = rng.choices(range(len(rows)), weights) if len(rows) > 1 else (0,)
+            found = next(rows[chosen], None)
+            if found is not None:
+                yield found
+            elif weighted:
+                return
+            else:
+                del rows[chosen], weights[chosen]
+
+    def _usable(self, source: Source, number: int, counted: bool) -> Iterator[tuple[dict[str, str], str]]:
+        """The examples of one source, its files in a shuffled order; bad rows are counted or raise."""
+        extract = Extractor(source, self.kind)
+        skipped = self._skips if counted else Skipped()
+        judge = None if self.judge is None or self.judge.accepts_all else self.judge
+        empty = True
+        for place, (row_number, row) in self._places(source, number, extract):
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                texts = extract(row, f"{place}, row {row_number}")
+                origin = f"{place}:{row_number}"
+                misfit = None if judge is None else judge.misfits([example_of(texts, origin)])[0]
+                if misfit is not None:
+                    raise misfit
+            except BadRow as error:
+                refuse(error, self.data.on_bad_row, skipped)
+                continue
+            empty = False
+            yield texts, origin
+        if empty:
+            raise LangBridgeError(f"{source.path}: there is no row in it that can be used; {self.skipped}")
+
+    def _places(self, source: Source, number: int, extract: Extractor) -> Iterator[tuple[str, Any]]:
+        files = local_files(source)
+        if files is None:
+            for row in hub_rows(hub_dataset(source, streaming=True), source):
+                yield source.path, row
+            return
+        random.Random(f"files/{self.seed}/{self.epoch}/{number}").shuffle(files)
+        for file in files:
+            for row in file_rows(file, extract.columns, source):
+                yield str(file), row
