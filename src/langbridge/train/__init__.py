@@ -1,8 +1,26 @@
 """How a bridge learns: the recipe of a run, and the run.
 
-Only the recipe is imported here, so that it can be read and checked without torch.
+    recipe = Recipe.load("recipe.yaml")
+    folder = train(recipe, "runs/mine")
+
+Only the recipe is imported here, so that it can be read and checked without torch; the rest comes on first use.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from langbridge.train.recipe import Recipe
 
-__all__ = ["Recipe"]
+if TYPE_CHECKING:
+    from langbridge.train.run import train
+    from langbridge.train.trainer import BridgeTrainer
+
+_HOME = {"BridgeTrainer": "trainer", "train": "run"}
+
+__all__ = ["BridgeTrainer", "Recipe", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'langbridge.train' has no attribute {name!r}")
+    return getattr(import_module(f"langbridge.train.{_HOME[name]}"), name)

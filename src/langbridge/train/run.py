@@ -1,156 +1,310 @@
 """A run: from a recipe to a folder with the bridge.
 
-`DIR/final` holds the bridge with its processor, the whole recipe and the log; checkpoints of the way stand beside it.
+DIR/checkpoint-N   to go on from, see checkpointing.py
+DIR/tensorboard    the log for TensorBoard
+DIR/final          the bridge with its processor, the recipe, the log, a model card: what is uploaded
 """
 
+import dataclasses
 import json
 import os
-import random
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
-import torch
+from accelerate import PartialState
 from transformers import TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import set_seed
 
-from langbridge.data import LabelledCollator, RowTable, open_data, open_validation, write_atomically
-from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
+from langbridge.data import write_atomically
+from langbridge.errors import LangBridgeError
+from langbridge.model import LangBridgeModel
+from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_fingerprint, fingerprint
+from langbridge.train.adapters import add_adapters, merge_adapters
+from langbridge.train.card import CURVES, draw_curves, model_card, short_name
+from langbridge.train.checkpointing import RECIPE, RUN, STATE, last_checkpoint, step_of
+from langbridge.train.console import ConsoleLog, say
+from langbridge.train.parts import (
+    Rows,
+    build_model,
+    collators,
+    load_processor,
+    open_rows,
+    reading_batches,
+    reads_new_rows,
+    start_connector,
+)
+from langbridge.train.provenance import data_fingerprint, versions
+from langbridge.train.reading import ReadingMonitor, reading_score
 from langbridge.train.recipe import Recipe
-from langbridge.train.ridge import RidgeFit, ridge_start
-from langbridge.train.trainer import BridgeTrainer, ConsoleLog
+from langbridge.train.resuming import check_same_run
+from langbridge.train.trainer import BridgeTrainer
 
 
-def train(recipe: Recipe, out: str | Path, *, progress: bool = True) -> Path:
-    """Train a bridge and write it to `out`/final, which is returned.
+def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False, progress: bool = True) -> Path:
+    """Train a bridge, or a plain language model, and write it to `out`/final, which is returned.
 
-    `progress` prints the start's fit and one line a log step to stderr. Raises `LangBridgeError` for what a user can
-    mend: missing files, bad rows, bases of the wrong kind.
+    out: by default `runs/` and the names of the models. resume: go on from the last checkpoint in `out`; where there is
+    none, begin. Without it a folder that holds a run is an error. progress: print the start's fit, and one line a log
+    step, to stderr.
+
+    Under torchrun every process calls this alike. Raises `LangBridgeError` for what a user can mend: missing files, bad
+    rows, bases of the wrong kind, a checkpoint of another run, a disk without room, a step that is not finite.
     """
-    out = Path(out)
-    examples, validation = read_data(recipe)
+    out = Path(out) if out is not None else Path("runs") / run_name(recipe)
+    state = PartialState(cpu=recipe.train.use_cpu) if "RANK" in os.environ else PartialState()
+    progress = progress and state.is_main_process
+    checkpoint = _checkpoint_to_go_on_from(out, resume)
+    if resume and checkpoint is None and (out / "final").is_dir():
+        if progress:
+            say(f"{out / 'final'} is finished and holds no checkpoint: nothing to go on with")
+        return out / "final"
+    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
     set_seed(recipe.seed)
-    model, processor = build_bridge(
-        recipe.encoder,
-        recipe.language_model,
-        connector=recipe.connector,
-        num_latents=recipe.num_latents,
-        template=recipe.template,
-        template_in=recipe.template_in,
-        freeze_encoder=recipe.freeze_encoder,
-        dtype=torch.float32,
-    )
-    if recipe.freeze_encoder and reads_new_rows(processor, examples):
-        model.set_training_regime(freeze_encoder=True, train_new_rows=True)
+    model, processor = build_model(recipe)
+    bridge = model if isinstance(model, LangBridgeModel) else None
+    if bridge is not None and recipe.freeze_encoder and reads_new_rows(processor, rows.training):
+        bridge.set_training_regime(freeze_encoder=True, train_new_rows=True)
         if progress:
             say("the prompts hold white space that the encoder's tokenizer would lose: training its new rows")
-    start = start_connector(model, processor, examples, recipe)
+    run: dict[str, Any] = {
+        **versions(),
+        "processes": state.num_processes,
+        "data": data_fingerprint(rows.lengths),
+        "bases": {} if bridge is None else _fingerprints(bridge),
+        "start": None,
+    }
+    if checkpoint is not None:
+        before = json.loads((checkpoint / RUN).read_text(encoding="utf-8"))
+        check_same_run(checkpoint, recipe, run, before)
+        if bridge is not None:
+            _check_bases(bridge, recipe, before["bases"])
+        run["start"] = before["start"]
+        if progress:
+            say(f"going on from {checkpoint}")
+    elif bridge is not None:
+        start = start_connector(bridge, processor, rows.training, recipe)
+        run["start"] = None if start is None else dataclasses.asdict(start)
+        if progress:
+            say(str(start) if start is not None else "random start")
     if progress:
-        for skipped in examples.skipped.first:
-            say(f"left out: {skipped}")
-        if examples.skipped:
-            say(f"{examples.skipped}, {len(examples)} kept")
-        say(str(start) if start is not None else "random start")
-    trainer = build_trainer(model, processor, examples, validation, recipe, out, progress=progress)
-    trainer.train()
-    return write_final(model, processor, trainer, recipe, start, out)
+        _say_rows(rows)
+    trainer = build_trainer(model, processor, rows, recipe, out, run=run, progress=progress)
+    _train(trainer, checkpoint)
+    final = write_final(trainer, recipe, rows, run, out)
+    if recipe.train.push_to_hub and state.is_main_process:
+        upload(final, recipe)
+    return final
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def run_name(recipe: Recipe) -> str:
+    """A folder's name for a run: those of its models."""
+    names = [recipe.language_model] if recipe.encoder is None else [recipe.language_model, recipe.encoder]
+    return "+".join(Path(name).name for name in names)
 
 
-def read_data(recipe: Recipe) -> tuple[RowTable, RowTable | None]:
-    """The training rows and, where the recipe names them, the validation rows."""
-    validation = open_validation(recipe.data, regime="labelled")
-    return open_data(recipe.data, regime="labelled", seed=recipe.seed), validation.get("labelled")
+def _checkpoint_to_go_on_from(out: Path, resume: bool) -> Path | None:
+    if out.exists() and not out.is_dir():
+        raise LangBridgeError(f"{out}: is a file, expected a folder for the run")
+    last = last_checkpoint(out)
+    if resume:
+        return last
+    if last is not None:
+        raise LangBridgeError(
+            f"{out}: holds a run already, up to {last.name}; go on with it by --resume, or give another with --out"
+        )
+    if (out / "final").exists():
+        raise LangBridgeError(f"{out}: holds a finished run already; give another folder with --out, or move it away")
+    return None
 
 
-def reads_new_rows(processor: LangBridgeProcessor, examples: RowTable) -> bool:
-    """Whether the prompts hold a token that was added to the encoder's tokenizer.
+def _say_rows(rows: Rows) -> None:
+    skipped = getattr(rows.training, "skipped", None)
+    for line in getattr(skipped, "first", []):
+        say(f"left out: {line}")
+    if rows.lengths is not None:
+        kept = f"{len(rows.training)} rows to train on"
+        if rows.reading is not None and not rows.validation:
+            kept += f", {len(rows.reading)} more kept apart for the reading score"
+        say(f"{kept}; {skipped}" if skipped else kept)
 
-    Only then are the new rows worth training: it costs a backward pass through the frozen encoder.
-    """
-    added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
-    return any(token in processor.format(example.prompt) for example in examples for token in added)
+
+def _fingerprints(model: LangBridgeModel) -> dict[str, Any]:
+    return {ENCODER: fingerprint(model.encoder), LANGUAGE_MODEL: fingerprint(model.language_model)}
 
 
-def start_connector(
-    model: LangBridgeModel, processor: LangBridgeProcessor, examples: RowTable, recipe: Recipe
-) -> RidgeFit | None:
-    """Apply `init`: ridge on a seeded sample of the training prompts, or the random connector as it is (None)."""
-    if recipe.init == "random" or recipe.connector != "linear":
-        return None
-    count = min(recipe.ridge.texts, len(examples))
-    chosen = random.Random(recipe.seed).sample(range(len(examples)), count)
-    return ridge_start(
-        model,
-        processor,
-        [examples[i].prompt for i in chosen],
-        penalty=recipe.ridge.penalty,
-        balance=recipe.ridge.balance,
-    )
+def _check_bases(model: LangBridgeModel, recipe: Recipe, before: dict[str, Any]) -> None:
+    """The bases must be those that the checkpoint was trained on, wherever they are now."""
+    for role, part in ((ENCODER, model.encoder), (LANGUAGE_MODEL, model.language_model)):
+        check_fingerprint(role, before[role], part, getattr(recipe, role), "the checkpoint's")
 
 
 def build_trainer(
-    model: LangBridgeModel,
-    processor: LangBridgeProcessor,
-    examples: RowTable,
-    validation: RowTable | None,
+    model: Any,
+    processor: Any,
+    rows: Rows,
     recipe: Recipe,
     out: Path,
     *,
-    progress: bool,
+    run: dict[str, Any] | None = None,
+    progress: bool = False,
 ) -> BridgeTrainer:
-    """The trainer of a recipe, ready to run."""
-    arguments = TrainingArguments(
-        output_dir=str(out),
-        seed=recipe.seed,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        disable_tqdm=True,
-        **recipe.train.arguments(),
-    )
-    trainer = BridgeTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=examples,
-        eval_dataset=validation,
-        processing_class=processor,
-        data_collator=LabelledCollator(
-            processor, max_encoder_length=recipe.max_encoder_length, max_length=recipe.max_length
-        ),
-        encoder_learning_rate=recipe.train.encoder_learning_rate,
-        encoder_weight_decay=recipe.train.encoder_weight_decay,
-        # Characters stand for tokens: exact lengths would cost a pass of both tokenizers over all rows.
-        lengths=examples.lengths,
-    )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
+    """The trainer of a recipe, ready to run. `run` is what is known of the run, for its checkpoints."""
+    settings = recipe.train.arguments()
+    if "activation_checkpointing" in settings and not hasattr(TrainingArguments, "activation_checkpointing"):
+        settings["gradient_checkpointing"] = settings.pop("activation_checkpointing")
+    collate = collators(recipe, processor)
+    kind = recipe.data.kind(recipe.regime)
+    # The run's own kind first: it stands for all where the best checkpoint is chosen.
+    validation = {name: rows.validation[name] for name in sorted(rows.validation, key=lambda name: name != kind)}
+    several = len(validation) > 1
+    adapter = add_adapters(model, recipe.lora) if recipe.lora.r else None
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(out),
+            seed=recipe.seed,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            disable_tqdm=True,
+            **settings,
+        )
+        trainer = BridgeTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows.training,
+            eval_dataset=validation if several else next(iter(validation.values()), None),
+            processing_class=processor,
+            data_collator=collate[kind],
+            encoder_learning_rate=recipe.train.encoder_learning_rate,
+            encoder_weight_decay=recipe.train.encoder_weight_decay,
+            adapter_learning_rate=recipe.lora.learning_rate,
+            lengths=rows.lengths,
+            eval_lengths={name if several else "": table.lengths.tolist() for name, table in validation.items()},
+            eval_collators={name if several else "": collate[name] for name in validation},
+            records={RECIPE: recipe.to_yaml(), RUN: json.dumps(run, indent=1)},
+            adapter=adapter,
+        )
+    except (ValueError, RuntimeError) as error:
+        # Settings that this machine does not have (bf16, a tracker's package), in transformers' own words.
+        raise LangBridgeError(f"train: {error}") from error
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(out / "tensorboard")
     if progress:
         trainer.add_callback(ConsoleLog())
+    if rows.reading is not None:
+        batches = reading_batches(rows, collate[rows.reading_kind], recipe.train.per_device_eval_batch_size)
+        trainer.monitor = ReadingMonitor(
+            lambda: reading_score(model, batches),
+            trainer.log,
+            steps=recipe.train.reading_score_steps,
+            low=recipe.train.plateau_score,
+            patience=recipe.train.plateau_patience,
+            causes=likely_causes(recipe, len(rows.training) if rows.lengths is not None else None),
+            stop=recipe.train.stop_on_plateau,
+        )
+        trainer.add_callback(trainer.monitor)
     return trainer
 
 
-def write_final(
-    model: LangBridgeModel,
-    processor: LangBridgeProcessor,
-    trainer: BridgeTrainer,
-    recipe: Recipe,
-    start: RidgeFit | None,
-    out: Path,
-) -> Path:
-    """Write `out`/final whole or not at all."""
-    final, part = out / "final", out / "final.part"
-    shutil.rmtree(part, ignore_errors=True)
+def likely_causes(recipe: Recipe, rows: int | None) -> str:
+    """Why a run may sit on the plateau, with this recipe's own numbers.
+
+    After the one public log of an English-only bridge (MMerge, 2024): at a rate of 6e-4 reading came abruptly, after
+    120,000 to 140,000 examples with mT5-XL and 170,000 to 190,000 with mT5-large; at 2e-4 not within 395,000.
+    """
+    rate = recipe.train.learning_rate
+    causes = [
+        f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows})"
+    ]
+    causes.append(f"a learning rate too small for the connector (train.learning_rate is {rate:g}; the paper's is 6e-4)")
+    if recipe.connector == "linear" and recipe.init == "random":
+        causes.append("a random start (init: ridge makes the prompt readable before the first step)")
+    causes.append("an encoder too small, or one that does not know the prompts' language")
+    causes.append("targets that can be written without the prompt, or prompts in another column than data.input")
+    return "; ".join(causes)
+
+
+def _train(trainer: BridgeTrainer, checkpoint: Path | None) -> None:
+    planned = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+    if checkpoint is not None and step_of(checkpoint) >= planned:
+        # The run was stopped after its last step: only the final folder is missing.
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.monitor is not None and trainer.monitor.stopped:
+        raise LangBridgeError(
+            f"stopped at {trainer.monitor.stopped}. The state is kept: --resume with --set train.stop_on_plateau=false "
+            "goes on with it"
+        )
+
+
+def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[str, Any], out: Path) -> Path:
+    """Write `out`/final whole or not at all; every process calls it, one writes."""
+    final, part, model = out / "final", out / ".final", trainer.model
+    assert model is not None
     model.eval()
-    model.save_pretrained(part)
-    processor.save_pretrained(part)
-    recipe.save(part / "recipe.yaml")
-    log = {"start": None if start is None else vars(start), "history": trainer.state.log_history}
-    write_atomically(part / "training_log.json", json.dumps(log, indent=1))
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(part, final)
+    if trainer.adapter is not None:
+        # Merged, because adapters beside a bridge are nothing that `from_pretrained` or a server would load.
+        merge_adapters(model, trainer.adapter)
+        trainer.adapter = None
+        model.config.language_model_base = {
+            "id": None, "revision": None, "fingerprint": fingerprint(model.language_model)
+        }  # fmt: skip
+    main = trainer.args.should_save
+    try:
+        if main:
+            shutil.rmtree(part, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+        trainer.save_model(str(part))
+        if main:
+            if recipe.lora.r:
+                model.language_model.save_pretrained(part / LANGUAGE_MODEL)
+            history = trainer.state.log_history
+            write_atomically(
+                part / "training_log.json", json.dumps({"start": run["start"], "history": history}, indent=1)
+            )
+            curves = draw_curves(history, part / CURVES)
+            write_atomically(part / "README.md", model_card(recipe, history, run, _sources(rows, recipe), curves))
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(part, final)
+    except OSError as error:
+        raise LangBridgeError(f"{final}: cannot be written: {error}; make room and finish with --resume") from error
+    finally:
+        if main:
+            shutil.rmtree(part, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     return final
+
+
+def _sources(rows: Rows, recipe: Recipe) -> list[str]:
+    """One line for each source of training rows."""
+    shares = getattr(rows.training, "shares", {})
+    lines = [f"`{short_name(path)}`: {used} of {there} rows" for path, (used, there) in shares.items()]
+    if not lines:
+        lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
+    if rows.lengths is not None:
+        lines.append(f"{len(rows.training)} rows trained on in all")
+    skipped = getattr(rows.training, "skipped", None)
+    return [*lines, str(skipped)] if skipped else lines
+
+
+def upload(final: Path, recipe: Recipe) -> str:
+    """Upload the final folder to the Hugging Face hub; the repository's id is returned."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        repository = api.create_repo(
+            recipe.train.hub_model_id or run_name(recipe), private=recipe.train.hub_private_repo, exist_ok=True
+        ).repo_id
+        api.upload_folder(repo_id=repository, folder_path=str(final))
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        raise LangBridgeError(
+            f"train.push_to_hub: the upload failed: {error}. The bridge is whole in {final}"
+        ) from error
+    return repository

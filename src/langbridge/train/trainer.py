@@ -1,24 +1,41 @@
-"""Hugging Face's `Trainer` with what a bridge needs of its own: parameter groups and batches of like length."""
+"""Hugging Face's `Trainer` with what a bridge needs of its own.
 
-import random
-import sys
+Parameter groups, batches of like length, small checkpoints, a validation loss by tokens, no step that is not finite. It
+trains a plain language model as well, for the baselines.
+"""
+
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from langbridge.data import Example, LabelledCollator
+from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
+from langbridge.train.checkpointing import Checkpoints
+from langbridge.train.console import peak_memory
+from langbridge.train.guard import GradientGuard, check_loss
+from langbridge.train.reading import ReadingMonitor
+from langbridge.train.sampler import LengthGrouped
+from langbridge.train.validation import validation_loss
 
 
-class BridgeTrainer(Trainer):
-    """`Trainer` for a bridge.
+class BridgeTrainer(Checkpoints):
+    """`Trainer` for a bridge, or for a plain language model.
 
     `encoder_learning_rate` and `encoder_weight_decay` hold for the encoder's weights, `args.learning_rate` and
-    `args.weight_decay` for the connector, its end vector and new embedding rows (LangBridge, appendix D).
-    `lengths` are the training rows' lengths, for batches that pad little; without them the order is random.
+    `args.weight_decay` for the connector, its end vector and new embedding rows (LangBridge, appendix D), or for the
+    plain language model; `adapter_learning_rate` for LoRA adapters, without decay.
+
+    train_dataset, eval_dataset: `Example`s with their collator as `data_collator`; or, without one, a
+        `datasets.Dataset` with text columns, `input` and `output`, cut to `max_encoder_length` and `max_length`.
+        `eval_dataset` may be several by name, `eval_collators` then names those that have a collator of their own.
+    lengths, eval_lengths: the rows' lengths in any unit, for batches that pad little; without them the order is random.
+    records: texts by file name, laid beside every checkpoint. adapter: the PEFT model around the language model.
     """
 
     def __init__(
@@ -26,96 +43,177 @@ class BridgeTrainer(Trainer):
         *args: Any,
         encoder_learning_rate: float = 2e-5,
         encoder_weight_decay: float = 0.1,
+        adapter_learning_rate: float = 2e-4,
         lengths: Sequence[int] | None = None,
+        eval_lengths: Mapping[str, Sequence[int]] | None = None,
+        eval_collators: Mapping[str, Any] | None = None,
+        records: Mapping[str, str] | None = None,
+        adapter: Any = None,
+        input: str = "query",
+        output: str = "response",
+        max_encoder_length: int = 1024,
+        max_length: int = 1152,
         **kwargs: Any,
     ) -> None:
         self.encoder_settings = {"lr": encoder_learning_rate, "weight_decay": encoder_weight_decay}
-        self.lengths = lengths
+        self.adapter_settings = {"lr": adapter_learning_rate, "weight_decay": 0.0}
+        self.eval_lengths = dict(eval_lengths or {})
+        self.eval_collators = dict(eval_collators or {})
+        self.records = dict(records or {})
+        self.adapter = adapter
         super().__init__(*args, **kwargs)
+        if kwargs.get("data_collator") is None:
+            self.data_collator = ColumnCollator(
+                input, output, LabelledCollator(self.processing_class, max_encoder_length=max_encoder_length,
+                                                max_length=max_length),
+            )  # fmt: skip
+            if lengths is None and self.train_dataset is not None:
+                lengths = self.data_collator.lengths(self.train_dataset)
+        self.lengths = lengths
+        self.guard = GradientGuard()
+        self.sampler: LengthGrouped | None = None
+        self.monitor: ReadingMonitor | None = None
+        self._tokens, self._since = 0, time.monotonic()
+        # Ours stops at what is not finite; Hugging Face's would hide it in the log.
+        self.args.logging_nan_inf_filter = False
+        if self.args.ddp_find_unused_parameters is None:
+            self.args.ddp_find_unused_parameters = False
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.add_callback(self.guard)
+        self.add_callback(_Upkeep(self))
+
+    # What is trained, and how
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:  # type: ignore[has-type]
-            self.optimizer = self._build_optimizer()
+            self.optimizer = self._build_optimizer(self.model if model is None else model)
         return self.optimizer
 
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        assert isinstance(self.model, LangBridgeModel)
+    def _build_optimizer(self, model: Any) -> torch.optim.Optimizer:
         settings = {"lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
-        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        encoder = [p for name, p in trained if name.startswith("encoder.")]
-        bridge = [p for name, p in trained if not name.startswith("encoder.")]
-        groups: list[dict[str, Any]] = [{"params": bridge, **settings}]
-        if encoder:
-            groups.append({"params": encoder, **self.encoder_settings})
+        trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        if isinstance(self.model, LangBridgeModel):
+            encoder = [parameter for name, parameter in trained if name.startswith("encoder.")]
+            adapters = [parameter for name, parameter in trained if name.startswith("language_model.")]
+            bridge = [p for name, p in trained if not name.startswith(("encoder.", "language_model."))]
+            parts = [(bridge, settings), (encoder, self.encoder_settings), (adapters, self.adapter_settings)]
+        else:
+            parts = [([parameter for _, parameter in trained], settings)]
+        groups = [{"params": parameters, **own} for parameters, own in parts if parameters]
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
         return optimizer_class(groups, **options)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.lengths is None:
-            return super()._get_train_sampler(train_dataset)
-        return LengthGrouped(self.lengths, self.args.train_batch_size, self.args.seed)
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of like length out of a map-style dataset; a stream brings its own order and its own shards."""
+        if self.train_dataset is None:
+            raise LangBridgeError("train_dataset: got none, expected the rows to train on")
+        options: dict[str, Any] = {
+            "collate_fn": self.data_collator,
+            "num_workers": self.args.dataloader_num_workers,
+            "pin_memory": self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            # Its own, or the loader would draw from the run's random numbers.
+            "generator": torch.Generator().manual_seed(self.args.seed),
+        }
+        if isinstance(self.train_dataset, IterableDataset):
+            return DataLoader(self.train_dataset, batch_size=self._train_batch_size, drop_last=True, **options)
+        rows = len(self.train_dataset)
+        self.sampler = LengthGrouped(
+            self.lengths if self.lengths is not None else [0] * rows,
+            self._train_batch_size,
+            self.args.seed,
+            rank=self.args.process_index,
+            ranks=self.args.world_size,
+        )
+        return DataLoader(self.train_dataset, batch_sampler=self.sampler, **options)
+
+    # A step
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        self._tokens += int(inputs["attention_mask"].sum())
+        self.guard.rows += inputs.get("rows", [])
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        rows = inputs.pop("rows", None)
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        check_loss(result[0] if return_outputs else result, self.state.global_step + 1, rows)
+        return result
+
+    # What is measured
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The validation loss of every validation set: `eval_loss`, or `eval_NAME_loss` where they have names."""
+        datasets = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(datasets, Mapping):
+            datasets = {"": datasets}
+        metrics: dict[str, float] = {}
+        for name, dataset in datasets.items():
+            collate = self.eval_collators.get(name, self.data_collator)
+            loss, tokens = validation_loss(self, dataset, collate, self.eval_lengths.get(name))
+            prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+            metrics |= {f"{prefix}_loss": loss, f"{prefix}_tokens": tokens}
+        # Of several sets the first stands for all where the best checkpoint is chosen.
+        metrics.setdefault(f"{metric_key_prefix}_loss", next(iter(metrics.values())))
+        self.log(metrics)
+        control: Any = self.control  # type: ignore[has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            # Positions that the language model read, soft prompts included and padding not.
+            tokens = self.accelerator.reduce(torch.tensor(float(self._tokens), device=self.args.device), "sum")
+            now = time.monotonic()
+            logs["tokens_per_second"] = float(tokens) / max(now - self._since, 1e-9)
+            logs["peak_memory_gib"] = peak_memory()
+            self._tokens, self._since = 0, now
+        super().log(logs, start_time)
 
 
-class LengthGrouped(Sampler[int]):
-    """Every row once an epoch, in batches of like length, the batches in random order.
+class ColumnCollator:
+    """Rows of a `datasets.Dataset` to a batch: its columns `input` and `output`, through `collate`."""
 
-    Rows are shuffled, sorted by length within windows of 50 batches, and the batches shuffled again. The order is a
-    function of (seed, epoch) alone, so that a run can be gone on with.
-    """
+    def __init__(self, input: str, output: str, collate: LabelledCollator) -> None:
+        self.input, self.output, self.collate = input, output, collate
 
-    WINDOW = 50
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return self.collate([Example(self._text(row, self.input), self._text(row, self.output)) for row in rows])
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.epoch = 0
+    def lengths(self, dataset: Any) -> list[int]:
+        """The rows' lengths in characters."""
+        return [len(self._text(row, self.input)) + len(self._text(row, self.output)) for row in dataset]
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self.seed}/{self.epoch}")
-        order = list(range(len(self.lengths)))
-        rng.shuffle(order)
-        window = self.batch_size * self.WINDOW
-        batches: list[list[int]] = []
-        for first in range(0, len(order), window):
-            rows = sorted(order[first : first + window], key=lambda row: self.lengths[row])
-            batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        # A short batch goes last: in the middle it would shift every later batch across two groups.
-        short = [batch for batch in batches if len(batch) < self.batch_size]
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        rng.shuffle(full)
-        for batch in full + short:
-            yield from batch
+    def _text(self, row: Mapping[str, Any], column: str) -> str:
+        if column not in row:
+            raise LangBridgeError(
+                f"train_dataset: no column {column!r}, it has {', '.join(row)}; name yours as input=, output="
+            )
+        if not isinstance(row[column], str):
+            raise LangBridgeError(f"train_dataset, column {column!r}: expected text, got {type(row[column]).__name__}")
+        return row[column]
 
 
-class ConsoleLog(TrainerCallback):
-    """One line on stderr a log step: step, loss, learning rate, rows a second, time left."""
+class _Upkeep(TrainerCallback):
+    """What has to be told at the beginning of a run and of an epoch."""
 
-    def __init__(self) -> None:
-        self.started = 0.0
+    def __init__(self, trainer: BridgeTrainer) -> None:
+        self.trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.started = time.monotonic()
+        self.trainer._since = time.monotonic()
+        # A run's folder may have been moved since: its best checkpoint is beside the others.
+        best = f"{args.output_dir}/checkpoint-{state.best_global_step}"
+        if state.best_global_step and state.best_model_checkpoint is None:
+            state.best_model_checkpoint = best
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if logs is None or not state.is_world_process_zero or not {"loss", "eval_loss"} & set(logs):
-            return
-        seconds = time.monotonic() - self.started
-        rows = state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        left = seconds / max(state.global_step, 1) * (state.max_steps - state.global_step)
-        figures = "  ".join(
-            f"{name} {logs[name]:.4g}" for name in ("loss", "eval_loss", "learning_rate") if name in logs
-        )
-        line = f"step {state.global_step}/{state.max_steps}  {figures}  {rows / seconds:.0f} rows/s  {left:.0f} s left"
-        print(line, file=sys.stderr, flush=True)
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # Not by the loader, which has the sampler wrapped where a run goes on in the middle of an epoch.
+        if self.trainer.sampler is not None:
+            self.trainer.sampler.set_epoch(int(state.epoch or 0))

@@ -1,0 +1,139 @@
+"""The model card of a finished run, and its curves as a picture: what a stranger needs who finds the folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langbridge.train.recipe import Recipe
+
+CURVES = "curves.png"
+History = Sequence[Mapping[str, Any]]
+
+
+def short_name(place: str) -> str:
+    """A base's name: an id on the hub as it is, a folder by its last part."""
+    path = Path(place)
+    return path.name if path.is_absolute() or path.exists() or place.startswith(".") else place
+
+
+def figures_of(history: History) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of every curve of a log: loss, validation losses, reading score."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for entry in history:
+        for name, value in entry.items():
+            if name in ("loss", "reading_score") or (name.startswith("eval_") and name.endswith("loss")):
+                curves.setdefault(name, []).append((entry["step"], value))
+    return curves
+
+
+def draw_curves(history: History, path: Path) -> bool:
+    """Draw loss and reading score over steps into a PNG; False where the log has neither."""
+    curves = figures_of(history)
+    if not curves:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    losses = {name: points for name, points in curves.items() if name != "reading_score"}
+    panels = [(losses, "nats a target token")] if losses else []
+    if "reading_score" in curves:
+        panels.append(({"reading_score": curves["reading_score"]}, "reading score, nats a target token"))
+    figure = Figure(figsize=(5 * len(panels), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (lines, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), label=_spoken(name), marker="." if len(points) < 40 else "")
+        axes.set_xlabel("update")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        if len(lines) > 1:
+            axes.legend()
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def _spoken(name: str) -> str:
+    if name == "loss":
+        return "training"
+    return name.replace("eval_", "validation ").removesuffix("_loss").removesuffix("loss").replace("_", " ").strip()
+
+
+def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: Sequence[str], curves: bool) -> str:
+    """The card as Markdown with the hub's metadata on top. `data`: one line for each source of training rows."""
+    plain = recipe.regime == "lm_only"
+    bases = [recipe.language_model] if recipe.encoder is None else [recipe.encoder, recipe.language_model]
+    named = {"language model": short_name(recipe.language_model)}
+    if recipe.encoder is not None:
+        named["encoder"] = short_name(recipe.encoder)
+    ids = [base for base in bases if short_name(base) == base and base.count("/") == 1]
+    metadata = ["---", f"library_name: {'transformers' if plain else 'langbridge'}", "pipeline_tag: text-generation"]
+    metadata += ["language: en" if plain else "language: multilingual"]
+    metadata += ["tags:", "- langbridge"] + (["base_model:"] + [f"- {name}" for name in ids] if ids else []) + ["---"]
+    lines = [*metadata, ""]
+    if plain:
+        lines += [f"# {named['language model']}, fine-tuned", "", "A plain language model, fine-tuned as a baseline."]
+    else:
+        lines += [
+            f"# {named['language model']} bridged to {named['encoder']}",
+            "",
+            "A bridge after LangBridge (Yoon et al., ACL 2024, [arXiv 2401.10695](https://arxiv.org/abs/2401.10695)): "
+            "a multilingual encoder reads the prompt, a trained connector turns its states into soft prompts, and a "
+            "language model answers.",
+            "",
+            *_usage(recipe),
+        ]
+    lines += ["", "## Languages", ""]
+    lines += [
+        "Trained on the rows below alone. "
+        + (
+            "It reads and writes what the language model does."
+            if plain
+            else f"It reads the languages that {named['encoder']} reads, as far as its states are language-agnostic; "
+            f"it answers in the language that {named['language model']} answers in. No score by language is claimed "
+            "here: measure it on yours."
+        )
+    ]
+    lines += ["", "## Parts", "", "| part | from | in this run |", "|---|---|---|"]
+    if recipe.encoder is not None:
+        lines.append(f"| encoder | `{named['encoder']}` | {'frozen' if recipe.freeze_encoder else 'trained'} |")
+        lines.append(f"| connector | {recipe.connector}, {recipe.init} start | trained |")
+    adapted = f"frozen, with LoRA of rank {recipe.lora.r} merged in" if recipe.lora.r else "frozen"
+    lines.append(f"| language model | `{named['language model']}` | {'trained' if plain else adapted} |")
+    lines += ["", "## Data", "", *[f"- {line}" for line in data]]
+    lines += ["", "## Training", "", *_training(recipe, history, run)]
+    if curves:
+        lines += ["", f"![Loss and reading score]({CURVES})"]
+    return "\n".join(lines) + "\n"
+
+
+def _usage(recipe: Recipe) -> list[str]:
+    return [
+        "```python",
+        "from langbridge import LangBridgeModel, LangBridgeProcessor",
+        "",
+        'model = LangBridgeModel.from_pretrained("THIS_FOLDER")',
+        'processor = LangBridgeProcessor.from_pretrained("THIS_FOLDER")',
+        'inputs = processor(["your prompt"], return_tensors="pt")',
+        "print(*processor.batch_decode(model.generate(**inputs, max_new_tokens=256)))",
+        "```",
+    ]
+
+
+def _training(recipe: Recipe, history: History, run: Mapping[str, Any]) -> list[str]:
+    train = recipe.train
+    batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
+    steps = max((entry["step"] for entry in history), default=0)
+    lines = [
+        f"{steps} updates of {batch} rows, regime `{recipe.regime}`, learning rate {train.learning_rate:g} "
+        f"({train.lr_scheduler_type}), seed {recipe.seed}. Every setting is in `recipe.yaml`, the whole log in "
+        f"`training_log.json`; code {run['revision']}, torch {run['torch']}, transformers {run['transformers']}.",
+    ]
+    last = {name: points[-1][1] for name, points in figures_of(history).items()}
+    if last:
+        lines += ["", "| at the end | nats a target token |", "|---|---|"]
+        for name, value in last.items():
+            spoken = "reading score" if name == "reading_score" else f"{_spoken(name)} loss"
+            lines.append(f"| {spoken} | {value:.4f} |")
+    if "reading_score" in last:
+        lines += ["", "The reading score is what the loss on held-out rows grows by with another row's soft prompts."]
+    return lines

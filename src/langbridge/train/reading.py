@@ -1,0 +1,192 @@
+"""The reading score: how much a language model reads of what the bridge tells it.
+
+Early in training, and for good with too little data or too small a learning rate, a bridge sits on a plateau: the
+language model writes fluent answers without reading the prompt, and the loss alone does not show it. So the loss on
+held-out rows is taken twice, with each row's own soft prompts and with another row's. What the swap costs is the score,
+in nats a target token: about 0 where the prompt is not read.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from langbridge.model import LangBridgeModel
+from langbridge.model.configuration import IGNORE
+
+Batch = Mapping[str, Tensor]
+
+
+class PlateauWarning(UserWarning):
+    """The language model does not read the prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingScore:
+    """`score` is `other` - `own`, in nats a target token, with its standard error over rows."""
+
+    score: float
+    error: float
+    own: float
+    other: float
+    rows: int
+
+    def logs(self) -> dict[str, float]:
+        """The figures under the names that the log has them by."""
+        return {
+            "reading_score": self.score,
+            "reading_score_error": self.error,
+            "reading_own_loss": self.own,
+            "reading_other_loss": self.other,
+        }
+
+
+def with_other_prompts(batch: Batch, placeholder: int, soft_lengths: Callable[[list[int]], list[int]]) -> Batch:
+    """The same targets, each behind another row's prompt; no row keeps its own.
+
+        prompts of   0   1   2          0  1  2    rows of the batch, by length
+        targets of   0   1   2    ->    2  0  1    whose prompt each gets
+
+    Rows are paired by length, so that length tells them apart as little as possible, and a longer prompt is cut to the
+    length of the own one (its last token, an end mark in most encoders, stays): no sequence grows.
+    `soft_lengths` is the connector's, from encoder lengths to numbers of soft prompts without the end vector.
+    """
+    source, mask = batch["encoder_input_ids"], batch["encoder_attention_mask"].bool()
+    lengths = mask.sum(1).tolist()
+    assert len(lengths) > 1, "one row alone has no other's prompt"
+    by_length = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    partner = {row: by_length[place - 1] for place, row in enumerate(by_length)}
+    sources, sequences, labels = [], [], []
+    for row, length in enumerate(lengths):
+        theirs = source[partner[row]][mask[partner[row]]]
+        if len(theirs) > length:
+            theirs = torch.cat([theirs[: length - 1], theirs[-1:]])
+        sources.append(theirs)
+        before, after = soft_lengths([length, len(theirs)])
+        real = batch["attention_mask"][row].bool()
+        ids = batch["input_ids"][row][real]
+        places = (ids == placeholder).nonzero().flatten()
+        kept = torch.ones_like(ids, dtype=torch.bool)
+        kept[places[: before - after]] = False
+        sequences.append(ids[kept])
+        labels.append(batch["labels"][row][real][kept])
+    return {
+        "encoder_input_ids": pad_sequence(sources, batch_first=True),
+        "encoder_attention_mask": _mask(sources),
+        "input_ids": pad_sequence(sequences, batch_first=True),
+        "attention_mask": _mask(sequences),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
+    }
+
+
+def _mask(rows: Sequence[Tensor]) -> Tensor:
+    return pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+
+
+@torch.no_grad()
+def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingScore:
+    """Take the score on batches of at least two rows each, with labels. The model's mode is left as it was.
+
+    The standard error is that of a ratio of sums over rows (differences by target tokens).
+    """
+    was_training = model.training
+    model.eval()
+    assert model.config.soft_prompt_token_id is not None, "a bridge that is trained has its placeholder"
+    own: list[float] = []
+    other: list[float] = []
+    tokens: list[int] = []
+    for batch in batches:
+        swapped = with_other_prompts(batch, model.config.soft_prompt_token_id, model.connector.soft_lengths)
+        own += _row_losses(model, batch)
+        other += _row_losses(model, swapped)
+        tokens += (batch["labels"][:, 1:] != IGNORE).sum(1).tolist()
+    model.train(was_training)
+    total, rows = sum(tokens), len(tokens)
+    score = (sum(other) - sum(own)) / total
+    residues = [(b - a - score * n) ** 2 for a, b, n in zip(own, other, tokens, strict=True)]
+    error = math.sqrt(sum(residues) * rows / (rows - 1)) / total
+    return ReadingScore(score=score, error=error, own=sum(own) / total, other=sum(other) / total, rows=rows)
+
+
+def _row_losses(model: LangBridgeModel, batch: Batch) -> list[float]:
+    """The sum of the target tokens' losses of every row."""
+    moved = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    logits = model(**moved).logits.float()
+    targets = moved["labels"][:, 1:]
+    learned = targets != IGNORE
+    losses = torch.nn.functional.cross_entropy(logits, targets[learned].to(logits.device), reduction="none")
+    rows = learned.nonzero()[:, 0].to(logits.device)
+    return torch.zeros(len(targets), device=logits.device).index_add_(0, rows, losses).tolist()
+
+
+class ReadingMonitor(TrainerCallback):
+    """Takes the score at an interval, logs it, and warns (or stops the run) where the prompt is not read.
+
+    measure: takes the score. log: the trainer's. steps: updates between two scores. low: a score below this is low.
+    patience: low scores in a row before the warning. causes: what to say of them. stop: whether to stop there.
+    `stopped` holds the message of a run that was stopped.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], ReadingScore],
+        log: Callable[[dict[str, float]], None],
+        *,
+        steps: int,
+        low: float,
+        patience: int,
+        causes: str,
+        stop: bool,
+    ) -> None:
+        self.measure, self.log = measure, log
+        self.steps, self.low, self.patience, self.causes, self.stop = steps, low, patience, causes, stop
+        self.warned = False
+        self.stopped: str | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == 0:  # what the start is worth; a run that goes on has it in its log
+            self.log(self.measure().logs())
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.steps:
+            return
+        self.log(self.measure().logs())
+        # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
+        recent = scores(state)[1:][-self.patience :]
+        if len(recent) == self.patience and max(recent) < self.low:
+            self._plateau(state, control)
+        elif recent and recent[-1] >= self.low:
+            self.warned = False
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        last = scores(state)[-1:]
+        if last and last[0] < self.low and not self.warned:
+            self._warn(state, last[0])
+
+    def _plateau(self, state: TrainerState, control: TrainerControl) -> None:
+        if not self.warned:
+            message = self._warn(state, scores(state)[-1])
+            if self.stop:
+                self.stopped = message
+                control.should_training_stop = control.should_save = True
+
+    def _warn(self, state: TrainerState, score: float) -> str:
+        self.warned = True
+        message = (
+            f"step {state.global_step}: the language model does not read the prompt: reading score {score:.3f} nats a "
+            f"target token, expected at least {self.low:g}. Likely causes: {self.causes}"
+        )
+        if state.is_world_process_zero:
+            warnings.warn(message, PlateauWarning, stacklevel=2)
+        return message
+
+
+def scores(state: TrainerState) -> list[float]:
+    """The reading scores of a run, from the start's on."""
+    return [entry["reading_score"] for entry in state.log_history if "reading_score" in entry]

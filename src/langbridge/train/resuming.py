@@ -1,0 +1,71 @@
+"""Whether a run may go on from a checkpoint: only with what would have given the same run.
+
+A run that goes on with another learning rate or other rows has a curve that no recipe describes, so it is refused with
+the names of what differs. What changes nothing that was learned so far (more steps, other logging) is let through.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.train.recipe import Recipe
+
+_HARMLESS = """
+    logging_steps eval_strategy eval_steps save_strategy save_steps save_total_limit load_best_model_at_end
+    metric_for_best_model greater_is_better per_device_eval_batch_size dataloader_num_workers report_to run_name use_cpu
+    tf32 torch_compile activation_checkpointing ddp_timeout reading_score_steps reading_score_rows plateau_score
+    plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
+"""
+HARMLESS = frozenset(f"train.{name}" for name in _HARMLESS.split())
+"""Keys that may differ, those of validation data and of places apart."""
+
+_OF_LENGTH = {"train.num_train_epochs", "train.max_steps"}
+
+
+def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], before: dict[str, Any]) -> None:
+    """Raise `LangBridgeError` unless `recipe` goes on with what the checkpoint was written by.
+
+    run, before: what `run.json` holds, of now and of the checkpoint.
+    """
+    wrong = list(_changed(Recipe.load(checkpoint / "recipe.yaml"), recipe))
+    if before["processes"] != run["processes"]:
+        wrong.append(f"processes: {before['processes']} in the checkpoint, {run['processes']} now")
+    if before["data"] != run["data"]:
+        rows = [f"{data['rows']} rows" if data["rows"] else "a stream" for data in (before["data"], run["data"])]
+        wrong.append(f"the training rows: {rows[0]} in the checkpoint, {rows[1]} of other lengths now")
+    if wrong:
+        raise LangBridgeError(
+            f"{checkpoint}: cannot go on with another run: {'; '.join(wrong)}. Take the change back, or begin a new "
+            "run in another folder with --out"
+        )
+
+
+def _changed(old: Recipe, new: Recipe) -> Iterator[str]:
+    before, now = dict(_flat(old.to_dict())), dict(_flat(new.to_dict()))
+    for key in dict.fromkeys([*before, *now]):
+        was, is_now = before.get(key), now.get(key)
+        if was == is_now or key in HARMLESS or key.startswith("data.validation"):
+            continue
+        if key in ("encoder", "language_model") or key.split(".")[-1] == "path":
+            continue  # a place may move: models and rows are held to their fingerprints instead
+        if key in _OF_LENGTH and _length_is_free(new):
+            continue
+        yield f"{key}: {was!r} in the checkpoint, {is_now!r} now"
+
+
+def _length_is_free(recipe: Recipe) -> bool:
+    """Whether the learning rate of a step does not depend on how many follow."""
+    by_share = 0 < recipe.train.warmup_steps < 1
+    return recipe.train.lr_scheduler_type in ("constant", "constant_with_warmup", "inverse_sqrt") and not by_share
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _flat(inner, f"{path}[{index}]")
+    else:
+        yield path, value

@@ -1,0 +1,53 @@
+"""The validation loss: a mean over target tokens, the same whatever the batch size or the number of processes.
+
+Hugging Face's is a mean over batches, in which a token of a short answer weighs more than one of a long answer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from langbridge.data import BatchRow
+from langbridge.model.configuration import IGNORE
+
+
+@torch.no_grad()
+def validation_loss(
+    trainer: Trainer, dataset: Any, collate: Callable[[Sequence[Any]], dict[str, Any]], lengths: Sequence[int] | None
+) -> tuple[float, int]:
+    """The loss in nats a target token over a whole map-style dataset, and the number of target tokens.
+
+    Every process takes a share of the batches. All of them make equally many passes, as sharded models need.
+    """
+    args = trainer.args
+    rows = sorted(range(len(dataset)), key=lambda row: lengths[row] if lengths is not None else 0)
+    size, rank, ranks = args.per_device_eval_batch_size, args.process_index, args.world_size
+    batches = [
+        [BatchRow(row, number) for row in rows[first : first + size]]
+        for number, first in enumerate(range(0, len(rows), size))
+    ]
+    mine = [batches[index % len(batches)] for index in range(rank, len(batches) + (rank - len(batches)) % ranks, ranks)]
+    counted = len(range(rank, len(batches), ranks))
+    loader = DataLoader(
+        dataset,
+        batch_sampler=mine,
+        collate_fn=collate,
+        num_workers=args.dataloader_num_workers,
+        generator=torch.Generator(),  # or the loader would draw from the run's random numbers
+    )
+    model: Any = trainer.model
+    was_training = model.training
+    model.eval()
+    sums = torch.zeros(2, dtype=torch.float64)
+    for index, batch in enumerate(loader):
+        batch.pop("rows", None)
+        tokens = int((batch["labels"][:, 1:] != IGNORE).sum())
+        loss = model(**trainer._prepare_inputs(batch), num_items_in_batch=1).loss
+        if index < counted:
+            sums += torch.tensor([float(loss), tokens], dtype=torch.float64)
+    model.train(was_training)
+    total, count = trainer.accelerator.reduce(sums.to(args.device), "sum").tolist()
+    return total / count, int(count)

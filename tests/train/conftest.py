@@ -1,0 +1,51 @@
+"""A recipe for a run on the tiny bases that takes a second."""
+
+import random
+
+import pytest
+
+from langbridge.data import write_jsonl
+from langbridge.train import Recipe
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Prepared rows go to a folder of the tests."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+
+
+@pytest.fixture
+def recipe_file(base_folders, tmp_path):
+    """64 pairs whose answers depend on the prompt, and a recipe that trains on them: 8 updates an epoch."""
+    encoder, language_model = base_folders
+    rng = random.Random(0)
+    rows = [{"query": "say " + "ab"[n % 2] * rng.randint(1, 9), "response": "ab"[n % 2] * 3} for n in range(64)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "held_out.jsonl", rows[:12])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+encoder: {encoder}
+language_model: {language_model}
+max_encoder_length: 32
+max_length: 64
+ridge: {{texts: 20}}
+data: {{path: {tmp_path / "train.jsonl"}}}
+train: {{learning_rate: 1e-2, per_device_train_batch_size: 8, gradient_accumulation_steps: 1, use_cpu: true,
+         num_train_epochs: 3, logging_steps: 1, save_strategy: "no", report_to: none, reading_score_steps: 0}}
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def load(recipe_file):
+    """The recipe with changes, as `load("train.max_steps=3")`."""
+    return lambda *changes: Recipe.load(recipe_file, changes)
+
+
+@pytest.fixture
+def recipe(load):
+    return load()
