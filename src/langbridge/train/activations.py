@@ -7,7 +7,8 @@ output and one number a query); attention written out in the model counts with i
 """
 
 import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -59,7 +60,8 @@ def kept_by_encoder(
             model.get_input_embeddings().weight.requires_grad_(True)
         model(input_ids=torch.zeros(rows, length, dtype=torch.long), attention_mask=_ones(rows, length))
 
-    return _kept(lambda: build_encoder(_in(config, dtype)), run, bf16)
+    key = ("encoder", _widths(config), rows, length, dtype, bf16, trained)
+    return _kept(key, lambda: build_encoder(_in(config, dtype)), run, bf16)
 
 
 def kept_by_language_model(
@@ -69,27 +71,42 @@ def kept_by_language_model(
     *,
     dtype: torch.dtype,
     bf16: bool,
-    trained: Callable[[str, nn.Module], bool],
+    trained: frozenset[str] | None,
 ) -> int:
     """Bytes kept of a language model that reads `rows` of `length` embedded positions, its logits apart. A gradient
-    runs through it to its input; `trained` says of a layer (by name) whether its weight is trained too."""
+    runs through it to its input; `trained` names the layers whose weights are trained too, None stands for all."""
 
     def run(model: nn.Module) -> None:
-        model.requires_grad_(False)
-        remove_dropout(model)
-        for name, module in model.named_modules():
-            for parameter in module.parameters(recurse=False):
-                if trained(name, module):
-                    parameter.requires_grad_(True)
+        model.requires_grad_(trained is None)
+        if trained is not None:
+            remove_dropout(model)  # as a bridge does with the language model that it leaves as it is
+            for name in trained:
+                model.get_submodule(name).requires_grad_(True)
         width = model.get_input_embeddings().embedding_dim
         embeds = torch.empty(rows, length, width, dtype=dtype, requires_grad=True)
         # The base model: the head runs at target positions only, and its logits are counted by whoever knows them.
         model.base_model(inputs_embeds=embeds, attention_mask=_ones(rows, length), use_cache=False)
 
-    return _kept(lambda: AutoModelForCausalLM.from_config(_in(config, dtype)), run, bf16)
+    key = ("language_model", _widths(config), rows, length, dtype, bf16, trained)
+    return _kept(key, lambda: AutoModelForCausalLM.from_config(_in(config, dtype)), run, bf16)
 
 
-def _kept(build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf16: bool) -> int:
+_COUNTED: dict[Hashable, int] = {}
+"""What was counted before: whoever plans many runs asks for the same bases at the same sizes."""
+
+
+def _widths(config: PreTrainedConfig) -> str:
+    """A configuration but for its vocabulary, whose rows are looked up and not kept."""
+    return json.dumps({key: value for key, value in config.to_dict().items() if key != "vocab_size"}, default=str)
+
+
+def _kept(key: Hashable, build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf16: bool) -> int:
+    if key not in _COUNTED:
+        _COUNTED[key] = _count(build, run, bf16)
+    return _COUNTED[key]
+
+
+def _count(build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf16: bool) -> int:
     kept: dict[int, Tensor] = {}  # by storage; the tensors are held, or a freed storage's place would be taken anew
     with FakeTensorMode():
         model = build().train()

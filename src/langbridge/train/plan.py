@@ -8,41 +8,13 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Literal, cast
-
-import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from typing import cast
 
 from langbridge.errors import LangBridgeError
-from langbridge.model import LangBridgeConfig, LangBridgeModel
-from langbridge.model.encoders import check_encoder, check_language_model
-from langbridge.model.processing import WHITESPACE, load_tokenizer, whitespace_ids
-from langbridge.train.activations import kept_by_encoder, kept_by_language_model
+from langbridge.train.layout import Layout, Part, Sharding
 from langbridge.train.recipe import Recipe
-from langbridge.train.shapes import shapes_of
 
-Sharding = Literal["none", "zero2", "zero3", "fsdp"]
 GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """One part of the bridge on one GPU; memory in bytes."""
-
-    name: str
-    parameters: int = 0
-    """In all, on all GPUs together."""
-    trained: int = 0
-    """Of these, the trained ones."""
-    weights: int = 0
-    gradients: int = 0
-    optimiser: int = 0
-    activations: int = 0
-
-    @property
-    def memory(self) -> int:
-        return self.weights + self.gradients + self.optimiser + self.activations
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,254 +91,38 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
     """
     if gpus < 1:
         raise LangBridgeError(f"gpus: expected at least 1, got {gpus}")
-    return _Layout(recipe, gpus, sharding or _sharding_of(recipe)).plan(gpu_memory)
+    train = recipe.train
+    layout = Layout(recipe, gpus, sharding or _sharding_of(recipe))
+    parts = layout.parts()
+    rows_per_step = train.per_device_train_batch_size * train.gradient_accumulation_steps * gpus
+    steps, note = _steps(recipe, gpus)
+    rows = None if steps is None else steps * rows_per_step
+    return Plan(
+        gpus=gpus,
+        sharding=layout.sharding,
+        gpu_memory=gpu_memory,
+        parts=parts,
+        checkpoint=4 * sum(part.trained for part in parts),
+        resume_state=layout.resume_state(),
+        rows_per_step=rows_per_step,
+        steps=steps,
+        encoder_tokens=None if rows is None or recipe.encoder is None else rows * recipe.max_encoder_length,
+        lm_tokens=None if rows is None else rows * recipe.max_length,
+        notes=(*layout.notes, *([note] if note else [])),
+    )
 
 
-class _Layout:
-    """The bridge of a recipe without its weights, and what each part of it takes."""
-
-    def __init__(self, recipe: Recipe, gpus: int, sharding: Sharding) -> None:
-        self.recipe, self.gpus, self.sharding = recipe, gpus, sharding
-        self.frozen_dtype = getattr(torch, recipe.dtype)
-        self.notes: list[str] = []
-        self.lm_config = self._config(recipe.language_model, "language model")
-        check_language_model(self.lm_config, recipe.language_model)
-        self.bridge: LangBridgeModel | None = None
-        if recipe.encoder is not None:
-            self.encoder_config = self._config(recipe.encoder, "encoder")
-            check_encoder(self.encoder_config, recipe.encoder)
-            with torch.device("meta"):
-                self.bridge = LangBridgeModel(
-                    LangBridgeConfig(
-                        encoder_config=self.encoder_config,
-                        text_config=self.lm_config,
-                        connector=recipe.connector,
-                        num_latents=recipe.num_latents,
-                        freeze_encoder=bool(recipe.freeze_encoder),
-                    )
-                )
-            self.lm: PreTrainedModel = self.bridge.language_model
-        else:
-            with torch.device("meta"):
-                self.lm = AutoModelForCausalLM.from_config(self.lm_config)
-        self.lm.requires_grad_(recipe.regime == "lm_only")
-
-    def _config(self, source: str, role: str) -> PreTrainedConfig:
-        config, origin = shapes_of(source, role)
-        self.notes.append(f"{role}: {source}, shapes from {origin}")
-        return config
-
-    def plan(self, gpu_memory: float | None) -> Plan:
-        train, recipe = self.recipe.train, self.recipe
-        parts = [*self._parts(), self._logits()]
-        if self.sharding in ("zero3", "fsdp"):
-            parts.append(Part(name="gathered", weights=self._gathered()))
-            self.notes.append(
-                "gathered: two of the largest blocks, and what belongs to no block, whole in the precision of "
-                "computation"
-            )
-        rows = train.per_device_train_batch_size * train.gradient_accumulation_steps * self.gpus
-        steps = self._steps(rows)
-        seen = None if steps is None else steps * rows
-        trained = sum(part.trained for part in parts)
-        self.notes += [
-            f"activations: {train.per_device_train_batch_size} rows at once, every one as long as the recipe allows"
-            + (", recomputed block by block" if train.activation_checkpointing else ""),
-            "not counted: the driver's own memory, communication buffers of sharding, fragmentation",
-        ]
-        return Plan(
-            gpus=self.gpus,
-            sharding=self.sharding,
-            gpu_memory=gpu_memory,
-            parts=tuple(parts),
-            checkpoint=4 * trained,
-            resume_state=sum(self._optimiser_bytes(parameter) for parameter in self._trained_shapes()),
-            rows_per_step=rows,
-            steps=steps,
-            encoder_tokens=None if seen is None or self.bridge is None else seen * recipe.max_encoder_length,
-            lm_tokens=None if seen is None else seen * recipe.max_length,
-            notes=tuple(self.notes),
-        )
-
-    # Parameters
-
-    def _parts(self) -> list[Part]:
-        parts = []
-        if self.bridge is not None:
-            encoder, connector = list(self.bridge.encoder.parameters()), list(self.bridge.connector.parameters())
-            parts.append(self._part("encoder", encoder, activations=self._encoder_activations()))
-            parts.append(self._part("connector", connector))
-            if self._new_rows.numel():
-                parts.append(self._part("new rows", [self._new_rows]))
-        parts.append(self._part("language model", list(self.lm.parameters()), activations=self._lm_activations()))
-        if self._adapters:
-            parts.append(self._part("adapters", self._adapters))
-        return parts
-
-    def _part(self, name: str, parameters: list[nn.Parameter], activations: int = 0) -> Part:
-        trained = [p for p in parameters if p.requires_grad]
-        total, learned = sum(p.numel() for p in parameters), sum(p.numel() for p in trained)
-        deepspeed = self.sharding in ("zero2", "zero3")
-        # DeepSpeed's bf16 casts the whole model, and keeps a float32 master copy of what it trains.
-        halved = deepspeed and self.recipe.train.bf16
-        frozen_bytes = 2 if halved else self.frozen_dtype.itemsize
-        weights = (total - learned) * frozen_bytes + learned * (2 if halved else 4)
-        gradients = learned * (2 if halved else 4)
-        optimiser = sum(self._optimiser_bytes(p) for p in trained) + (4 * learned if halved else 0)
-        if self.sharding == "none" and self.gpus > 1:
-            gradients *= 2  # the buckets that data parallelism reduces are beside the gradients
-        split_weights = self.sharding in ("zero3", "fsdp")
-        split_states = self.sharding != "none"
-        return Part(
-            name=name,
-            parameters=total,
-            trained=learned,
-            weights=self._share(weights) if split_weights else weights,
-            gradients=self._share(gradients) if split_states else gradients,
-            optimiser=self._share(optimiser) if split_states else optimiser,
-            activations=activations,
-        )
-
-    def _share(self, size: int) -> int:
-        return math.ceil(size / self.gpus)
-
-    def _optimiser_bytes(self, parameter: nn.Parameter) -> int:
-        if self.recipe.train.optim == "adafactor" and parameter.ndim >= 2:
-            return 4 * (parameter.numel() // parameter.shape[-1] + parameter.numel() // parameter.shape[-2])
-        return 4 * parameter.numel() * (1 if self.recipe.train.optim == "adafactor" else 2)
-
-    def _trained_shapes(self) -> list[nn.Parameter]:
-        model = self.lm if self.bridge is None else self.bridge
-        return [p for p in [*model.parameters(), self._new_rows, *self._adapters] if p.requires_grad]
-
-    @property
-    def _new_rows(self) -> nn.Parameter:
-        """The rows for white space that the encoder's tokenizer loses; whether they are trained, the data decide."""
-        if not hasattr(self, "_rows"):
-            count, source = 0, self.recipe.encoder
-            if self.bridge is not None and source is not None:
-                tokenizer = load_tokenizer(source, required=False) if Path(source).is_dir() else None
-                if tokenizer is not None:
-                    count = len(whitespace_ids(tokenizer))
-                elif self.encoder_config.model_type in ("t5", "mt5", "umt5"):
-                    count = len(WHITESPACE)
-            trained = bool(count) and (not self.recipe.freeze_encoder or self._template_has_space)
-            if count and self.recipe.freeze_encoder:
-                reason = "the template holds such white space" if trained else "no prompt holds such white space"
-                self.notes.append(f"new rows: {'trained' if trained else 'not trained'}, supposing that {reason}")
-            width = 0 if self.bridge is None else self.bridge.encoder.get_input_embeddings().embedding_dim
-            self._rows = nn.Parameter(torch.empty(count, width, device="meta"), requires_grad=trained)
-        return self._rows
-
-    @property
-    def _template_has_space(self) -> bool:
-        return self.recipe.template_in == "encoder" and any(space in self.recipe.template for space in WHITESPACE)
-
-    @property
-    def _adapters(self) -> list[nn.Parameter]:
-        rank = self.recipe.lora.r
-        found = [module for name, module in self.lm.named_modules() if rank and self._adapted(name, module)]
-        shapes = [module.weight.shape for module in found]
-        return [nn.Parameter(torch.empty(rank, sum(shape), device="meta")) for shape in shapes]
-
-    def _adapted(self, name: str, module: nn.Module) -> bool:
-        """Whether a layer of the language model gets an adapter."""
-        if not self.recipe.lora.r or not isinstance(getattr(module, "weight", None), nn.Parameter):
-            return False
-        if module.weight.ndim != 2 or isinstance(module, nn.Embedding):
-            return False
-        wanted = self.recipe.lora.target_modules
-        if wanted == "all-linear":
-            return module is not self.lm.get_output_embeddings() and name != "lm_head"
-        return name.rpartition(".")[2] in [word.strip() for word in wanted.split(",")]
-
-    # Activations
-
-    def _encoder_activations(self) -> int:
-        assert self.bridge is not None
-        trained = not self.recipe.freeze_encoder
-        if not trained and not self._new_rows.requires_grad:
-            return 0  # it runs without gradient
-        kept = kept_by_encoder(
-            self.encoder_config,
-            self.recipe.train.per_device_train_batch_size,
-            self.recipe.max_encoder_length,
-            dtype=torch.float32 if trained else self.frozen_dtype,
-            bf16=self.recipe.train.bf16,
-            trained=trained,
-        )
-        return self._recomputed(kept, self.bridge.encoder, self.recipe.max_encoder_length)
-
-    def _lm_activations(self) -> int:
-        whole = self.recipe.regime == "lm_only"
-        kept = kept_by_language_model(
-            self.lm_config,
-            self.recipe.train.per_device_train_batch_size,
-            self.recipe.max_length,
-            dtype=torch.float32 if whole else self.frozen_dtype,
-            bf16=self.recipe.train.bf16,
-            trained=lambda name, module: whole or self._adapted(name, module),
-        )
-        return self._recomputed(kept, self.lm, self.recipe.max_length)
-
-    def _recomputed(self, kept: int, base: PreTrainedModel, length: int) -> int:
-        """With activation checkpointing: the input of every block, and one block's activations."""
-        if not self.recipe.train.activation_checkpointing:
-            return kept
-        blocks = _blocks(base)
-        width = base.get_input_embeddings().embedding_dim
-        # The stream between blocks is float32 under mixed precision, unless the weights are narrower.
-        stream = 4 if base.get_input_embeddings().weight.requires_grad else self.frozen_dtype.itemsize
-        inputs = len(blocks) * self.recipe.train.per_device_train_batch_size * length * width * stream
-        return min(kept, inputs + kept // max(len(blocks), 1))
-
-    def _logits(self) -> Part:
-        recipe = self.recipe
-        targets = recipe.max_length - 1
-        if self.bridge is not None:
-            shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
-            soft = recipe.num_latents if recipe.connector == "resampler" else shortest
-            targets = recipe.max_length - soft - 2  # BOS and the end vector
-        targets *= recipe.train.per_device_train_batch_size
-        vocabulary = self.lm.get_output_embeddings().weight.shape[0]
-        # The head's own precision, the loss's float32 copy, its log-probabilities, and the gradient of the copy.
-        bytes_each = (2 if recipe.train.bf16 else self.frozen_dtype.itemsize) + 3 * 4
-        self.notes.append(f"logits: at most {targets:,} target positions at once (the shortest prompts)")
-        return Part(name="logits", activations=targets * vocabulary * bytes_each)
-
-    def _gathered(self) -> int:
-        """What a GPU holds whole for a moment, where the weights are cut up."""
-        wide = 2 if self.recipe.train.bf16 else 4
-        sizes = []
-        bases = [self.lm] if self.bridge is None else [self.bridge.encoder, self.lm]
-        for base in bases:
-            blocks = [sum(p.numel() for p in block.parameters()) for block in _blocks(base)]
-            rest = sum(p.numel() for p in base.parameters()) - sum(blocks)
-            sizes.append((2 * max(blocks, default=0), rest))
-        lm_blocks, lm_rest = sizes[-1]
-        encoder = sum(sizes[0]) if self.bridge is not None else 0
-        return wide * (lm_rest + max(lm_blocks, encoder))
-
-    # Steps
-
-    def _steps(self, rows_per_step: int) -> int | None:
-        train = self.recipe.train
-        if train.max_steps > 0:
-            return train.max_steps
-        rows = _rows(self.recipe.data.path)
-        if rows is None:
-            self.notes.append("steps: only local JSON lines are counted here; set train.max_steps to plan other data")
-            return None
-        per_epoch = math.ceil(
-            math.ceil(rows / (train.per_device_train_batch_size * self.gpus)) / train.gradient_accumulation_steps
-        )
-        self.notes.append(f"steps: {rows:,} rows in {self.recipe.data.path}, bad ones included")
-        return math.ceil(train.num_train_epochs * per_epoch)
-
-
-def _blocks(base: PreTrainedModel) -> list[nn.Module]:
-    names = set(base._no_split_modules or ())
-    return [module for module in base.modules() if type(module).__name__ in names]
+def _steps(recipe: Recipe, gpus: int) -> tuple[int | None, str | None]:
+    """Updates of the whole run, and what was assumed of them."""
+    train, path = recipe.train, recipe.data.path
+    if train.max_steps > 0:
+        return train.max_steps, None
+    rows = _rows(path)
+    if rows is None:
+        return None, "steps: only one local JSON lines file is counted here; set train.max_steps to plan other data"
+    batches = math.ceil(rows / (train.per_device_train_batch_size * gpus))
+    per_epoch = math.ceil(batches / train.gradient_accumulation_steps)
+    return math.ceil(train.num_train_epochs * per_epoch), f"steps: {rows:,} rows in {path}, bad ones included"
 
 
 def _sharding_of(recipe: Recipe) -> Sharding:
