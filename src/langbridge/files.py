@@ -45,7 +45,8 @@ def json_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[tuple[int, 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any] | BadRow:
     try:
-        row = json.loads(line.decode("utf-8"))
+        # Without its end, or what is missing there would be at column 1 of a line below.
+        row = json.loads(line.rstrip(b"\r\n").decode("utf-8"))
     except UnicodeDecodeError as error:
         return BadRow(f"{where}: not UTF-8 (byte {error.start + 1} of the line)", "not UTF-8")
     except json.JSONDecodeError as error:

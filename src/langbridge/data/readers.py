@@ -120,30 +120,30 @@ def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
     # The default limit of 131,072 characters a field is below what one document has.
     csv.field_size_limit(sys.maxsize)
     # Bytes that are no UTF-8 become lone surrogates, so that the row that has them can be named.
-    lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        number = reader.line_num + 1
-        where = f"{path}, row {number}"
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            # After a quote that is never closed there is no telling where the next row begins.
-            raise LangBridgeError(f"{where}: broken CSV: {error}") from None
-        if not fields:
-            continue
-        if header is None:
-            header = fields
-        elif len(fields) != len(header):
-            message = f"{where}: expected {len(header)} columns as in the first line, got {len(fields)}"
-            yield number, BadRow(message, "wrong number of columns")
-        elif any("\udc80" <= c <= "\udcff" for field in fields if not field.isascii() for c in field):
-            yield number, BadRow(f"{where}: not UTF-8", "not UTF-8")
-        else:
-            yield number, dict(zip(header, fields, strict=True))
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        while True:
+            number = reader.line_num + 1
+            where = f"{path}, row {number}"
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                # After a quote that is never closed there is no telling where the next row begins.
+                raise LangBridgeError(f"{where}: broken CSV: {error}") from None
+            if not fields:
+                continue
+            if header is None:
+                header = fields
+            elif len(fields) != len(header):
+                message = f"{where}: expected {len(header)} columns as in the first line, got {len(fields)}"
+                yield number, BadRow(message, "wrong number of columns")
+            elif any("\udc80" <= c <= "\udcff" for field in fields if not field.isascii() for c in field):
+                yield number, BadRow(f"{where}: not UTF-8", "not UTF-8")
+            else:
+                yield number, dict(zip(header, fields, strict=True))
 
 
 def _text_rows(file: BinaryIO, path: Path, sample_by: SampleBy) -> Iterator[Row]:

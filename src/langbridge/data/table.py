@@ -87,11 +87,6 @@ class RowTable(Sequence[Any]):
         lengths = self.dataset.data.column("length").to_numpy()
         return lengths if self.indices is None else lengths[self.indices]
 
-    def chosen(self, indices: "np.ndarray") -> "RowTable":
-        """The rows at these positions, in their order."""
-        inner = indices if self.indices is None else self.indices[indices]
-        return RowTable(self.dataset, self.skipped, indices=inner, shares=self.shares)
-
     def fitting(self, judge: Judge, on_bad_row: Literal["error", "skip"]) -> "RowTable":
         """The rows that `judge` can use; the others are skipped and counted, or raise.
 
@@ -112,9 +107,10 @@ class RowTable(Sequence[Any]):
             raise LangBridgeError(f"none of the {len(self)} rows can be used; the first: {skipped.first[0]}")
         if kept.all():
             return self
-        table = self.chosen(np.flatnonzero(kept))
-        table.skipped = skipped
-        return table
+        indices = np.flatnonzero(kept)
+        inner = indices if self.indices is None else self.indices[indices]
+        shares = {path: (len(inner), rows) for path, (_, rows) in self.shares.items()}
+        return RowTable(self.dataset, skipped, indices=inner, shares=shares)
 
 
 def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Tally) -> None:

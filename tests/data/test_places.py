@@ -1,0 +1,111 @@
+"""Where a source's rows are: a file, a folder, a glob, a split; and what is asked of the hub."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langbridge.data import Source
+from langbridge.data.places import hub_dataset, local_files
+from langbridge.errors import LangBridgeError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in (
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "data/test-00000-of-00001.parquet",
+        "validation/en.jsonl.zst",
+        "trained.csv",
+        "README.md",
+        ".cache/train.jsonl",
+        ".train.jsonl.part",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(folder: Path, source: Source) -> list[str]:
+    files = local_files(source)
+    assert files is not None
+    return [str(file.relative_to(folder)) for file in files]
+
+
+def test_a_folder_gives_its_data_files_in_order(folder: Path) -> None:
+    assert names(folder, Source(path=str(folder))) == [
+        "data/test-00000-of-00001.parquet",
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "trained.csv",
+        "validation/en.jsonl.zst",
+    ]
+
+
+def test_a_split_is_a_word_in_the_name_of_a_file_or_of_a_folder_inside(folder: Path) -> None:
+    train = names(folder, Source(path=str(folder), split="train"))
+    assert train == ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+    assert names(folder, Source(path=str(folder), split="validation")) == ["validation/en.jsonl.zst"]
+    with pytest.raises(LangBridgeError, match=r"no file of the split 'dev'; the folder has data/test-00000"):
+        local_files(Source(path=str(folder), split="dev"))
+
+
+def test_globs_and_files_may_have_any_name(folder: Path) -> None:
+    assert names(folder, Source(path=str(folder / "**" / "t*-0000*"))) == [
+        "data/test-00000-of-00001.parquet",
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+    ]
+    assert names(folder, Source(path=str(folder / "README.md"))) == ["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("*.csv.gz", "no such file, folder or glob with a match"),
+        ("dat*", r"matches folders only, expected files; for files inside, write .*/dat\*/\*"),
+        (".cache/train.csv", "no such file"),
+    ],
+)
+def test_what_is_not_there_is_an_error(folder: Path, path: str, message: str) -> None:
+    with pytest.raises(LangBridgeError, match=message):
+        local_files(Source(path=str(folder / path)))
+
+
+def test_a_folder_without_data_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.docx").touch()
+    with pytest.raises(LangBridgeError, match="the folder has no"):
+        local_files(Source(path=str(tmp_path)))
+
+
+def test_a_folder_here_goes_before_an_id_on_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "owner" / "name").mkdir(parents=True)
+    (folder / "owner" / "name" / "rows.jsonl").touch()
+    assert local_files(Source(path="owner/name")) == [Path("owner/name/rows.jsonl")]
+    assert local_files(Source(path="other/name")) is None
+
+
+def test_the_hub_is_asked_for_what_the_source_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("datasets.load_dataset", lambda path, **settings: asked.append((path, settings)))
+    hub_dataset(Source(path="owner/name", name="main", split="test", revision="abc"), streaming=True)
+    hub_dataset(Source(path="owner/name"), streaming=False)
+    first, second = asked
+    assert first[0] == "owner/name"
+    assert first[1] == {"name": "main", "split": "test", "revision": "abc", "streaming": True, "cache_dir": None}
+    assert (second[1]["split"], second[1]["streaming"]) == ("train", False)
+
+
+def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Couldn't reach 'owner/name' on the Hub (OfflineModeIsEnabled)\nand more")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    with pytest.raises(LangBridgeError) as caught:
+        hub_dataset(Source(path="owner/name"), streaming=False)
+    assert str(caught.value) == (
+        "owner/name: is no file or folder here, and cannot be loaded from the hub: "
+        "Couldn't reach 'owner/name' on the Hub (OfflineModeIsEnabled)"
+    )
