@@ -1,7 +1,9 @@
 """`langbridge train`: a recipe in, a bridge's folder out."""
 
+import os
+import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -33,9 +35,15 @@ def train(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder of the run; default: runs/ and the recipe's name."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in DIR; begin where there is none.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No lines of progress.")] = False,
 ) -> None:
-    """Train a bridge from a recipe. The bridge is written to DIR/final."""
+    """Train a bridge from a recipe. The bridge is written to DIR/final, checkpoints to DIR/checkpoint-N.
+
+    On several GPUs: torchrun --nproc-per-node N -m langbridge.cli train RECIPE --out DIR
+    """
     loaded = Recipe.load(recipe, overrides or ())
     if dry_run:
         typer.echo(loaded.to_yaml(), nl=False)
@@ -51,5 +59,12 @@ def train(
     loaded.check_files()
     from langbridge.train.run import train as run_training
 
-    final = run_training(loaded, out or Path("runs") / recipe.stem, progress=not quiet)
-    typer.echo(f"{final}")
+    warnings.showwarning = _one_line
+    final = run_training(loaded, out or Path("runs") / recipe.stem, resume=resume, progress=not quiet)
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"{final}")
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as a person reads it: without the line of code that it was raised on."""
+    typer.echo(f"langbridge: warning: {message}", err=True)

@@ -3,7 +3,8 @@
 `DIR/checkpoint-N` holds the bridge as `save_pretrained` writes it (connector, end vector, new rows, the encoder where
 it is trained), adapters where there are some, the processor, the state of optimiser, schedule and random numbers, the
 log, the recipe and `run.json`. It is written in `DIR/.saving` and renamed, so a run that is killed, or a disk that is
-full, leaves the earlier checkpoints as they were. The data's position is the step itself: batches are a function of it.
+full, leaves the earlier checkpoints as they were. The data's position is the step itself, of which
+batches are a function; a stream's is in `stream.json`.
 """
 
 import json
@@ -25,9 +26,12 @@ from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.checkpoint import WEIGHTS, load_part
+from langbridge.train.streaming import StreamLoader
 
 STATE = "trainer_state.json"
 RECIPE, RUN = "recipe.yaml", "run.json"
+CONFIG, UNMERGED_CONFIG = "config.json", "unmerged_config.json"
+STREAM = "stream.json"
 ADAPTER = "adapter"
 """Folder inside a checkpoint with the language model's LoRA adapters, as PEFT writes them."""
 
@@ -52,10 +56,12 @@ class Checkpoints(Trainer):
 
     records: texts by file name that are laid beside every checkpoint, such as the recipe.
     adapter: the PEFT model around the bridge's language model, where that has adapters.
+    stream: the loader of streamed data, whose position is in `stream.json`.
     """
 
     records: Mapping[str, str]
     adapter: Any
+    stream: StreamLoader | None = None
     _draft: Path | None = None
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -66,6 +72,8 @@ class Checkpoints(Trainer):
         out, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
         with self._drafting(out / ".saving") as draft:
             super()._save_checkpoint(model, trial)
+            if self.stream is not None and self.args.should_save:
+                write_atomically(draft / name / STREAM, json.dumps(self.stream.state_dict()))
             self.accelerator.wait_for_everyone()  # every process lays its own random state into the draft
             if self.args.should_save:
                 if self.state.best_global_step:
@@ -112,7 +120,7 @@ class Checkpoints(Trainer):
         if self.adapter is not None:
             self.adapter.save_pretrained(folder / ADAPTER)
             # Without adapters this bridge would be another one; without its config nothing takes it for a bridge.
-            (folder / "config.json").unlink()
+            os.replace(folder / CONFIG, folder / UNMERGED_CONFIG)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
         for file, text in self.records.items():

@@ -1,14 +1,15 @@
 """What a run is made of, out of its recipe: models and tokenizers, rows and their collators, the connector's start."""
 
+import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import IterableDataset
 
 from langbridge.data import BatchRow, Example, LabelledCollator, Regime, RowTable, open_data, open_validation
+from langbridge.data.stream import RowStream
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.model.encoders import load_config, load_language_model
 from langbridge.model.processing import load_tokenizer
@@ -31,7 +32,7 @@ class Rows:
     @property
     def lengths(self) -> Any:
         """Of the training rows, in characters; None for a stream."""
-        return None if isinstance(self.training, IterableDataset) else self.training.lengths
+        return None if isinstance(self.training, RowStream) else self.training.lengths
 
 
 def load_processor(recipe: Recipe) -> Any:
@@ -85,7 +86,13 @@ def open_rows(recipe: Recipe, judges: Mapping[Regime, Any]) -> Rows:
     """All rows of a run, checked; `judges` are the collators, which know what they cannot use."""
     kind = recipe.data.kind(recipe.regime)
     rows = Rows(
-        open_data(recipe.data, regime=kind, seed=recipe.seed, judge=judges[kind]),
+        open_data(
+            recipe.data,
+            regime=kind,
+            seed=recipe.seed,
+            judge=judges[kind],
+            batch_size=recipe.train.per_device_train_batch_size,
+        ),
         open_validation(recipe.data, regime=kind, judges=dict(judges)),
     )
     if recipe.regime != "lm_only" and recipe.train.reading_score_steps:
@@ -102,12 +109,19 @@ def _set_apart(rows: Rows, kind: Regime, recipe: Recipe) -> None:
         rows.reading_kind = kind if kind in rows.validation else next(iter(rows.validation))
         table = rows.validation[rows.reading_kind]
         if len(table) > 1:
-            rows.reading = table.chosen(np.array(rng.sample(range(len(table)), min(wanted, len(table)))))
+            rows.reading = _chosen(table, rng.sample(range(len(table)), min(wanted, len(table))))
     elif isinstance(rows.training, RowTable) and len(rows.training) >= 40:
         count = min(wanted, len(rows.training) // 20)
-        apart = np.array(sorted(rng.sample(range(len(rows.training)), count)))
-        rows.reading, rows.reading_kind = rows.training.chosen(apart), kind
-        rows.training = rows.training.chosen(np.setdiff1d(np.arange(len(rows.training)), apart))
+        apart = sorted(rng.sample(range(len(rows.training)), count))
+        rows.reading, rows.reading_kind = _chosen(rows.training, apart), kind
+        rows.training = _chosen(rows.training, np.setdiff1d(np.arange(len(rows.training)), apart))
+
+
+def _chosen(table: RowTable, positions: Any) -> RowTable:
+    import numpy as np
+
+    inner = np.asarray(positions) if table.indices is None else table.indices[positions]
+    return RowTable(table.dataset, table.skipped, indices=inner, shares=table.shares)
 
 
 def reading_batches(rows: Rows, collate: Callable[..., dict[str, Any]], size: int) -> list[dict[str, Any]]:
@@ -126,8 +140,9 @@ def reading_batches(rows: Rows, collate: Callable[..., dict[str, Any]], size: in
 
 def some_texts(examples: Any, count: int, seed: int) -> list[str]:
     """Prompts, or texts, of a seeded sample of rows; of a stream, its first."""
-    if isinstance(examples, IterableDataset):
-        chosen: Iterable[Any] = (example for example, _ in zip(examples, range(count), strict=False))
+    if isinstance(examples, RowStream):
+        chosen: Iterable[Any] = list(itertools.islice(examples, count))
+        examples.set_epoch(0)  # back to where it stood
     else:
         order = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
         chosen = examples.__getitems__(order)
@@ -145,7 +160,7 @@ def reads_new_rows(processor: LangBridgeProcessor, examples: Any) -> bool:
     first 1,000 rows are asked.
     """
     added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
-    if isinstance(examples, IterableDataset):
+    if isinstance(examples, RowStream):
         texts: Iterable[str] = some_texts(examples, 1000, 0)
     else:
         texts = (_text(example) for example in examples)

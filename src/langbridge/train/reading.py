@@ -156,7 +156,9 @@ class ReadingMonitor(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self.steps:
             return
+        due = control.should_log
         self.log(self.measure().logs())
+        control.should_log = due  # logging the score would cancel the line of the loss
         # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
         recent = scores(state)[1:][-self.patience :]
         if len(recent) == self.patience and max(recent) < self.low:

@@ -132,6 +132,8 @@ class Recipe:
         self._check_regime()
         if self.train.eval_strategy != "no" and not self.data.validation_sources("labelled"):
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
+        if self.data.streaming and self.train.max_steps < 0:
+            raise LangBridgeError("train.max_steps: missing; data.streaming needs it, because a stream has no length")
         if self.freeze_encoder is None:
             object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled")
         if self.train.learning_rate is None:

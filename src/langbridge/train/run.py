@@ -24,7 +24,7 @@ from langbridge.model import LangBridgeModel
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_fingerprint, fingerprint
 from langbridge.train.adapters import add_adapters, merge_adapters
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
-from langbridge.train.checkpointing import RECIPE, RUN, STATE, last_checkpoint, step_of
+from langbridge.train.checkpointing import CONFIG, RECIPE, RUN, STATE, STREAM, UNMERGED_CONFIG, last_checkpoint, step_of
 from langbridge.train.console import ConsoleLog, say
 from langbridge.train.parts import (
     Rows,
@@ -73,14 +73,13 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         **versions(),
         "processes": state.num_processes,
         "data": data_fingerprint(rows.lengths),
-        "bases": {} if bridge is None else _fingerprints(bridge),
         "start": None,
     }
     if checkpoint is not None:
         before = json.loads((checkpoint / RUN).read_text(encoding="utf-8"))
         check_same_run(checkpoint, recipe, run, before)
         if bridge is not None:
-            _check_bases(bridge, recipe, before["bases"])
+            _check_bases(bridge, recipe, checkpoint)
         run["start"] = before["start"]
         if progress:
             say(f"going on from {checkpoint}")
@@ -90,7 +89,7 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         if progress:
             say(str(start) if start is not None else "random start")
     if progress:
-        _say_rows(rows)
+        _say_rows(rows, recipe)
     trainer = build_trainer(model, processor, rows, recipe, out, run=run, progress=progress)
     _train(trainer, checkpoint)
     final = write_final(trainer, recipe, rows, run, out)
@@ -120,7 +119,7 @@ def _checkpoint_to_go_on_from(out: Path, resume: bool) -> Path | None:
     return None
 
 
-def _say_rows(rows: Rows) -> None:
+def _say_rows(rows: Rows, recipe: Recipe) -> None:
     skipped = getattr(rows.training, "skipped", None)
     for line in getattr(skipped, "first", []):
         say(f"left out: {line}")
@@ -129,16 +128,19 @@ def _say_rows(rows: Rows) -> None:
         if rows.reading is not None and not rows.validation:
             kept += f", {len(rows.reading)} more kept apart for the reading score"
         say(f"{kept}; {skipped}" if skipped else kept)
+    if rows.reading is None and recipe.regime != "lm_only" and recipe.train.reading_score_steps:
+        say(
+            "no reading score: the rows are too few, or streamed, to keep some apart; "
+            "data.validation_path gives it held-out ones"
+        )
 
 
-def _fingerprints(model: LangBridgeModel) -> dict[str, Any]:
-    return {ENCODER: fingerprint(model.encoder), LANGUAGE_MODEL: fingerprint(model.language_model)}
-
-
-def _check_bases(model: LangBridgeModel, recipe: Recipe, before: dict[str, Any]) -> None:
+def _check_bases(model: LangBridgeModel, recipe: Recipe, checkpoint: Path) -> None:
     """The bases must be those that the checkpoint was trained on, wherever they are now."""
+    file = next(checkpoint / name for name in (CONFIG, UNMERGED_CONFIG) if (checkpoint / name).is_file())
+    config = json.loads(file.read_text(encoding="utf-8"))
     for role, part in ((ENCODER, model.encoder), (LANGUAGE_MODEL, model.language_model)):
-        check_fingerprint(role, before[role], part, getattr(recipe, role), "the checkpoint's")
+        check_fingerprint(role, config[f"{role}_base"]["fingerprint"], part, getattr(recipe, role), "the checkpoint's")
 
 
 def build_trainer(
@@ -234,6 +236,11 @@ def _train(trainer: BridgeTrainer, checkpoint: Path | None) -> None:
         trainer._load_from_checkpoint(str(checkpoint))
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     else:
+        position = checkpoint / STREAM if checkpoint is not None else None
+        if position is not None and position.is_file():
+            rows: Any = trainer.train_dataset
+            rows.load_state_dict(json.loads(position.read_text(encoding="utf-8")))
+            trainer.args.ignore_data_skip = True
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.monitor is not None and trainer.monitor.stopped:
         raise LangBridgeError(

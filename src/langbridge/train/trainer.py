@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from langbridge.data import Example, LabelledCollator
+from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.train.checkpointing import Checkpoints
@@ -21,6 +22,7 @@ from langbridge.train.console import peak_memory
 from langbridge.train.guard import GradientGuard, check_loss
 from langbridge.train.reading import ReadingMonitor
 from langbridge.train.sampler import LengthGrouped
+from langbridge.train.streaming import StreamLoader
 from langbridge.train.validation import validation_loss
 
 
@@ -61,6 +63,10 @@ class BridgeTrainer(Checkpoints):
         self.eval_collators = dict(eval_collators or {})
         self.records = dict(records or {})
         self.adapter = adapter
+        # One process drives one GPU. Left to itself, transformers would cut each batch over all that it sees.
+        arguments = kwargs.get("args", args[1] if len(args) > 1 else None)
+        if arguments is not None and arguments.n_gpu > 1:
+            arguments._n_gpu = 1
         super().__init__(*args, **kwargs)
         if kwargs.get("data_collator") is None:
             self.data_collator = ColumnCollator(
@@ -106,7 +112,7 @@ class BridgeTrainer(Checkpoints):
 
     # Data
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> Any:
         """Batches of like length out of a map-style dataset; a stream brings its own order and its own shards."""
         if self.train_dataset is None:
             raise LangBridgeError("train_dataset: got none, expected the rows to train on")
@@ -117,8 +123,9 @@ class BridgeTrainer(Checkpoints):
             # Its own, or the loader would draw from the run's random numbers.
             "generator": torch.Generator().manual_seed(self.args.seed),
         }
-        if isinstance(self.train_dataset, IterableDataset):
-            return DataLoader(self.train_dataset, batch_size=self._train_batch_size, drop_last=True, **options)
+        if isinstance(self.train_dataset, RowStream):
+            self.stream = StreamLoader(self.train_dataset, self._train_batch_size, **options)
+            return self.stream
         rows = len(self.train_dataset)
         self.sampler = LengthGrouped(
             self.lengths if self.lengths is not None else [0] * rows,
