@@ -22,10 +22,12 @@ COMMANDS = {
     "generate": ("langbridge.cli.generate:generate", "Answer prompts with a bridge."),
     "chat": ("langbridge.cli.chat:chat", "Talk to a bridge in the terminal."),
     "show": ("langbridge.cli.show:show", "Print a batch of a recipe as the models will see it."),
+    "analyze": ("langbridge.cli.analyze:app", "Look at representations, answers and soft prompts."),
     "import": ("langbridge.cli.import_:import_", "Read a checkpoint in the published format."),
     "export": ("langbridge.cli.export:export", "Write a bridge and its bases as one full model."),
     "evaluate": ("langbridge.cli.evaluate:evaluate", "Evaluate a model on benchmarks."),
     "lm-eval": ("langbridge.cli.evaluate:lm_eval", "lm-evaluation-harness's own command line, with our model."),
+    "report": ("langbridge.cli.report:report", "Make tables and pictures of evaluations."),
     "miniature": ("langbridge.cli.miniature:app", "Build the miniature's models and data."),
 }
 """By name: `module:attribute` (a function, or a `typer.Typer` with its own commands) and one line of help."""

@@ -34,7 +34,7 @@ def load(language: str = "en", names: str = "original", data: Any = None, **_: A
     ending = "" if names == "plain" else "_anon"
     found = read_rows(ENGLISH if names == "original" else TRANSLATED, data, language=language, ending=ending)
     documents = []
-    for _, published in found.rows:
+    for _where, published in found.rows:
         row = corrected(published) if names == "corrected" else published
         documents.append(
             {
@@ -47,6 +47,11 @@ def load(language: str = "en", names: str = "original", data: Any = None, **_: A
             }
         )
     return {"test": dataset(documents, found.origin)}
+
+
+def check_ready(*, unsafe_code: bool = False) -> None:
+    """Raises `LangBridgeError` where programs could not be run here, before a model is asked for them."""
+    find_sandbox(unsafe_code=unsafe_code)
 
 
 def score(

@@ -1,0 +1,312 @@
+"""What a report says, before any format: runs, their scores by language and group, differences, published rows.
+
+Everything is read from the folders of evaluations (`runs.py`); nothing here knows how they were made.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.code.pass_at_k import pass_at_k
+from langbridge.evaluate.languages import group_of
+from langbridge.evaluate.report.statistics import Interval, Values, average, bootstrap, differences, languages_of
+from langbridge.evaluate.runs import Run, Sample
+from langbridge.evaluate.scores import Score
+
+GROUPS = ("high", "low")
+PASS_AT = (10, 100)
+"""pass@k that is reported beside pass@1 where every problem has that many samples."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which languages are high- and which low-resource."""
+
+    source: str
+    by_language: Mapping[str, str] | None = None
+
+    def of(self, language: str) -> str:
+        if self.by_language is None:
+            return group_of(language)
+        if language not in self.by_language:
+            raise LangBridgeError(f"--groups: {self.source} names no group for {language!r}")
+        return self.by_language[language]
+
+    @classmethod
+    def default(cls) -> "Groups":
+        return cls(
+            "share of Llama 2's pre-training data (arXiv 2307.09288, Table 10), low: strictly under 0.1 per cent"
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Groups":
+        """A YAML file of `high: [en, ...]`, `low: [sw, ...]`, and if wished `source: text`."""
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise LangBridgeError(f"--groups: {path}: {error}") from error
+        lists = {name: found.get(name) for name in GROUPS} if isinstance(found, dict) else {}
+        if not lists or set(found) - {*GROUPS, "source"} or not all(isinstance(one, list) for one in lists.values()):
+            raise LangBridgeError(f"--groups: {path}: expected lists of languages as high: [...] and low: [...]")
+        # YAML reads a bare `no`, Norwegian, as false.
+        named = [("no" if code is False else str(code), name) for name in GROUPS for code in found[name]]
+        by_language = dict(named)
+        if len(by_language) != len(named):
+            raise LangBridgeError(f"--groups: {path}: a language is named twice")
+        return cls(str(found.get("source", path.name)), by_language)
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """An evaluation, and what the report calls it."""
+
+    name: str
+    run: Run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score in per cent. published: as a source prints it, without an error."""
+
+    score: Score | None = None
+    published: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; cells by language, and by `high`, `low` and `all` for averages."""
+
+    name: str
+    cells: Mapping[str, Cell]
+    kind: str
+    """`ours`, `published` or `difference`."""
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One measure of one task."""
+
+    task: str
+    measure: str
+    languages: Mapping[str, list[str]]
+    """By group, in the order of the columns."""
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Languages of a group, then its average; the average of all last, where there are both groups."""
+        columns = []
+        for group in GROUPS:
+            if self.languages[group]:
+                columns += [*self.languages[group], group]
+        return [*columns, "all"] if all(self.languages[group] for group in GROUPS) else columns
+
+
+@dataclass(frozen=True)
+class Report:
+    runs: list[NamedRun]
+    tables: list[Table]
+    statements: list[tuple[str, list[tuple[str, str]]]]
+    """For each run how its numbers came about: (name, [(what, value)])."""
+    groups: str
+
+
+def name_runs(arguments: Sequence[str]) -> list[NamedRun]:
+    """Runs from `FOLDER` or `NAME=FOLDER`; the name is the folder's unless given, and no two are alike."""
+    named: list[NamedRun] = []
+    for argument in arguments:
+        name, equals, folder = argument.partition("=")
+        if not equals or Path(argument).exists():
+            name, folder = "", argument
+        run = Run.read(folder)
+        named.append(NamedRun(name or run.folder.resolve().name, run))
+    names = [one.name for one in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise LangBridgeError(f"two runs are called {name!r}; name them as in NAME=FOLDER")
+    return named
+
+
+def make_report(
+    runs: Sequence[NamedRun],
+    *,
+    compare: tuple[str, str] | None = None,
+    published: bool = False,
+    groups: Groups | None = None,
+    languages: Sequence[str] | None = None,
+) -> Report:
+    """The report of runs.
+
+    compare: names of two runs whose difference, first minus second, is added to the tasks that both have. published:
+    with rows of the literature. languages: only these, so that averages are over the same languages as somebody else's.
+    """
+    from langbridge.evaluate.report.statements import state
+
+    groups = groups or Groups.default()
+    pair = None if compare is None else (_named(runs, compare[0]), _named(runs, compare[1]))
+    tables = []
+    for task in dict.fromkeys(task for one in runs for task in one.run.tasks):
+        having = [one for one in runs if task in one.run.tasks]
+        tables += _tables(task, having, pair, published, groups, languages)
+    if not tables:
+        raise LangBridgeError("nothing to report: none of the runs has a score in these languages")
+    shared = {table.task for table in tables if any(row.kind == "difference" for row in table.rows)}
+    if pair is not None and not shared:
+        raise LangBridgeError(f"--compare: {pair[0].name} and {pair[1].name} have no scored question in common")
+    return Report(list(runs), tables, [(one.name, state(one.run)) for one in runs], groups.source)
+
+
+def question(sample: Sample) -> str:
+    """What is the same question in every language: its id, within its part of the task."""
+    part = sample.extra.get("part")
+    return sample.id if part is None else f"{part}/{sample.id}"
+
+
+def values_of(samples: Sequence[Sample]) -> dict[tuple[str, str], float]:
+    """Of every question that was scored, the mean over its samples."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for sample in samples:
+        if sample.correct is not None:
+            found[question(sample), sample.language].append(sample.correct)
+    return {key: sum(marks) / len(marks) for key, marks in found.items()}
+
+
+@cache
+def published_rows() -> tuple[dict[str, Any], ...]:
+    """Rows of the literature, with their sources."""
+    text = files("langbridge.evaluate.report").joinpath("published.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text)["rows"])
+
+
+def _tables(
+    task: str,
+    runs: Sequence[NamedRun],
+    pair: tuple[NamedRun, NamedRun] | None,
+    published: bool,
+    groups: Groups,
+    languages: Sequence[str] | None,
+) -> list[Table]:
+    samples = {
+        one.name: [s for s in one.run.samples(task) if languages is None or s.language in languages] for one in runs
+    }
+    values = {name: values_of(rows) for name, rows in samples.items()}
+    seen = languages_of(key for found in values.values() for key in found)
+    if not seen:
+        return []
+    columns = {group: [code for code in seen if groups.of(code) == group] for group in GROUPS}
+    rows = [Row(name, _cells(found, columns), "ours") for name, found in values.items() if found]
+    notes = [note for one in runs for note in _notes(one, task, samples[one.name])]
+    if pair is not None and all(one.name in values for one in pair):
+        both = differences(values[pair[0].name], values[pair[1].name])
+        if both:
+            rows.append(Row(f"{pair[0].name} − {pair[1].name}", _cells(both, columns, interval=True), "difference"))
+            notes += _pairing_notes(task, pair, values)
+    if published:
+        rows += _published(task, columns)
+        if any(row.kind == "published" for row in rows):
+            notes.append(
+                "Published rows are as their sources print them; their averages are over their own languages, and "
+                "their prompts, decoding and extraction are their authors'."
+            )
+    tables = [Table(task, "accuracy", columns, rows, notes)]
+    return tables + _pass_tables(task, samples, columns)
+
+
+def _cells(values: Values, columns: Mapping[str, list[str]], *, interval: bool = False) -> dict[str, Cell]:
+    """A cell for each language that has values, and averages over those of a group and of both."""
+    has = set(languages_of(values))
+    over = {code: [code] for codes in columns.values() for code in codes}
+    over |= columns
+    over["all"] = [code for codes in columns.values() for code in codes]
+    cells = {}
+    for name, codes in over.items():
+        # An average over fewer languages than the column says would look comparable and not be.
+        if codes and has.issuperset(codes):
+            cells[name] = Cell(average(values, codes), interval=bootstrap(values, codes) if interval else None)
+    return cells
+
+
+def _pass_tables(task: str, samples: Mapping[str, Sequence[Sample]], columns: Mapping[str, list[str]]) -> list[Table]:
+    counts: dict[str, dict[tuple[str, str], tuple[int, int]]] = {}
+    for name, answers in samples.items():
+        counts[name] = {}
+        for sample in answers:
+            if sample.correct is not None:
+                key = question(sample), sample.language
+                n, c = counts[name].get(key, (0, 0))
+                counts[name][key] = (n + 1, c + sample.correct)
+    tables = []
+    for k in PASS_AT:
+        rows = []
+        for name, found in counts.items():
+            if found and min(n for n, _ in found.values()) >= k:
+                estimates = {key: pass_at_k([count], k).mean for key, count in found.items()}
+                rows.append(Row(name, _cells(estimates, columns), "ours"))
+        if rows:
+            tables.append(Table(task, f"pass@{k}", columns, rows))
+    return tables
+
+
+def _published(task: str, columns: Mapping[str, list[str]]) -> list[Row]:
+    family = task.split("_")[0]
+    shown = [code for codes in columns.values() for code in codes]
+    rows = []
+    for row in published_rows():
+        if row["task"] != family:
+            continue
+        cells = {code: Cell(published=value) for code, value in row.get("languages", {}).items() if code in shown}
+        cells |= {name: Cell(published=value) for name, value in row["averages"].items()}
+        source = row["source"] + (" (secondary)" if row.get("secondary") else "")
+        rows.append(Row(row["system"], cells, "published", f"{source}; trained on: {row['trained_on']}"))
+    return rows
+
+
+def _notes(named: NamedRun, task: str, samples: Sequence[Sample]) -> list[str]:
+    """What is amiss with a run's numbers, by language."""
+    notes = []
+    for what, amiss in (
+        ("could not be scored and are left out", lambda s: s.correct is None),
+        ("had no answer in the output and count as wrong", lambda s: s.correct is not None and s.extracted is None),
+        ("answers were cut off by the limit of new tokens", lambda s: bool(s.extra.get("cut_off"))),
+        ("prompts were too long and lost their beginning", lambda s: bool(s.extra.get("prompt_cut"))),
+    ):
+        by_language: dict[str, int] = defaultdict(int)
+        for sample in samples:
+            by_language[sample.language] += bool(amiss(sample))
+        if any(by_language.values()):
+            each = ", ".join(f"{code} {count}" for code, count in by_language.items() if count)
+            notes.append(f"{named.name}: {sum(by_language.values())} of {len(samples)} {what} ({each}).")
+    return notes
+
+
+def _pairing_notes(task: str, pair: tuple[NamedRun, NamedRun], values: Mapping[str, Values]) -> list[str]:
+    first, second = (set(values[one.name]) for one in pair)
+    notes = []
+    if lone := len(first ^ second):
+        notes.append(f"Difference: {len(first & second)} answers in pairs; {lone} that only one run has are left out.")
+    data = [
+        {code: found["data"] for code, found in one.run.results["tasks"][task]["languages"].items() if "data" in found}
+        for one in pair
+    ]
+    differ = [code for code in data[0] if code in data[1] and data[0][code] != data[1][code]]
+    if differ:
+        notes.append(f"Difference: the two runs read different files in {', '.join(differ)}; paired by question id.")
+    return notes
+
+
+def _named(runs: Sequence[NamedRun], wanted: str) -> NamedRun:
+    for one in runs:
+        if one.name == wanted or Path(wanted).resolve() == one.run.folder.resolve():
+            return one
+    raise LangBridgeError(f"--compare: no run {wanted!r}; there are {', '.join(one.name for one in runs)}")

@@ -1,0 +1,70 @@
+"""The words and numbers that all formats share."""
+
+import math
+
+from langbridge.evaluate.report.contents import Cell, Report, Row, Table
+
+HEADINGS = {"high": "high avg", "low": "low avg", "all": "avg"}
+ABSENT = ""
+
+
+def title(table: Table) -> str:
+    return f"{table.task}: {table.measure}, per cent"
+
+
+def heading(column: str) -> str:
+    return HEADINGS.get(column, column)
+
+
+def spans(table: Table) -> list[tuple[str, int]]:
+    """The headings over the columns: (text, how many columns), the average of all last."""
+    found = [(f"{group}-resource", len(codes) + 1) for group, codes in table.languages.items() if codes]
+    return [*found, ("all", 1)] if len(found) > 1 else found
+
+
+def mean(cell: Cell, *, signed: bool = False) -> str:
+    value = cell.published if cell.score is None else 100 * cell.score.mean
+    assert value is not None
+    return f"{value:{'+' if signed else ''}.1f}".replace("-", "−")
+
+
+def error(cell: Cell) -> str | None:
+    """The standard error; None for a published score, `?` for a single question, which has none."""
+    if cell.score is None:
+        return None
+    return "?" if math.isnan(cell.score.stderr) else f"{100 * cell.score.stderr:.1f}"
+
+
+def interval(cell: Cell) -> str | None:
+    if cell.interval is None:
+        return None
+    return f"[{100 * cell.interval.low:.1f}, {100 * cell.interval.high:.1f}]".replace("-", "−")
+
+
+def label(row: Row) -> str:
+    return f"{row.name} (published)" if row.kind == "published" else row.name
+
+
+def counts(row: Row) -> str:
+    """How many questions each language has: one number, or the least and the most."""
+    found = [cell.score.n for name, cell in row.cells.items() if cell.score is not None and name not in HEADINGS]
+    if not found:
+        return ABSENT
+    return str(found[0]) if min(found) == max(found) else f"{min(found)} to {max(found)}"
+
+
+def legend(report: Report) -> list[str]:
+    """How the numbers are to be read."""
+    lines = [
+        "Scores are in per cent ± one standard error. Averages are means over the languages of their columns, each "
+        "language with the same weight; their standard errors are clustered by question, because the languages share "
+        "the questions.",
+        f"High- and low-resource languages: {report.groups}.",
+    ]
+    if any(row.kind == "difference" for table in report.tables for row in table.rows):
+        lines.append(
+            "Differences are paired by question and language; their standard errors are clustered by question, and in "
+            "brackets stands the 95% bootstrap interval (10,000 draws of questions with all their languages, "
+            "percentiles, fixed seed). No correction is made for looking at many languages."
+        )
+    return lines
