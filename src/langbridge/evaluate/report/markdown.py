@@ -12,21 +12,16 @@ def as_markdown(report: Report, pictures: dict[str, str] | None = None) -> str:
         blocks.append(_table(table))
         if table.notes:
             blocks.append("\n".join(f"- {_escaped(note)}" for note in table.notes))
-        sources = {row.name: row.source for row in table.rows if row.source}
+        sources = [f"- {_escaped(row.name)}: {_escaped(row.source)}" for row in table.rows if row.source]
         if sources:
-            blocks.append("Sources of published rows:")
-            blocks.append("\n".join(f"- {_escaped(name)}: {_escaped(source)}" for name, source in _sources(table)))
+            blocks += ["Sources of published rows:", "\n".join(sources)]
         if table.measure == "accuracy" and pictures and table.task in pictures:
             blocks.append(f"![Accuracy by language, {table.task}]({pictures[table.task]})")
     blocks.append("## How these numbers came about")
     for name, lines in report.statements:
         blocks.append(f"### {_escaped(name)}")
-        blocks.append("\n".join(f"- {_escaped(what)}: {_escaped(value)}" for what, value in lines))
+        blocks.append("\n".join(f"- {_escaped(what)}: {_literal(value)}" for what, value in lines))
     return "\n\n".join(blocks) + "\n"
-
-
-def _sources(table: Table) -> list[tuple[str, str]]:
-    return [(row.name, row.source) for row in table.rows if row.source]
 
 
 def _table(table: Table) -> str:
@@ -51,6 +46,11 @@ def _cell(row: Row, cell: Cell | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    for character in "\\|<>*_`#[]":
+    # Underscores within words are text already.
+    for character in "\\|<*`[":
         text = text.replace(character, "\\" + character)
     return text
+
+
+def _literal(text: str) -> str:
+    return _escaped(text) if "`" in text else f"`{text}`"
