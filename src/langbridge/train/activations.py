@@ -2,8 +2,9 @@
 
 The model is laid out in tensors without storage and run at the sizes of the step; every tensor that autograd would
 keep is counted once, parameters apart. So it holds for any architecture, precision and batch, and needs no formula.
-Attention that goes through `scaled_dot_product_attention` counts as a fused kernel does (queries, keys, values,
-output and one number a query); attention written out in the model counts with its whole matrix, as it would be kept.
+Attention that goes through `scaled_dot_product_attention` counts as a fused kernel does: queries, keys, values,
+output, one number a query, and the mask with whatever is added to the scores. Attention written out in the model
+counts with its whole matrix, as it would be kept.
 """
 
 import copy
@@ -25,9 +26,11 @@ class _Fused(torch.autograd.Function):
     """Attention as a fused kernel keeps it."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        # A mask of booleans is turned into numbers to add to the scores.
+        ctx.save_for_backward(query, key, value, output, sums, None if mask is None else mask.to(query.dtype))
         return output
 
     @staticmethod
@@ -41,11 +44,12 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
-        tensors = [named[name] for name in ("query", "key", "value")]
+        names = ("query", "key", "value", "attn_mask")
+        named = dict(zip(names, args, strict=False)) | (kwargs or {})
+        tensors = [named[name] for name in names[:3]]
         if torch.is_autocast_enabled("cpu"):  # which does not look into a function of ours
             tensors = [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors]
-        return _Fused.apply(*tensors)
+        return _Fused.apply(*tensors, named.get("attn_mask"))
 
 
 def kept_by_encoder(
