@@ -15,10 +15,12 @@ class SharedSkips:
         self._counts = torch.zeros(_REASONS, dtype=torch.int64).share_memory_()
         self._reasons = torch.zeros(_REASONS, _WIDTH, dtype=torch.uint8).share_memory_()
         self._first = torch.zeros(Skipped.FEW, _WIDTH, dtype=torch.uint8).share_memory_()
+        self._places: dict[str, int] = {}  # of the process that writes
 
     def clear(self, counted: bool = True) -> None:
         """Begin again; not where `counted` is false and another process counts."""
         if counted:
+            self._places.clear()
             for tensor in (self._counts, self._reasons, self._first):
                 tensor.zero_()
 
@@ -27,9 +29,10 @@ class SharedSkips:
         total = int(self._counts.sum())
         if total < Skipped.FEW:
             _write(self._first[total], str(row))
-        reasons = [_read(text) for text in self._reasons]
-        place = reasons.index(row.reason if row.reason in reasons else "")
-        _write(self._reasons[place], row.reason)
+        place = self._places.get(row.reason)
+        if place is None:
+            place = self._places[row.reason] = len(self._places)
+            _write(self._reasons[place], row.reason)
         self._counts[place] += 1
 
     def summary(self) -> Skipped:
