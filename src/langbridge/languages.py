@@ -48,12 +48,17 @@ _THREE_LETTERS = {
 """ISO 639-3, as FLORES writes it, of the languages above; every other three-letter code is not among them."""
 
 
+def two_letter(language: str) -> str:
+    """The language of a code without script or region, with two letters where the table above has it so."""
+    code = language.replace("_", "-").split("-")[0].lower()
+    return _THREE_LETTERS.get(code, code)
+
+
 def group_of(language: str) -> str:
     """`"high"` or `"low"` for a language code such as `sw`, `zh-Hant` or `zho_Hant`; only the first part counts."""
-    code = language.replace("_", "-").split("-")[0].lower()
+    code = two_letter(language)
     if not (code.isascii() and code.isalpha() and len(code) in (2, 3)):
         raise LangBridgeError(f"language: expected a code such as 'sw' or 'zh-Hant', got {language!r}")
-    code = _THREE_LETTERS.get(code, code)
     return "low" if LLAMA2_PERCENT.get(code, 0.0) < LOW_BELOW_PERCENT else "high"
 
 

@@ -195,9 +195,7 @@ class _BridgeReader:
         assert [sum(row.own) <= int(n) == len(row.ids) for row, n in zip(rows, mask.sum(1), strict=True)], "one reading"
         states = self.model.encode(ids, mask)
         connector = self.model.connector
-        soft, soft_mask = connector(
-            states.to(connector.end.device, connector.end.dtype), mask.to(connector.end.device)
-        )
+        soft, soft_mask = connector(states.to(connector.end.device, connector.end.dtype), mask.to(connector.end.device))
         # Soft prompt i is encoder token i; a resampler's latents belong to no token, and all of them count.
         own_soft = own if self.per_token else torch.ones_like(soft_mask[:, :-1]).bool()
         places = (batch["input_ids"] == self.processor.soft_prompt_token_id) & batch["attention_mask"].bool()

@@ -1,0 +1,61 @@
+"""States in two dimensions, as in the paper's figure of representations: standardise, then two principal components
+(LangBridge, arXiv 2401.10695, figure 3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from langbridge.analyze.alignment import Array
+from langbridge.analyze.probe import missing
+from langbridge.errors import LangBridgeError
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """States (sentences, languages, 2) on two axes, and the share of these states' own variance on each axis.
+
+    Axes that were fitted on other states may carry little of these: a cloud that looks small may only be seen from
+    its side. The shares tell.
+    """
+
+    points: Array
+    explained: tuple[float, float]
+
+
+def project(states: Mapping[str, Array], fit: str = ALL) -> dict[str, Projection]:
+    """Put several models' states of one width, each (sentences, languages, width), on the same two axes.
+
+    fit: the name of the states on which scale and axes are fitted, to be applied to the others (the reference fits on
+    the language model alone and applies to the bridge), or `all`: on all of them together.
+    """
+    preprocessing, decomposition = _scikit_learn()
+    if fit not in (ALL, *states):
+        raise LangBridgeError(f"--pca-fit: got {fit!r}, expected one of {', '.join((ALL, *states))}")
+    chosen = list(states.values()) if fit == ALL else [states[fit]]
+    flat = np.concatenate([_flat(one) for one in chosen])
+    scaler = preprocessing.StandardScaler().fit(flat)
+    pca = decomposition.PCA(n_components=2, random_state=0).fit(scaler.transform(flat))
+    found = {}
+    for name, one in states.items():
+        scaled = scaler.transform(_flat(one))
+        points = pca.transform(scaled)
+        total = max(float(scaled.var(axis=0).sum()), np.finfo(float).tiny)
+        first, second = points.var(axis=0) / total
+        found[name] = Projection(points.reshape(*one.shape[:2], 2), (float(first), float(second)))
+    return found
+
+
+def _flat(states: Array) -> Array:
+    return states.reshape(-1, states.shape[-1]).astype(np.float64)
+
+
+def _scikit_learn() -> tuple[Any, Any]:
+    try:
+        from sklearn import decomposition, preprocessing
+    except ImportError as error:
+        raise missing("scikit-learn") from error
+    return preprocessing, decomposition

@@ -1,0 +1,149 @@
+"""Where the soft prompts of a prompt lie among the language model's own tokens.
+
+A soft prompt need not be near any token to work; where it is, the tokens' scripts show whether the connector says a
+language with another one's rows (the paper's authors guess that Bengali comes out near Chinese).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from langbridge.analyze.scripts import BROKEN, NO_SCRIPT, script_of
+from langbridge.errors import LangBridgeError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langbridge.model import LangBridgeModel, LangBridgeProcessor
+
+END = "[end]"
+_CHUNK = 8192
+"""Vocabulary rows compared at once."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A token of the language model, and its embedding's cosine with a soft prompt."""
+
+    id: int
+    text: str
+    script: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class SoftPrompt:
+    """One soft prompt: the encoder token that it was made of, and the language model's tokens nearest to it."""
+
+    source: str
+    norm: float
+    nearest: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """All soft prompts of a prompt, the end vector last, and what to hold them against."""
+
+    soft_prompts: tuple[SoftPrompt, ...]
+    embedding_norm: float
+    """The median norm of the language model's embeddings."""
+    vocabulary_scripts: dict[str, float]
+    """The share of each script among the vocabulary's tokens: what a nearest token's would be by chance."""
+
+    def scripts(self) -> dict[str, float]:
+        """The share of each script among the nearest tokens, the end vector's left out; most frequent first."""
+        return _shares([one.nearest[0].script for one in self.soft_prompts[:-1]])
+
+
+def nearest_tokens(model: "LangBridgeModel", processor: "LangBridgeProcessor", prompt: str, *, top: int = 5) -> Nearest:
+    """The `top` tokens of the language model nearest to each soft prompt of `prompt`, which is put in the template.
+
+    The placeholder and rows that no token uses are left out. Embeddings are compared as the language model feels
+    them, its own scaling included. Raises `LangBridgeError`.
+    """
+    if not prompt.strip():
+        raise LangBridgeError("prompt: the text is empty")
+    if top < 1:
+        raise LangBridgeError(f"--top: expected at least 1, got {top}")
+    batch = processor([prompt]).to(model.device)
+    model.eval()
+    with torch.inference_mode():
+        soft, _ = model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
+        soft = soft[0].float()
+        table = model.language_model.get_input_embeddings()
+        vocabulary = len(processor.tokenizer)
+        ids = [i for i in range(min(vocabulary, table.num_embeddings)) if i != processor.soft_prompt_token_id]
+        cosines, norms = _cosines(soft, table, torch.tensor(ids))
+    best = cosines.topk(min(top, len(ids)), dim=1)
+    texts = [token_text(processor.tokenizer, i) for i in ids]
+    scripts = [script_of(text) for text in texts]
+    found = [
+        SoftPrompt(
+            source,
+            float(vector.norm()),
+            tuple(
+                Neighbour(ids[place], texts[place], scripts[place], value)
+                for value, place in zip(values.tolist(), places.tolist(), strict=True)
+            ),
+        )
+        for source, vector, values, places in zip(
+            _sources(processor, batch["encoder_input_ids"][0], len(soft)), soft, *best, strict=True
+        )
+    ]
+    return Nearest(tuple(found), float(norms.median()), _shares(scripts))
+
+
+def token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
+    """A token as a reader knows it; as the tokenizer writes it where it is no whole character or no text at all."""
+    text = str(tokenizer.decode([token]))
+    return text if text.strip() else str(tokenizer.convert_ids_to_tokens(token))
+
+
+def as_text(found: Nearest) -> str:
+    """A line for each soft prompt, then the scripts."""
+    width = max(len(one.source) for one in found.soft_prompts)
+    lines = []
+    for number, one in enumerate(found.soft_prompts):
+        tokens = "  ".join(f"{near.text!r} {_short(near.script)} {near.cosine:.2f}" for near in one.nearest)
+        lines.append(f"{number:>3}  {one.source:<{width}}  {tokens}")
+    norms = sorted(one.norm for one in found.soft_prompts[:-1])
+    lines += [
+        "",
+        f"scripts of the nearest tokens: {_percents(found.scripts())}",
+        f"scripts of the vocabulary:     {_percents(found.vocabulary_scripts)}",
+        f"norm: soft prompts {norms[len(norms) // 2]:.2f}, embeddings {found.embedding_norm:.2f} (medians)",
+    ]
+    return "\n".join(lines)
+
+
+def _cosines(soft: Tensor, table: torch.nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(soft, ids) cosines on the CPU, and the norms of the embeddings."""
+    device = next(table.parameters()).device
+    directions = torch.nn.functional.normalize(soft, dim=1).to(device)
+    cosines, norms = [], []
+    for chunk in ids.split(_CHUNK):
+        rows = table(chunk.to(device)).float()
+        norms.append(rows.norm(dim=1).cpu())
+        cosines.append((directions @ torch.nn.functional.normalize(rows, dim=1).T).cpu())
+    return torch.cat(cosines, dim=1), torch.cat(norms)
+
+
+def _sources(processor: "LangBridgeProcessor", ids: Tensor, soft: int) -> list[str]:
+    if processor.connector == "resampler":  # its latents read all tokens
+        return [*(f"[latent {i}]" for i in range(soft - 1)), END]
+    return [*map(str, processor.encoder_tokenizer.convert_ids_to_tokens(ids.tolist())), END]
+
+
+def _shares(scripts: list[str]) -> dict[str, float]:
+    return {script: count / len(scripts) for script, count in Counter(scripts).most_common()}
+
+
+def _percents(shares: dict[str, float]) -> str:
+    return ", ".join(f"{script} {100 * share:.0f} %" for script, share in shares.items())
+
+
+def _short(script: str) -> str:
+    return {NO_SCRIPT: "-", BROKEN: "bytes"}.get(script, script)

@@ -1,0 +1,96 @@
+"""`langbridge analyze`: why a bridge works, or does not."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langbridge.cli.bridge import load_bridge, model_folder
+from langbridge.cli.progress import progress_bar
+
+app = typer.Typer(
+    help="Look at representations, answers and soft prompts.", rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+Folder = Annotated[Path, typer.Argument(help="The bridge's folder.")]
+
+
+@app.command()
+def representations(
+    folder: Folder,
+    corpus: Annotated[
+        Path, typer.Option("--corpus", metavar="PATH", help="Parallel text: JSONL with id, lang, text, or FLORES.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for report, numbers and pictures.")],
+    languages: Annotated[
+        str | None, typer.Option("--languages", metavar="A,B,...", help="Which, and in which order; default: all.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=10, help="Sentences in each language, at most.")] = 200,
+    pivot: Annotated[
+        str | None, typer.Option("--pivot", metavar="LANG", help="What the others are compared with; default: English.")
+    ] = None,
+    field: Annotated[str, typer.Option("--field", metavar="NAME", help="JSONL rows' field with the text.")] = "text",
+    pca_fit: Annotated[
+        str, typer.Option("--pca-fit", metavar="all|lm|bridge", help="Whose states the picture's axes are fitted on.")
+    ] = "all",
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=1, help="The language model's layer in the picture; default: the last.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Texts read at once.")] = 8,
+    keep_states: Annotated[
+        bool, typer.Option("--keep-states", help="Leave every sentence's mean states in DIR/states.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """How language-agnostic a bridge's states are, beside those of its language model alone."""
+    from langbridge.analyze.corpus import read_corpus
+
+    model_folder(folder)
+    chosen = None if languages is None else [code.strip() for code in languages.split(",")]
+    text = read_corpus(corpus, chosen, field=field, limit=limit)
+    model, processor = load_bridge(folder)
+    from langbridge.analyze.representations import analyze_representations
+
+    with progress_bar(2 * len(text) * len(text.languages), "read", quiet=quiet) as bar:
+        numbers = analyze_representations(
+            model,
+            processor,
+            text,
+            out,
+            pivot=pivot,
+            pca_fit=pca_fit,
+            layer=layer,
+            batch_size=batch_size,
+            keep_states=keep_states,
+            source={"bridge": str(folder), "corpus": str(corpus)},
+            progress=bar.update,
+        )
+    for stage in numbers["stages"]:
+        if stage["layer"] in (-1, 0, numbers["pca"]["layer"]):
+            shares, found = stage["variance"], stage["retrieval"]["all"]
+            typer.echo(
+                f"{stage['model']:6}  {stage['stage']:12}  variance: language {shares['language']['value']:.2f}, "
+                f"sentence {shares['sentence']['value']:.2f}   probe {stage['probe']['accuracy']['value']:.2f}   "
+                f"retrieval to {numbers['pivot']} {found['to_pivot']['value']:.2f}"
+            )
+    typer.echo(f"{out}: report.md, numbers.json, curves, pca, pca_input (.png, .svg)")
+
+
+@app.command("soft-prompts")
+def soft_prompts(
+    folder: Folder,
+    prompt: Annotated[str, typer.Argument(help="What to look at; the bridge's template is put around it.")],
+    top: Annotated[int, typer.Option("--top", min=1, help="Nearest tokens of each soft prompt.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
+) -> None:
+    """The language model's tokens nearest to each soft prompt, with their scripts."""
+    model, processor = load_bridge(folder)
+    from langbridge.analyze.soft_prompts import as_text, nearest_tokens
+
+    found = nearest_tokens(model, processor, prompt, top=top)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "scripts": found.scripts()}, ensure_ascii=False, indent=1))
+    else:
+        typer.echo(as_text(found))
