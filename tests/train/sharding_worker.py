@@ -1,4 +1,4 @@
-"""One process of `test_scale.py`'s sharding tests: python -m torch.distributed.run --nproc-per-node 2 THIS OUT CASE."""
+"""One process of `test_scale.py`'s sharding tests: torchrun --nproc-per-node 2 THIS OUT CASE..."""
 
 import sys
 from pathlib import Path
@@ -50,8 +50,7 @@ def step(model, batch, count: int, world: int) -> float:
     return float(loss.detach())
 
 
-def main(out: Path, case: str) -> None:
-    dist.init_process_group("gloo")
+def run(out: Path, case: str) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     mesh = init_device_mesh("cpu", (world,))
     bridge = build(case)
@@ -83,6 +82,7 @@ def main(out: Path, case: str) -> None:
         tokens = bridge.generate(**prompt, max_new_tokens=5, do_sample=False)
         expected_tokens = alone.generate(**prompt, max_new_tokens=5, do_sample=False)
     if rank == 0:
+        out.mkdir()
         bridge.save_pretrained(out / "checkpoint", state_dict=state)
         trained = {name: p.detach() for name, p in alone.named_parameters() if p.requires_grad}
         torch.save(
@@ -100,8 +100,10 @@ def main(out: Path, case: str) -> None:
             out / "result.pt",
         )
     dist.barrier()
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    dist.init_process_group("gloo")
+    for name in sys.argv[2:]:
+        run(Path(sys.argv[1]) / name, name)
+    dist.destroy_process_group()

@@ -1,0 +1,128 @@
+"""A bridge over several processes: FSDP2 on two CPU processes, and DeepSpeed where it is installed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from langbridge.errors import LangBridgeError
+from langbridge.model import LangBridgeModel
+from langbridge.train.sharding import gathered_state, is_sharded, shard
+
+HERE = Path(__file__).parent
+
+
+def on_two_processes(worker: str, *arguments: object, **environment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         str(HERE / worker), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=560,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+CASES = {
+    # The encoder is trained; frozen with new rows trained; LM with a tied head; bases in half precision.
+    "trained": 1e-6,
+    "frozen": 1e-6,
+    "tied": 1e-6,
+    # bfloat16 has 8 bits: gradients of two halves are rounded before they are added, so the last bit may differ.
+    "bf16": 8e-3,
+}
+"""Cases of the worker, and how much a weight may differ from one process's: float32 sums in another order."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """All cases in one pair of processes, because starting them takes most of the time."""
+    out = tmp_path_factory.mktemp("sharded")
+    on_two_processes("sharding_worker.py", out, *CASES)
+    return {case: (out / case, torch.load(out / case / "result.pt", weights_only=True)) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_parameter_is_sharded_block_by_block(results, case: str) -> None:
+    _, result = results[case]
+    assert result["whole"] == []  # every parameter is a DTensor
+    assert result["blocks"] == [
+        *(f"encoder.encoder.block.{i}" for i in range(2)),
+        *(f"language_model.model.layers.{i}" for i in range(2)),
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_step_as_one(results, case: str) -> None:
+    _, result = results[case]
+    assert result["losses"] == pytest.approx(result["expected_losses"], rel=1e-3 if case == "bf16" else 1e-5)
+    assert result["state"].keys() == result["expected_state"].keys() == result["start"].keys()
+    for name, expected in result["expected_state"].items():
+        torch.testing.assert_close(result["state"][name].float(), expected.float(), atol=CASES[case], rtol=1e-3)
+    moved = [name for name, start in result["start"].items() if not torch.equal(start, result["state"][name])]
+    assert {"connector.end", "connector.linear.weight", "new_rows"} <= set(moved)
+    assert any(name.startswith("encoder.") for name in moved) == (case != "frozen")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_sharded_bridge_generates_as_a_whole_one(results, case: str) -> None:
+    _, result = results[case]
+    assert result["tokens"].tolist() == result["expected_tokens"].tolist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_saved_checkpoint_is_whole_and_holds_only_what_was_trained(results, case: str) -> None:
+    folder, result = results[case]
+    saved = load_file(folder / "checkpoint" / "model.safetensors")
+    assert saved.keys() == result["state"].keys()
+    for name, tensor in saved.items():
+        assert torch.equal(tensor, result["state"][name])
+    config = json.loads((folder / "checkpoint" / "config.json").read_text())
+    assert config["architectures"] == [LangBridgeModel.__name__]
+
+
+def test_the_state_of_a_whole_bridge_is_what_is_trained() -> None:
+    from tiny import make_bridge
+
+    bridge = make_bridge(new_token_ids=[90])
+    assert not is_sharded(bridge)
+    state = gathered_state(bridge)
+    assert state.keys() == bridge.trainable_parameter_names()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    with torch.no_grad():
+        bridge.connector.end.add_(1)  # a copy: what is trained on does not change what was gathered
+    assert all(torch.equal(state[name], before[name]) for name in state)
+
+
+def test_a_base_without_named_blocks_is_refused() -> None:
+    from tiny import make_bridge
+
+    bridge = make_bridge()
+    bridge.encoder._no_split_modules = None
+    with pytest.raises(LangBridgeError, match="does not say which of its blocks stay whole"):
+        shard(bridge)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed (the extra deepspeed)"
+)
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_trains_and_saves_whole_weights(stage: int, tmp_path: Path) -> None:
+    on_two_processes("deepspeed_worker.py", tmp_path, stage, DS_ACCELERATOR="cpu")
+    result = torch.load(tmp_path / "result.pt", weights_only=True)
+    assert result["sharded"] == (stage == 3)
+    saved = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    assert saved.keys() == result["expected_state"].keys()
+    for name, expected in result["expected_state"].items():
+        # Two processes add their halves in another order; Adam's first steps divide small sums by their own size.
+        torch.testing.assert_close(saved[name].float(), expected, atol=2e-4, rtol=1e-3)
+        assert not torch.equal(saved[name], result["start"][name])
