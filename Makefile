@@ -8,6 +8,11 @@ STAMP := .venv/.setup-stamp
 # More threads than cores make small models slower, and the test workers share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
+# The sandbox for model-written programs: from Debian where apt needs no password, else the kernel's own means are used.
+BUBBLEWRAP := command -v bwrap >/dev/null || ! command -v apt-get >/dev/null || \
+	{ test "$$(id -u)" = 0 && apt-get install -qq -y bubblewrap; } >/dev/null 2>&1 || \
+	sudo -n apt-get install -qq -y bubblewrap >/dev/null 2>&1 || true
+
 .PHONY: setup demo test test-slow check lint types docs format clean
 
 setup: $(STAMP)
@@ -17,6 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@$(BUBBLEWRAP)
 	touch $(STAMP)
 
 demo: $(STAMP)
