@@ -2,7 +2,7 @@
 
 Numbers, formulas, code and names of variables are the same in every language, and are most of what a model writes on
 mathematics or programs. Only the words are looked at, and of them only those in the script that most letters have, so
-that a Latin name in a Bengali sentence counts for nothing. Where too few are left, the answer is "unclear", not a guess.
+that a Latin name in a Bengali sentence counts for nothing. Where too few are left, the answer is None, not a guess.
 """
 
 import re

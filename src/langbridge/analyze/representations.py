@@ -190,9 +190,9 @@ def report(numbers: Mapping[str, Any]) -> str:
     lines = [
         "# Representations",
         "",
-        f"{numbers['sentences']} sentences, each in {len(languages)} languages: the mean over the sentence's own tokens, "
-        "at every stage of the bridge and of its language model alone. Numbers are ± one standard error over sentences "
-        "(delete-one jackknife; the languages are taken as given), on standardised states.",
+        f"{numbers['sentences']} sentences, each in {len(languages)} languages: the mean over the sentence's own "
+        "tokens, at every stage of the bridge and of its language model alone. Numbers are ± one standard error over "
+        "sentences (delete-one jackknife; the languages are taken as given), on standardised states.",
         "",
         *_origin(numbers),
         "## Over the stages",
@@ -201,8 +201,8 @@ def report(numbers: Mapping[str, Any]) -> str:
         "",
         "Bands: two standard errors. Variance: shares of one state's variance that its language and its sentence "
         "account for; the rest is particular to the sentence in that language. Probe: cross-validated accuracy of a "
-        f"linear probe for the language (chance is {stages[0]['probe']['chance']:.3f}, and ideal). Retrieval: the share "
-        f"of sentences whose nearest neighbour is their translation, to {pivot} and back (chance is "
+        f"linear probe for the language (chance is {stages[0]['probe']['chance']:.3f}, and ideal). Retrieval: the "
+        f"share of sentences whose nearest neighbour is their translation, to {pivot} and back (chance is "
         f"{1 / numbers['sentences']:.3f}). Cosine: of a sentence with its translation, and of random pairs. "
         "CKA: linear, debiased, 0 for unrelated states.",
         "",

@@ -78,6 +78,29 @@ def representations(
     typer.echo(f"{out}: report.md, numbers.json, curves, pca, pca_input (.png, .svg)")
 
 
+@app.command()
+def outputs(
+    run: Annotated[Path, typer.Argument(help="An evaluation's folder, or a JSONL file with language and output.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for report, numbers and pictures.")],
+    expected: Annotated[
+        str, typer.Option("--expected", metavar="LANG", help="Language to answer in; same: that of the question.")
+    ] = "en",
+    field: Annotated[str, typer.Option("--field", metavar="NAME", help="Rows' field with the answer.")] = "output",
+) -> None:
+    """In which language the model answered, and how often in another one than expected (accidental translation)."""
+    from langbridge.analyze.outputs import analyze_outputs, percent
+
+    numbers = analyze_outputs(run, out, expected=expected, field=field)
+    for task, found in numbers["tasks"].items():
+        typer.echo(f"{task}: accidental translation, per cent of the answers whose language is clear")
+        for code, row in found["languages"].items():
+            typer.echo(f"  {code:8} {percent(row['accidental']):>12}   unclear {row['unclear']} of {row['n']}")
+        for group, row in found["groups"].items():
+            mean = f"mean of {len(row['languages_in_the_mean'])} languages"
+            typer.echo(f"  {group:8} {percent(row['accidental']):>12}   {mean}")
+    typer.echo(f"{out}: report.md, numbers.json, answers.jsonl, answers_TASK (.png, .svg)")
+
+
 @app.command("soft-prompts")
 def soft_prompts(
     folder: Folder,

@@ -1,0 +1,269 @@
+"""In which language did the model answer? And **accidental translation**: an answer in another language than expected.
+
+Reads the samples of an evaluation, or any JSONL whose rows have `language` (the question's) and `output`. Into a folder
+go `numbers.json`, `report.md`, `answers.jsonl` (every row with the language found) and a picture a task.
+"""
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langbridge.analyze.alignment import Estimate
+from langbridge.analyze.figures import draw_answers
+from langbridge.analyze.language_id import LanguageIdentifier
+from langbridge.errors import LangBridgeError
+from langbridge.files import read_jsonl, text_field, write_atomically, write_jsonl
+from langbridge.languages import group_of, two_letter
+
+FORMAT = 1
+SAME = "same"
+"""Expected: the language of the question."""
+UNCLEAR = "unclear"
+_LISTED = 3
+"""Accidental translations of each task and language that the page shows; the file has them all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, the language that was expected of it, and the one that was found: None where it is unclear."""
+
+    task: str
+    language: str
+    id: str
+    output: str
+    expected: str
+    found: str | None
+    probability: float
+
+    @property
+    def accidental(self) -> bool | None:
+        return None if self.found is None else self.found != self.expected
+
+
+def read_answers(run: str | Path, *, expected: str = "en", field: str = "output") -> tuple[list[Answer], list[str]]:
+    """Every answer of a run's folder (its samples_TASK.jsonl) or of a JSONL file, in order, and the languages among
+    those of the questions that cannot be told.
+
+    expected: a language code, or `same` for the language of each question.
+    field: where a row has the model's answer.
+    Raises `LangBridgeError`.
+    """
+    path = Path(run).expanduser()
+    rows = list(_rows(path, field))
+    questions = list(dict.fromkeys(row["language"] for row in rows))
+    identify = LanguageIdentifier(questions, needed=questions if expected == SAME else [expected])
+    answers = []
+    for row in rows:
+        seen = identify(row["output"])
+        wanted = two_letter(row["language"] if expected == SAME else expected)
+        answers.append(Answer(**row, expected=wanted, found=seen.language, probability=seen.probability))
+    return answers, [code for code in questions if two_letter(code) in identify.unknown]
+
+
+def _rows(path: Path, field: str) -> Iterable[dict[str, str]]:
+    if path.is_dir():
+        files = sorted(path.glob("samples_*.jsonl"))
+        if not files:
+            raise LangBridgeError(
+                f"{path}: no samples_TASK.jsonl in it, so it is not the folder of an evaluation; "
+                "a JSONL file with language and output will do too"
+            )
+    elif path.is_file():
+        files = [path]
+    else:
+        raise LangBridgeError(f"{path}: no such file or folder")
+    for file in files:
+        for number, row in read_jsonl(file):
+            where = f"{file}, row {number}"
+            if not isinstance(row.get(field), str):  # an empty answer is an answer
+                text_field(row, field, where)
+            yield {
+                "task": str(row.get("task") or file.stem.removeprefix("samples_")),
+                "language": _language(text_field(row, "language", where), where),
+                "id": str(row.get("id", number)),
+                "output": row[field],
+            }
+
+
+def _language(code: str, where: str) -> str:
+    try:
+        group_of(code)
+    except LangBridgeError as error:
+        raise LangBridgeError(f"{where}, field {error}") from error
+    return code
+
+
+def measure(answers: Sequence[Answer]) -> dict[str, Any]:
+    """By task: counts of found languages by language of the question, and the rate of accidental translation.
+
+    A rate is of the answers whose language is clear. Its error in one language is that of a share; over several
+    languages a question counts once, with its rate over them, because the same question in many languages is no
+    independent sample.
+    """
+    tasks: dict[str, Any] = {}
+    for task, rows in _grouped(answers, lambda answer: answer.task).items():
+        by_language = _grouped(rows, lambda answer: answer.language)
+        groups = {group: [c for c in by_language if group_of(c) == group] for group in ("high", "low")}
+        tasks[task] = {
+            "languages": {
+                code: {
+                    "expected": some[0].expected,
+                    "n": len(some),
+                    "unclear": sum(answer.found is None for answer in some),
+                    "found": dict(Counter(answer.found or UNCLEAR for answer in some).most_common()),
+                    "accidental": _as_json(_rate(some)),
+                }
+                for code, some in by_language.items()
+            },
+            "groups": {
+                group: _group([answer for code in codes for answer in by_language[code]])
+                for group, codes in {**groups, "all": list(by_language)}.items()
+                if codes
+            },
+        }
+    return tasks
+
+
+def _group(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Several languages together; those without a clear answer are not in the mean."""
+    clear = {answer.language for answer in answers if answer.found is not None}
+    return {
+        "n": len(answers),
+        "unclear": sum(answer.found is None for answer in answers),
+        "languages_in_the_mean": [code for code in dict.fromkeys(a.language for a in answers) if code in clear],
+        "accidental": _as_json(_rate(answers)),
+    }
+
+
+def _rate(answers: Sequence[Answer]) -> Estimate | None:
+    """The mean over languages of the share of accidental translations among clear answers, clustered by question.
+
+    The error is that of a ratio (Cochran 1977, section 2.11) in each language, summed over a question's languages.
+    """
+    clear = [answer for answer in answers if answer.found is not None]
+    if not clear:
+        return None
+    by_language = _grouped(clear, lambda answer: answer.language)
+    rates = {code: sum(bool(a.accidental) for a in some) / len(some) for code, some in by_language.items()}
+    deviations: dict[str, float] = defaultdict(float)
+    for code, some in by_language.items():
+        for answer in some:
+            deviations[answer.id] += (bool(answer.accidental) - rates[code]) / len(some) / len(by_language)
+    n = len(deviations)
+    error = math.sqrt(sum(value**2 for value in deviations.values()) * n / (n - 1)) if n > 1 else math.nan
+    return Estimate(sum(rates.values()) / len(rates), error)
+
+
+def _as_json(found: Estimate | None) -> dict[str, float | None] | None:
+    if found is None:
+        return None
+    return {"value": found.value, "stderr": None if math.isnan(found.stderr) else found.stderr}
+
+
+def analyze_outputs(run: str | Path, out: str | Path, *, expected: str = "en", field: str = "output") -> dict[str, Any]:
+    """Write the whole analysis into `out` and return what `numbers.json` holds. Arguments as of `read_answers`."""
+    out = Path(out).expanduser()
+    if out.exists() and not out.is_dir():
+        raise LangBridgeError(f"--out: {out} is a file, expected a folder")
+    answers, unknown = read_answers(run, expected=expected, field=field)
+    tasks = measure(answers)
+    numbers = {
+        "format": FORMAT,
+        "run": str(run),
+        "expected": expected,
+        "field": field,
+        "unknown_to_the_library": unknown,
+        "tasks": tasks,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for task, found in tasks.items():
+        _draw(task, found, out / f"answers_{_file_name(task)}")
+    write_jsonl(out / "answers.jsonl", ({**asdict(a), "accidental": a.accidental} for a in answers))
+    write_atomically(out / "report.md", report(numbers, answers))
+    write_atomically(out / "numbers.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    return numbers
+
+
+def report(numbers: Mapping[str, Any], answers: Sequence[Answer]) -> str:
+    """The numbers as a page of Markdown, with samples."""
+    expected = "the language of the question" if numbers["expected"] == SAME else f"`{numbers['expected']}`"
+    lines = [
+        "# Language of the answers",
+        "",
+        f"Of `{numbers['run']}`; expected: {expected}. Numbers, formulas and code are left out before a language is "
+        "told (by py3langid); where few words are left, or no language is likely enough, the answer is unclear, and "
+        "does not count. Accidental translation: the share of clear answers in another language than expected, per "
+        "cent, ± one standard error (over several languages clustered by question).",
+        "",
+    ]
+    if numbers["unknown_to_the_library"]:
+        lines += [f"py3langid does not know: {', '.join(numbers['unknown_to_the_library'])}.", ""]
+    for task, found in numbers["tasks"].items():
+        lines += [f"## {task}", "", f"![Languages of the answers](answers_{_file_name(task)}.png)", ""]
+        lines += ["| language | answers | unclear | accidental translation | found |", "|---|---|---|---|---|"]
+        for code, row in found["languages"].items():
+            seen = ", ".join(f"{name} {count}" for name, count in row["found"].items() if name != UNCLEAR)
+            lines.append(f"| {code} | {row['n']} | {row['unclear']} | {percent(row['accidental'])} | {seen} |")
+        for group, row in found["groups"].items():
+            name = "all" if group == "all" else f"{group}-resource"
+            mean = f"mean of {len(row['languages_in_the_mean'])} languages"
+            lines.append(f"| **{name}** | {row['n']} | {row['unclear']} | {percent(row['accidental'])} | {mean} |")
+        lines.append("")
+        wrong = [a for a in answers if a.task == task and a.accidental]
+        for code, some in _grouped(wrong, lambda answer: answer.language).items():
+            lines.append(f"{code}: {len(some)} accidental, the first {min(_LISTED, len(some))}")
+            lines.append("")
+            for answer in some[:_LISTED]:
+                lines.append(f"- `{answer.id}` in `{answer.found}`: {_quoted(answer.output)}")
+            lines.append("")
+    lines += ["All answers with their languages are in `answers.jsonl`.", ""]
+    return "\n".join(lines)
+
+
+def percent(found: Mapping[str, float | None] | None) -> str:
+    """A share in per cent with its error."""
+    if found is None or found["value"] is None:
+        return "-"
+    error = "" if found["stderr"] is None else f" ± {100 * found['stderr']:.1f}"
+    return f"{100 * found['value']:.1f}{error}"
+
+
+def _draw(task: str, found: Mapping[str, Any], path: Path) -> None:
+    rows = sorted(found["languages"], key=lambda code: group_of(code) != "high")
+    counts = Counter[str]()
+    for code in rows:
+        counts.update(found["languages"][code]["found"])
+    expected = {code: found["languages"][code]["expected"] for code in rows}
+    names = [name for name, _ in counts.most_common() if name != UNCLEAR]
+    columns = list(dict.fromkeys([*expected.values(), *names]))[:12]
+    rest = [name for name in names if name not in columns]
+    columns += (["other"] if rest else []) + [UNCLEAR]
+    shares = np.zeros((len(rows), len(columns)))
+    for i, code in enumerate(rows):
+        row = found["languages"][code]
+        for name, count in row["found"].items():
+            shares[i, columns.index("other" if name in rest else name)] += count / row["n"]
+    draw_answers(shares, rows, columns, expected, task, path)
+
+
+def _quoted(text: str, longest: int = 160) -> str:
+    text = re.sub(r"\s+", " ", text).strip().replace("`", "'")
+    return f"`{text[:longest]}{'…' if len(text) > longest else ''}`"
+
+
+def _file_name(task: str) -> str:
+    return re.sub(r"[^\w.-]", "_", task)
+
+
+def _grouped(answers: Iterable[Answer], key: Any) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {}
+    for answer in answers:
+        found.setdefault(key(answer), []).append(answer)
+    return found
