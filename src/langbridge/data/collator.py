@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from langbridge.data.examples import CUT_WHOLE, Example, TextExample
+from langbridge.data.examples import CUT_WHOLE, MARKER, Example, TextExample
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
@@ -19,6 +19,21 @@ ROWS = "rows"
 def origins_of(examples: Sequence[Example | TextExample]) -> list[str]:
     """Where each example came from."""
     return [example.origin for example in examples]
+
+
+def marker_of(processor: "LangBridgeProcessor") -> str | None:
+    """The text that the language model's tokenizer reads as the mark of a soft prompt; None where no text is."""
+    added = processor.tokenizer.added_tokens_decoder.get(processor.soft_prompt_token_id)
+    return None if added is None else added.content
+
+
+def marked(origin: str, marker: str) -> BadRow:
+    """What is wrong with a row whose text holds `marker`."""
+    return BadRow(
+        f"{origin}: the text contains {marker!r}, the token that marks soft prompts; remove it from the text, or build "
+        "the bridge with another soft_prompt_token_id",
+        MARKER,
+    )
 
 
 class LabelledCollator:
@@ -61,7 +76,11 @@ class LabelledCollator:
 
     @cached_property
     def accepts_all(self) -> bool:
-        """Whether even the longest prompt leaves room for a token of target, so that no row need be looked at."""
+        """Whether even the longest prompt leaves room for a token of target, and no text can be a mark."""
+        return self._always_room and marker_of(self.processor) is None
+
+    @cached_property
+    def _always_room(self) -> bool:
         from langbridge.model.configuration import soft_length
 
         processor = self.processor
@@ -76,10 +95,16 @@ class LabelledCollator:
         return self.max_encoder_length if limit is None else min(self.max_encoder_length, limit)
 
     def misfits(self, examples: Sequence[Example]) -> list[BadRow | None]:
-        """For each pair that truncation would remove its target whole, or None."""
-        return [self._misfit(example) for example in examples]
+        """For each pair that truncation would remove its target whole or that it holds a mark, or None."""
+        marker = marker_of(self.processor)
+        return [
+            marked(example.origin, marker) if marker is not None and marker in example.target else self._misfit(example)
+            for example in examples
+        ]
 
     def _misfit(self, example: Example) -> BadRow | None:
+        if self._always_room:
+            return None
         with warnings.catch_warnings():
             # A long prompt is cut in the batch as well, and told of there.
             warnings.filterwarnings("ignore", "prompts of rows")

@@ -14,6 +14,9 @@ TOO_SHORT = "too short to split"
 CUT_WHOLE = "target cut whole"
 """The reason of a pair whose target truncation would remove."""
 
+MARKER = "mark of soft prompts"
+"""The reason of a row that the language model would read as holding soft prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

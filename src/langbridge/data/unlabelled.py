@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langbridge.data.collator import ROWS, origins_of
+from langbridge.data.collator import ROWS, marked, marker_of, origins_of
 from langbridge.data.examples import TOO_SHORT, TextExample
 from langbridge.data.splitting import split_text, token_ends
 from langbridge.errors import LangBridgeError
@@ -93,8 +93,14 @@ class UnlabelledCollator:
     accepts_all = False
 
     def misfits(self, examples: Sequence[TextExample]) -> list[BadRow | None]:
-        """For each text that it is too short, or None."""
-        return [None if self._halves(example, self._shortest) else self._too_short(example) for example in examples]
+        """For each text that it is too short or that it holds a mark, or None."""
+        return [self._misfit(example) for example in examples]
+
+    def _misfit(self, example: TextExample) -> BadRow | None:
+        marker = marker_of(self.processor)
+        if marker is not None and marker in example.text:
+            return marked(example.origin, marker)
+        return None if self._halves(example, self._shortest) else self._too_short(example)
 
     def __call__(self, examples: Sequence[TextExample]) -> dict[str, Any]:
         lengths = self.lengths(examples)
@@ -104,19 +110,11 @@ class UnlabelledCollator:
                 raise self._too_short(example)
         limit = lengths.encoder + lengths.lm
         starts, whole, counts = self._starts([half[1] for half in halves if half is not None], limit)
-        with warnings.catch_warnings():
-            # Cutting is what is asked for here, not an accident to be told of.
-            warnings.filterwarnings("ignore", "targets of rows")
-            batch = dict(
-                self.processor(
-                    [half[0] for half in halves if half is not None],
-                    targets=starts,
-                    max_encoder_length=lengths.encoder,
-                    max_length=limit,
-                    truncation="target",
-                    apply_template=False,
-                )
-            )
+        prefixes = [half[0] for half in halves if half is not None]
+        try:
+            batch = self._processed(prefixes, starts, lengths)
+        except LangBridgeError as error:
+            raise LangBridgeError(f"{error} (the rows are {', '.join(origins_of(examples))})") from None
         self._untrain_false_ends(batch, whole, counts)
         if self.with_rows:
             batch[ROWS] = origins_of(examples)
@@ -132,6 +130,21 @@ class UnlabelledCollator:
             )
         (step,) = steps
         return drawn_lengths(self.seed, step if step is not None else "|".join(origins_of(examples)), **self.bounds)
+
+    def _processed(self, prefixes: list[str], starts: list[str], lengths: Lengths) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            # Cutting is what is asked for here, not an accident to be told of.
+            warnings.filterwarnings("ignore", "targets of rows")
+            return dict(
+                self.processor(
+                    prefixes,
+                    targets=starts,
+                    max_encoder_length=lengths.encoder,
+                    max_length=lengths.encoder + lengths.lm,
+                    truncation="target",
+                    apply_template=False,
+                )
+            )
 
     @property
     def _shortest(self) -> int:
