@@ -7,7 +7,7 @@ import re
 import pytest
 
 from langbridge.miniature import world
-from langbridge.miniature.corpus import problem_pairs, sentence_pairs, solved_problems
+from langbridge.miniature.corpus import VERB_FORMS, careless, problem_pairs, sentence_pairs, solved_problems
 from langbridge.miniature.dataset import held_out_rows, training_rows
 from langbridge.miniature.grammar import LANGUAGES, grammar
 
@@ -81,6 +81,21 @@ def test_words_are_distinct(language):
         said = {rules.event(order, "Tom", "buy", 5, "book", time) for time in set(world.TIMES)}
         assert len(said) == len(set(world.TIMES))
     assert len({rules.event(order, "Tom", "buy", 5, "book", "then") for order in range(rules.orders)}) > 1
+
+
+def test_careless_english_keeps_what_the_answer_needs():
+    """Every number and one verb for it, in the order of events; the name at least once."""
+    rng, changed = random.Random(0), 0
+    for problem in world.problems("train", 300):
+        text = careless(rng, problem)
+        words = [word.strip(".?").lower() for word in text.split()]
+        numbers = [word for word, before in zip(words, ["", *words], strict=False) if word.isdigit() and word != before]
+        wanted = [str(number) for number in (problem.start, *(event.number for event in problem.events))]
+        assert sorted(set(numbers), key=wanted.index) == wanted, text
+        assert sum(word in VERB_FORMS for word in words) >= len(problem.events), text
+        assert problem.name.lower() in words, text
+        changed += text != world.render(problem, "en")
+    assert 200 < changed < 300
 
 
 def test_the_solution_is_right():

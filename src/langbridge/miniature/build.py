@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MT5EncoderModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, MT5EncoderModel, PreTrainedTokenizerFast
 
 from langbridge.errors import LangBridgeError
 from langbridge.miniature import world
 from langbridge.miniature.gate import describe, encoder_of, gate
 from langbridge.miniature.grammar import LANGUAGES
-from langbridge.miniature.language_model import SEPARATOR, LanguageModelRecipe, train_language_model
+from langbridge.miniature.language_model import (
+    SEPARATOR,
+    LanguageModelRecipe,
+    held_out_solved,
+    train_language_model,
+)
 from langbridge.miniature.parents import CHECKSUMS, checksums
 from langbridge.miniature.tokenization import train_encoder_tokenizer, train_language_model_tokenizer
 from langbridge.miniature.translation import TranslationRecipe, held_out_loss, train_translation
@@ -80,8 +85,9 @@ def language_model_tokenizer(recipe: BuildRecipe) -> PreTrainedTokenizerFast:
 def build(out: Path, recipe: BuildRecipe, *, state: Path | None = None, threads: int | None = None) -> dict[str, Any]:
     """Write `out`/encoder and `out`/language_model, all or nothing; return the gate's report.
 
-    The report has `languages` (`retrieval` and `probe` of each), `translation_loss` and `translation_floor` (nats a
-    token on held-out problems).
+    The report has `languages` (`retrieval`, `probe` and `number` of each), `translation_loss` and `translation_floor`
+    (nats a token on held-out problems), and `solved` (the language model's shares of held-out English, `tidy` and
+    `careless`).
 
     `state` (default: beside `out`) keeps what a stopped build has done, and its logs. `threads` are for each of the
     two trainings (default: half of the cores).
@@ -110,6 +116,7 @@ def build(out: Path, recipe: BuildRecipe, *, state: Path | None = None, threads:
     for name in ("language_model", "encoder"):
         shutil.copytree(state / name, part / name)
     report = json.loads((state / "gate.json").read_text(encoding="utf-8"))
+    report["solved"] = json.loads((state / "solved.json").read_text(encoding="utf-8"))
     record = {"recipe": asdict(recipe), "gate": report, "torch": torch.__version__}
     (part / "build.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (part / CHECKSUMS).write_text(checksums(part), encoding="utf-8")
@@ -145,15 +152,20 @@ def _logger(path: Path) -> Callable[[str], None]:
 
 def _build_language_model(recipe: BuildRecipe, state: Path, threads: int) -> None:
     torch.set_num_threads(threads)
+    log = _logger(state / "language_model.log")
     tokenizer = language_model_tokenizer(recipe)
     model = train_language_model(
         tokenizer, recipe.language_model, seed=recipe.seed, state=state / "language_model.pt",
-        log=_logger(state / "language_model.log"),
+        log=log,
     )  # fmt: skip
     folder = state / "language_model"
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(_language_model_card(recipe, model.num_parameters()), encoding="utf-8")
+    shipped = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    solved = held_out_solved(shipped, tokenizer, count=2 * recipe.gate_problems)
+    log(f"held-out English problems solved: {solved['tidy']:.3f}, carelessly written {solved['careless']:.3f}")
+    (state / "solved.json").write_text(json.dumps(solved), encoding="utf-8")
+    (folder / "README.md").write_text(_language_model_card(recipe, model.num_parameters(), solved), encoding="utf-8")
 
 
 def _build_encoder(recipe: BuildRecipe, state: Path, threads: int) -> None:
@@ -185,7 +197,7 @@ def _build_encoder(recipe: BuildRecipe, state: Path, threads: int) -> None:
     (folder / "README.md").write_text(_encoder_card(recipe, size, report), encoding="utf-8")
 
 
-def _language_model_card(recipe: BuildRecipe, size: int) -> str:
+def _language_model_card(recipe: BuildRecipe, size: int, solved: dict[str, float]) -> str:
     shares = ", ".join(f"{language} {share:.0%}" for language, share in recipe.language_model.shares.items())
     return f"""---
 license: apache-2.0
@@ -195,7 +207,11 @@ language: [{", ".join(recipe.language_model.shares)}]
 
 A causal language model of Llama's architecture with {size:,} parameters. It solves the miniature world's word problems
 with an English chain of thought. Problems it learned from: {shares}; none in any other language, and none of the
-held-out combinations. It reads `<s>PROBLEM`, a newline, and answers up to `</s>`.
+held-out combinations. {recipe.language_model.haste:.0%} of the English is written carelessly (words missing, doubled or
+out of place, no full stops), and problems' embeddings are blurred by noise in training. It reads `<s>PROBLEM`, a
+newline, and answers up to `</s>`.
+
+Held-out English problems solved word for word: {solved["tidy"]:.1%}; carelessly written ones: {solved["careless"]:.1%}.
 
 Half precision; {recipe.language_model.steps} steps of {recipe.language_model.batch_size} problems, seed {recipe.seed}.
 It knows nothing beyond the miniature world.
@@ -204,7 +220,8 @@ It knows nothing beyond the miniature world.
 
 def _encoder_card(recipe: BuildRecipe, size: int, report: dict[str, Any]) -> str:
     rows = "\n".join(
-        f"| {language} | {row['retrieval']:.2f} | {row['probe']:.3f} |" for language, row in report["languages"].items()
+        f"| {language} | {row['retrieval']:.2f} | {row['probe']:.3f} | {row['number']:.3f} |"
+        for language, row in report["languages"].items()
     )
     return f"""---
 license: apache-2.0
@@ -217,11 +234,11 @@ parameters. It saw parallel text of the miniature world, as NLLB's encoder saw p
 combinations in any language. Half precision; {recipe.translation.steps} steps, seed {recipe.seed}.
 
 How language-agnostic it is, on held-out problems: retrieval of the English text among 16 with the same names, numbers
-and length, and a probe for gain or loss trained on English states alone. The translation model's loss on held-out
-problems: {report["translation_loss"]:.3f} nats a token; the choice
-of word order alone makes {report["translation_floor"]:.3f}.
+and length, and probes for gain or loss and for the number, trained on English states alone. The translation model's
+loss on held-out problems: {report["translation_loss"]:.3f} nats a token; the choice of word order alone makes
+{report["translation_floor"]:.3f}.
 
-| language | retrieval to English | probe |
-|---|---|---|
+| language | retrieval to English | gain or loss | number |
+|---|---|---|---|
 {rows}
 """

@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 from langbridge.miniature import world
 from langbridge.miniature.grammar import LANGUAGES, grammar
+from langbridge.miniature.grammar.en import VERBS
 
 MANY = 10**9
 """Problems are drawn from this many indices: practically none is read twice."""
+
+VERB_FORMS = {form.split()[0] for forms in VERBS.values() for form in forms}
 
 
 class Pair(NamedTuple):
@@ -76,9 +79,34 @@ def problem_pairs(rng: random.Random, count: int, mix: float = 0.3) -> list[Pair
     return pairs
 
 
-def solved_problems(rng: random.Random, count: int, shares: dict[str, float]) -> Iterator[tuple[str, str]]:
-    """(problem, English solution), the language drawn by `shares`."""
+def careless(rng: random.Random, problem: world.Problem) -> str:
+    """The problem in English as people write it in haste: words are missing, doubled or out of order, full stops lack.
+
+    Numbers and verbs always stay, the name stays in one sentence, and words change places within their sentence only,
+    and only where full stops part the sentences: what is asked can always be read.
+    """
+    drop, double = rng.choice((0.0, 0.2, 0.5)), rng.choice((0.0, 0.0, 0.1))
+    stops = rng.random() < 0.6
+    shuffle = stops and rng.random() < 0.5
+    written: list[str] = []
+    for place, told in enumerate(world.sentences(problem, "en")):
+        words: list[str] = []
+        for word in told.rstrip(".?").split():
+            needed = word.isdigit() or word.lower() in VERB_FORMS or (word == problem.name and place == 0)
+            if needed or rng.random() >= drop:
+                words += [word] * (2 if rng.random() < double else 1)
+        if shuffle:
+            rng.shuffle(words)
+        written.append(" ".join(words) + (told[-1] if stops else ""))
+    return " ".join(text for text in written if text.strip(".?"))
+
+
+def solved_problems(
+    rng: random.Random, count: int, shares: dict[str, float], haste: float = 0.0
+) -> Iterator[tuple[str, str]]:
+    """(problem, English solution), the language drawn by `shares`; a share `haste` of the English is `careless`."""
     for _ in range(count):
         problem = world.problem("train", rng.randrange(MANY))
         language = rng.choices(list(shares), list(shares.values()))[0]
-        yield world.render(problem, language), world.solution(problem)
+        hasty = language == "en" and rng.random() < haste
+        yield careless(rng, problem) if hasty else world.render(problem, language), world.solution(problem)

@@ -1,15 +1,18 @@
 """The gate: is the encoder language-agnostic where it counts? Asked before any bridge is trained.
 
-Digits and names are the same in every language, so plain retrieval flatters. Two questions that they do not answer:
+Digits and names are the same in every language, so plain retrieval flatters. Three questions:
 
 - *retrieval*: of a problem and distractors with its names, numbers and length (other verbs, objects and order of
   events), which English text is the one that this text says? By late interaction, which reads states one by one as a
   connector does, and so is blind to order alone: every distractor has a verb that the problem has not.
 - *probe*: does a linear probe that learned gain from loss on English sentences tell them apart in this language?
+- *number*: does one that learned an event's number on English sentences read it in this language? (It would not, were a
+  number cut into other tokens there.)
 """
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,19 +72,31 @@ def retrieval(
     return right / count
 
 
-def event_sentences(language: str, count: int, seed: int) -> tuple[list[str], Tensor]:
-    """Single events and whether each is a gain (1) or a loss (-1); the same events for every language."""
+class Events(NamedTuple):
+    """Single events with what a probe is asked about them."""
+
+    texts: list[str]
+    signs: Tensor
+    """(events, 1): 1 for a gain, -1 for a loss."""
+    numbers: Tensor
+    """(events, numbers): 1 in the column of the event's number, else -1."""
+
+
+def event_sentences(language: str, count: int, seed: int) -> Events:
+    """`count` events with all of the world's numbers; the same events for every language."""
     rng = random.Random(f"probe/{seed}")
-    texts, signs = [], []
+    known = sorted({*world.STEPS, *world.STARTS})
+    texts, signs = [], torch.empty(count, 1)
+    numbers = torch.full((count, len(known)), -1.0)
     for index in range(count):
         gain = rng.random() < 0.5
-        event = world.Event(
-            rng.choice(world.GAINS if gain else world.LOSSES), rng.choice(world.STEPS), rng.choice(world.TIMES)
-        )
+        number = rng.choice(known)
+        event = world.Event(rng.choice(world.GAINS if gain else world.LOSSES), number, rng.choice(world.TIMES))
         said = random.Random(f"{seed}/{index}/{language}")
         texts.append(world.say_event(said, language, rng.choice(world.NAMES), event, rng.choice(world.NOUNS)))
-        signs.append(1.0 if gain else -1.0)
-    return texts, torch.tensor(signs)
+        signs[index] = 1.0 if gain else -1.0
+        numbers[index, known.index(number)] = 1.0
+    return Events(texts, signs, numbers)
 
 
 def pooled(states: Tensor, mask: Tensor) -> Tensor:
@@ -90,31 +105,43 @@ def pooled(states: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([mean, torch.ones(len(mean), 1)], dim=1).double()
 
 
-def english_probe(encode: Encode, count: int = 1000, penalty: float = 1e-3) -> Tensor:
-    """A ridge classifier of gain against loss on mean-pooled English states."""
-    texts, signs = event_sentences("en", count, seed=0)
-    features = pooled(*encode(texts))
+class Probe(NamedTuple):
+    """Linear probes on mean-pooled states, (d_encoder + 1, outputs) each."""
+
+    sign: Tensor
+    number: Tensor
+
+
+def english_probe(encode: Encode, count: int = 2000, penalty: float = 1e-3) -> Probe:
+    """Ridge classifiers of an English event's sign and of its number."""
+    events = event_sentences("en", count, seed=0)
+    features = pooled(*encode(events.texts))
     gram = features.T @ features + penalty * count * torch.eye(features.shape[1], dtype=torch.double)
-    return torch.linalg.solve(gram, features.T @ signs.double())
+    return Probe(*(torch.linalg.solve(gram, features.T @ asked.double()) for asked in (events.signs, events.numbers)))
 
 
-def probe_accuracy(encode: Encode, probe: Tensor, language: str, count: int = 500) -> float:
-    texts, signs = event_sentences(language, count, seed=1)
-    return ((pooled(*encode(texts)) @ probe).sign() == signs).double().mean().item()
+def probe_accuracy(encode: Encode, probe: Probe, language: str, count: int = 500) -> dict[str, float]:
+    """The shares of a language's events whose sign (`probe`) and whose `number` the English probes get right."""
+    events = event_sentences(language, count, seed=1)
+    features = pooled(*encode(events.texts))
+    return {
+        "probe": ((features @ probe.sign).sign() == events.signs).double().mean().item(),
+        "number": ((features @ probe.number).argmax(1) == events.numbers.argmax(1)).double().mean().item(),
+    }
 
 
 def gate(encode: Encode, *, split: str = "validation", count: int = 100) -> dict[str, dict[str, float]]:
-    """For each language, English included: `retrieval` to English, and `probe`."""
+    """For each language, English included: `retrieval` to English, `probe` and `number`."""
     probe = english_probe(encode)
     return {
         language: {
             "retrieval": retrieval(encode, language, split=split, count=count),
-            "probe": probe_accuracy(encode, probe, language),
+            **probe_accuracy(encode, probe, language),
         }
         for language in LANGUAGES
     }
 
 
 def describe(result: dict[str, dict[str, float]]) -> str:
-    """One line: each language's two figures."""
-    return "  ".join(f"{name} {row['retrieval']:.2f}/{row['probe']:.2f}" for name, row in result.items())
+    """One line: each language's figures."""
+    return "  ".join(f"{name} " + "/".join(f"{value:.2f}" for value in row.values()) for name, row in result.items())
