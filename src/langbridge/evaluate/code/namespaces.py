@@ -65,6 +65,13 @@ def _read_only(target: str, attributes: int, recursive: bool) -> None:
     )
 
 
+def _has_id(number: int) -> bool:
+    """Whether a user id means anyone here; the root of a rootless container rules over few, and is no root outside."""
+    with open("/proc/self/uid_map") as lines:
+        ranges = [[int(word) for word in line.split()] for line in lines]
+    return any(first <= number < first + count for first, _, count in ranges)
+
+
 def _enter(root: bool) -> None:
     kinds = _NEW_MOUNTS | _NEW_UTS | _NEW_IPC | _NEW_PIDS | _NEW_NETWORK
     user, group = os.getuid(), os.getgid()
@@ -131,7 +138,7 @@ def _become_first_process(job: dict[str, Any], root: bool, launcher: int) -> NoR
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    root = os.getuid() == 0
+    root = os.getuid() == 0 and _has_id(_FIRST_PRIVATE_ID)
     launcher = os.getpid()
     try:
         _enter(root)

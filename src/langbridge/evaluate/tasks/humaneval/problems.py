@@ -4,6 +4,7 @@ A problem is a row as published: `task_id`, `prompt`, `canonical_solution`, `tes
 """
 
 import re
+import warnings
 from typing import Any
 
 from langbridge.errors import LangBridgeError
@@ -92,7 +93,9 @@ def program(source: str, checks: str) -> Program:
 
 def _compiles(text: str) -> bool:
     try:
-        compile(text, "program", "exec")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about strange escapes and the like
+            compile(text, "program", "exec")
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
         return False
     return True
