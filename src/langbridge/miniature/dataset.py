@@ -1,11 +1,9 @@
 """The world as JSONL files, which the ordinary commands read."""
 
-import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from langbridge.files import write_jsonl
 from langbridge.miniature import world
 from langbridge.miniature.grammar import LANGUAGES
 
@@ -36,17 +34,10 @@ def held_out_rows(language: str, count: int, *, split: str = "test") -> list[dic
 
 
 def write_training(path: Path, count: int) -> None:
-    write_rows(path, training_rows(count))
+    write_jsonl(path, training_rows(count))
 
 
 def write_tests(folder: Path, count: int) -> None:
     """One file a language: `FOLDER/LANGUAGE.jsonl`."""
     for language in LANGUAGES:
-        write_rows(folder / f"{language}.jsonl", held_out_rows(language, count))
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    os.replace(part, path)
+        write_jsonl(folder / f"{language}.jsonl", held_out_rows(language, count))
