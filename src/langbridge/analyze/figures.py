@@ -233,27 +233,31 @@ def draw_answers(
 ) -> None:
     """A table in shades: for each language of the questions (rows) the per cent of answers in each language (columns);
     the expected language is framed."""
-    height = 0.9 + 0.24 * len(rows)
-    width = min(_WIDTH, 1.6 + 0.46 * len(columns))
+    height, width = 1.0 + 0.24 * len(rows), min(_WIDTH, 1.9 + 0.46 * len(columns))
     with figure(path, figsize=(width, height), layout="constrained") as (_, ax):
-        ax.imshow(shares, cmap="Greys", vmin=0, vmax=1.25, aspect="auto")  # black would hide the frame
+        # Up to a middle grey, on which black figures and the frame stay legible.
+        ax.pcolormesh(shares, cmap="Greys", vmin=0, vmax=2.2, edgecolors="white", linewidth=1.5)
+        ax.invert_yaxis()
         for i, row in enumerate(rows):
             for j, column in enumerate(columns):
                 if shares[i, j] > 0:
-                    colour = "white" if shares[i, j] > 0.6 else "black"
-                    percent = 100 * shares[i, j]
-                    text = f"{percent:.0f}" if percent >= 1 else "<1"
-                    ax.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
+                    text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
+                    ax.text(j + 0.5, i + 0.53, text, ha="center", va="center", fontsize=7)
                 if column == expected[row]:
-                    frame = ((j - 0.47, i - 0.45), 0.94, 0.9)
-                    ax.add_patch(_rectangle(*frame))
-        ax.set_xticks(range(len(columns)), columns)
-        ax.set_yticks(range(len(rows)), rows)
+                    ax.add_patch(_rectangle((j + 0.04, i + 0.06), 0.92, 0.88))
+        for group in ("high", "low"):
+            if chosen := [i for i, code in enumerate(rows) if group_of(code) == group]:
+                middle = (chosen[0] + chosen[-1] + 1) / 2
+                text = f"{group}-\nresource" if len(chosen) < 4 else f"{group}-resource"
+                style = {"rotation": -90, "ha": "left", "va": "center", "color": COLOURS[group], "fontsize": 7.5}
+                ax.text(len(columns) + 0.08, middle, text, **style)
+        ax.set_xticks([j + 0.5 for j in range(len(columns))], columns)
+        ax.set_yticks([i + 0.5 for i in range(len(rows))], rows)
         for label, code in zip(ax.get_yticklabels(), rows, strict=True):
             label.set_color(COLOURS[group_of(code)])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-        ax.set_xlabel("language of the answer, per cent")
+        ax.set_xlabel("language of the answer, per cent (framed: expected)")
         ax.set_ylabel("language of the question")
         ax.set_title(title, loc="left")
 
@@ -261,4 +265,4 @@ def draw_answers(
 def _rectangle(corner: tuple[float, float], width: float, height: float) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle(corner, width, height, fill=False, edgecolor=COLOURS["high"], linewidth=1.3)
+    return Rectangle(corner, width, height, fill=False, edgecolor="black", linewidth=0.8)

@@ -11,7 +11,7 @@ from langbridge.analyze.alignment import Array
 from langbridge.analyze.probe import missing
 from langbridge.errors import LangBridgeError
 
-ALL = "all"
+ALL, EACH = "all", "each"
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,18 @@ class Projection:
     explained: tuple[float, float]
 
 
-def project(states: Mapping[str, Array], fit: str = ALL) -> dict[str, Projection]:
-    """Put several models' states of one width, each (sentences, languages, width), on the same two axes.
+def project(states: Mapping[str, Array], fit: str = EACH) -> dict[str, Projection]:
+    """Put several models' states, each (sentences, languages, width), on two axes.
 
-    fit: the name of the states on which scale and axes are fitted, to be applied to the others (the reference fits on
-    the language model alone and applies to the bridge), or `all`: on all of them together.
+    fit: what scale and axes are fitted on. `each`: every model's on its own states. A name: on those states, to be
+    applied to the others (the reference fits on the language model alone and applies to the bridge). `all`: on all of
+    them together, so that the axes first show what tells the models apart. But for `each`, widths must be the same.
     """
+    if fit == EACH:
+        return {name: project({name: one}, ALL)[name] for name, one in states.items()}
     preprocessing, decomposition = _scikit_learn()
     if fit not in (ALL, *states):
-        raise LangBridgeError(f"--pca-fit: got {fit!r}, expected one of {', '.join((ALL, *states))}")
+        raise LangBridgeError(f"--pca-fit: got {fit!r}, expected one of {', '.join((EACH, ALL, *states))}")
     chosen = list(states.values()) if fit == ALL else [states[fit]]
     flat = np.concatenate([_flat(one) for one in chosen])
     scaler = preprocessing.StandardScaler().fit(flat)

@@ -18,7 +18,7 @@ from langbridge.analyze.alignment import Array, Estimate
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.figures import TITLES, draw_curves, draw_projections
 from langbridge.analyze.probe import language_probe
-from langbridge.analyze.projection import ALL, Projection, project
+from langbridge.analyze.projection import ALL, EACH, Projection, project
 from langbridge.analyze.states import BRIDGE, LM, PooledStates, Stage, pool_states
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
@@ -41,7 +41,7 @@ def analyze_representations(
     out: str | Path,
     *,
     pivot: str | None = None,
-    pca_fit: str = ALL,
+    pca_fit: str = EACH,
     layer: int | None = None,
     batch_size: int = 8,
     keep_states: bool = False,
@@ -51,7 +51,8 @@ def analyze_representations(
     """Write the whole analysis into `out` and return what `numbers.json` holds.
 
     pivot: the language that the others are compared with; default English, or the first where there is none.
-    pca_fit: whose states the axes of the picture are fitted on: `all`, `lm` (as the reference does) or `bridge`.
+    pca_fit: whose states the axes of the picture are fitted on: `each` model's own, `lm` (as the reference does),
+    `bridge`, or `all`.
     layer: of the language model, for the picture; default the last.
     keep_states: leave the mean of every sentence at every stage in `out`/states, as .npy files.
     source: what else `numbers.json` is to say of its origin.
@@ -61,8 +62,8 @@ def analyze_representations(
     means take sentences x languages x width x 4 bytes a stage while this runs. Raises `LangBridgeError`.
     """
     pivot = _pivot(corpus, pivot)
-    if pca_fit not in (ALL, LM, BRIDGE):
-        raise LangBridgeError(f"--pca-fit: got {pca_fit!r}, expected all, lm or bridge")
+    if pca_fit not in (EACH, ALL, LM, BRIDGE):
+        raise LangBridgeError(f"--pca-fit: got {pca_fit!r}, expected each, lm, bridge or all")
     last = model.language_model.config.get_text_config().num_hidden_layers
     layer = last if layer is None else layer
     if not 1 <= layer <= last:
@@ -176,7 +177,7 @@ def _write(
     inputs: Sequence[tuple[str, Projection]],
     corpus: Corpus,
 ) -> None:
-    draw_projections(panels, corpus.languages, out / "pca", shared=True)
+    draw_projections(panels, corpus.languages, out / "pca", shared=numbers["pca"]["fit"] != EACH)
     draw_projections(inputs, corpus.languages, out / "pca_input", shared=False)
     draw_curves(numbers, out / "curves")
     write_atomically(out / "report.md", report(numbers))
@@ -262,6 +263,8 @@ def _origin(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _fitted(fit: str) -> str:
+    if fit == EACH:
+        return "each model on axes of its own"
     if fit == ALL:
         return "fitted on both models' states together"
     other = TITLES[BRIDGE if fit == LM else LM]

@@ -33,8 +33,8 @@ def representations(
     ] = None,
     field: Annotated[str, typer.Option("--field", metavar="NAME", help="JSONL rows' field with the text.")] = "text",
     pca_fit: Annotated[
-        str, typer.Option("--pca-fit", metavar="all|lm|bridge", help="Whose states the picture's axes are fitted on.")
-    ] = "all",
+        str, typer.Option("--pca-fit", metavar="each|lm|bridge|all", help="What the picture's axes are fitted on.")
+    ] = "each",
     layer: Annotated[
         int | None, typer.Option("--layer", min=1, help="The language model's layer in the picture; default: the last.")
     ] = None,
