@@ -36,7 +36,7 @@ def demo_recipe() -> Path:
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything.")] = Path("demo"),
     problems: Annotated[int, typer.Option("--problems", min=2, help="Problems in each language.")] = 200,
-    examples: Annotated[int, typer.Option("--examples", min=50, help="English training problems.")] = 12800,
+    examples: Annotated[int, typer.Option("--examples", min=50, help="English training problems.")] = 6400,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the results.")] = False,
 ) -> None:
     """Train the miniature bridge on English alone and score it in 12 languages beside the plain language model."""
