@@ -39,7 +39,7 @@ def build(
 @app.command()
 def data(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the JSONL files.")],
-    train: Annotated[int, typer.Option("--train", min=1, help="English problems with solutions.")] = 12800,
+    train: Annotated[int, typer.Option("--train", min=1, help="English problems with solutions.")] = 6400,
     test: Annotated[int, typer.Option("--test", min=1, help="Held-out problems in each language.")] = 250,
 ) -> None:
     """Write DIR/train.jsonl (English) and DIR/test/LANGUAGE.jsonl (12 languages)."""
