@@ -78,7 +78,7 @@ def choice_letter(text: str, letters: Sequence[str]) -> str | None:
     allowed = "".join(letters)
     bracketed = re.compile(rf"\(\s*([{allowed}])\s*\)", re.IGNORECASE)
     for rest in reversed([match[1] for match in _STATED_REST.finditer(text)]):
-        found = bracketed.search(rest) or re.match(rf"[\W_]*([{allowed}])(?![\w'’])", rest)
+        found = bracketed.search(rest) or re.match(rf"[\W_]*(?:boxed\{{)?([{allowed}])(?![\w'’])", rest)
         if found:
             return found[1].upper()
     if match := list(bracketed.finditer(text)):
@@ -119,10 +119,10 @@ VALIDITY = {
 
 def option_text(text: str, options: Sequence[str]) -> int | None:
     """The option that a text names in full, as its index; the last one named, and None where none is."""
-    plain = _plain(text)
-    places = [(plain.rfind(_plain(option)), -len(option), index) for index, option in enumerate(options)]
-    found = [place for place in places if place[0] >= 0]
-    return max(found)[2] if found else None
+    plain = f" {_plain(text)} "
+    options = [f" {_plain(option)} " for option in options]
+    ends = [(plain.rfind(option) + len(option), len(option), i) for i, option in enumerate(options) if option in plain]
+    return max(ends)[2] if ends else None
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,156 @@
+"""An evaluation through the ordinary path: samples, scores, going on after an interruption, refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate import evaluating
+from langbridge.evaluate.evaluating import evaluate
+from langbridge.evaluate.runs import Run, Sample
+from langbridge.evaluate.suites import SuiteTask, load_suites
+
+QUESTIONS = {"sw": ["moja", "mbili", "tatu"], "en": ["one", "two", "three"]}
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Path:
+    """A family of one's own: four lines and a file a language."""
+    for language, questions in QUESTIONS.items():
+        rows = [{"q": text, "a": index + 1} for index, text in enumerate(questions)]
+        (tmp_path / f"farm_{language}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "farm.yaml"
+    path.write_text("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\n")
+    return path
+
+
+def right(request) -> str:
+    return f"The answer is {QUESTIONS[request.language].index(request.text) + 1}."
+
+
+def test_samples_and_scores(farm: Path, tmp_path: Path, scripted) -> None:
+    def says(request) -> str:
+        return {"mbili": "The answer is 7.", "tatu": "Sijui."}.get(request.text, right(request))
+
+    run = evaluate(scripted(says), load_suites([str(farm)]), tmp_path / "run", about={"name": "x"})
+    assert run == Run.read(tmp_path / "run")
+    samples = run.samples("farm", "sw")
+    assert [(one.id, one.prompt, one.expected, one.output, one.extracted, one.correct) for one in samples] == [
+        ("0", "moja", "1", "The answer is 1.", "1", 1),
+        ("1", "mbili", "2", "The answer is 7.", "7", 0),
+        ("2", "tatu", "3", "Sijui.", None, 0),
+    ]
+    assert [one.id for one in run.samples("farm", "en")] == ["0", "1", "2"], "the same id in every language"
+    figures = run.results["tasks"]["farm"]["languages"]
+    assert figures["sw"]["accuracy"] == pytest.approx(1 / 3)
+    assert figures["sw"]["stderr"] == pytest.approx((1 / 3 * 2 / 3 / 2) ** 0.5)
+    assert (figures["sw"]["n"], figures["sw"]["unanswered"], figures["sw"]["unscored"]) == (3, 1, 0)
+    assert figures["sw"]["accuracy_reference"]["accuracy"] == pytest.approx(1 / 3)
+    assert figures["en"]["accuracy"] == 1.0
+    harness = run.results["harness"]["results"]["own_farm_sw"]
+    assert harness["accuracy,none"] == figures["sw"]["accuracy"], "the harness and we agree"
+    assert run.results["model"] == {"name": "x", "kind": "scripted", "model": "scripted"}
+    assert len(figures["sw"]["data"]["farm"]["sha256"]) == 64
+
+
+def test_an_interrupted_run_asks_only_what_is_left(farm: Path, tmp_path: Path, scripted) -> None:
+    def breaks(request) -> str:
+        if request.text == "one":
+            raise KeyboardInterrupt
+        return right(request)
+
+    first = scripted(breaks, batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(first, load_suites([str(farm)]), tmp_path / "run")
+    done = {request.text for request in first.asked} - {"one"}
+    assert done, "some were answered"
+    with pytest.raises(LangBridgeError, match="has not ended"):
+        Run.read(tmp_path / "run")
+    file = next((tmp_path / "run").glob("responses_*.jsonl"))
+    file.write_text(file.read_text() + '{"key": "ab')  # the crash came while a line was written
+
+    second = scripted(right, batch_size=1)
+    run = evaluate(second, load_suites([str(farm)]), tmp_path / "run")
+    asked = [request.text for request in second.asked]
+    assert set(asked) == {text for texts in QUESTIONS.values() for text in texts} - done
+    assert [one.correct for one in run.samples("farm")] == [1] * 6
+    third = scripted(right)
+    assert evaluate(third, load_suites([str(farm)]), tmp_path / "run").results["tasks"] == run.results["tasks"]
+    assert third.asked == []
+
+
+def test_other_settings_models_and_data_do_not_mix(farm: Path, tmp_path: Path, scripted) -> None:
+    evaluate(scripted(right), load_suites([str(farm)]), tmp_path / "run")
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    with pytest.raises(LangBridgeError, match=r"limit was None and is 2"):
+        evaluate(scripted(right), load_suites([str(farm)]), tmp_path / "run", limit=2)
+    with pytest.raises(LangBridgeError, match=r"model\.model was 'scripted' and is 'other'"):
+        evaluate(scripted(right, "other"), load_suites([str(farm)]), tmp_path / "run")
+    with pytest.raises(LangBridgeError, match=r"farm/en\.generation\.max_gen_toks was 256 and is 9"):
+        evaluate(scripted(right), load_suites([str(farm)], generation={"max_gen_toks": 9}), tmp_path / "run")
+    data = farm.parent / "farm_en.jsonl"
+    data.write_text(data.read_text().replace("one", "two"))
+    with pytest.raises(LangBridgeError, match=r"farm/en\.data\.sha256 was"):
+        evaluate(scripted(right), load_suites([str(farm)]), tmp_path / "run")
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
+
+
+def test_what_a_judge_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Path, scripted, monkeypatch) -> None:
+    def score(samples: list[Sample], *, unsafe_code: bool) -> list[Sample]:
+        assert unsafe_code
+        marks = [None, 1, 0, 1, 1, 1]
+        return [Sample(**{**vars(one), "correct": mark}) for one, mark in zip(samples, marks, strict=True)]
+
+    tasks = [SuiteTask(one.suite, one.language, one.part, one.task, "here:score") for one in load_suites([str(farm)])]
+    monkeypatch.setattr(evaluating, "scorer", lambda name: score)
+    run = evaluate(scripted(right), tasks, tmp_path / "run", unsafe_code=True)
+    english = run.results["tasks"]["farm"]["languages"]["en"]
+    assert (english["n"], english["unscored"], english["accuracy"]) == (2, 1, 0.5)
+
+
+def test_a_question_that_is_sampled_twice_is_one_question(farm: Path, tmp_path: Path, scripted) -> None:
+    drawn = iter(["The answer is 1.", "The answer is 9."] * 6)
+    tasks = load_suites([str(farm)], languages=["en"], generation={"do_sample": True})
+    tasks[0].task.set_config("repeats", 2)
+    asker = scripted(lambda request: next(drawn), batch_size=1)
+    run = evaluate(asker, tasks, tmp_path / "run", limit=1)
+    assert len(asker.asked) == 2
+    assert sorted(one.output for one in run.samples("farm")) == ["The answer is 1.", "The answer is 9."]
+    figures = run.results["tasks"]["farm"]["languages"]["en"]
+    assert (figures["n"], figures["accuracy"]) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suite: farm\n", "expected the keys suite, files, question and answer"),
+        ("suite: farm\nfiles: f.jsonl\nquestion: q\nanswer: a\n", "expected a name with one"),
+        ("suite: farm\nfiles: none_*.jsonl\nquestion: q\nanswer: a\n", "matches no file"),
+        ("suite: farm\nfiles: farm_*.jsonl\nquestion: z\nanswer: a\n", "farm_en.jsonl, row 1: no field 'z'"),
+        ("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: q\n", "row 1: expected a number as the answer"),
+        ("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\nkind: poem\n", "got 'poem'"),
+        ("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\ncolour: red\n", "unknown key colour"),
+        ("suite: ../x\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\n", "expected letters, digits"),
+    ],
+)
+def test_a_family_that_is_described_wrongly(farm: Path, text: str, message: str) -> None:
+    farm.write_text(text)
+    with pytest.raises(LangBridgeError, match=message):
+        load_suites([str(farm)])
+
+
+def test_answers_that_are_words_or_letters(farm: Path, tmp_path: Path, scripted) -> None:
+    rows = {"words": ["red", "blue"], "letters": ["(A)", "b"]}
+    for name, answers in rows.items():
+        lines = [json.dumps({"q": f"{name} {index}", "a": answer}) for index, answer in enumerate(answers)]
+        (tmp_path / f"{name}_en.jsonl").write_text("\n".join(lines))
+        kind = "exact" if name == "words" else "choice"
+        (tmp_path / f"{name}.yaml").write_text(
+            f"suite: {name}\nfiles: {name}_*.jsonl\nquestion: q\nanswer: a\nkind: {kind}\n"
+        )
+    says = {"words 0": "Blue? No, red.", "words 1": "I say green", "letters 0": "It is (A).", "letters 1": "(C)"}
+    suites = load_suites([str(tmp_path / f"{name}.yaml") for name in rows])
+    run = evaluate(scripted(lambda request: says[request.text]), suites, tmp_path / "run")
+    assert [(one.extracted, one.correct) for one in run.samples("words")] == [("red", 1), (None, 0)]
+    assert [(one.extracted, one.correct) for one in run.samples("letters")] == [("A", 1), ("C", 0)]
