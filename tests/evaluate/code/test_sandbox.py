@@ -160,11 +160,13 @@ def test_a_fork_bomb_is_contained_and_cleared(sandbox: Sandbox) -> None:
     mark = f"mark-{uuid.uuid4().hex}"
     bomb = f"""
 import os, sys, time
-if os.fork() == 0:
+child = os.fork()
+if child == 0:
     os.setsid()  # out of the process group
     if os.fork() == 0:
         os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)", {mark!r}])
     os._exit(0)
+os.waitpid(child, 0)  # the marked process is there before all places are taken
 while True:
     try:
         os.fork()
