@@ -269,6 +269,14 @@ def test_a_base_that_is_nowhere_is_one_clear_error(planned) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_folder_that_is_not_there_is_no_matter_of_ids(planned) -> None:
+    with pytest.raises(
+        LangBridgeError, match=r"encoder: there is no folder at '\./nowhere'; give an existing"
+    ) as raised:
+        planned("./nowhere", "meta-llama/Llama-2-7b-hf", **SMALL)
+    assert "Qwen" not in str(raised.value)
+
+
 def test_bases_of_the_wrong_kind_are_refused(planned) -> None:
     with pytest.raises(LangBridgeError, match="Were encoder and language model exchanged"):
         planned("meta-llama/Llama-2-7b-hf", XL, **SMALL)

@@ -28,6 +28,8 @@ def shapes_of(source: str, role: str) -> tuple[PreTrainedConfig, str]:
     try:
         return load_config(source, role), "the hub"
     except LangBridgeError as error:
+        if source.startswith((".", "/", "~")):  # a path that is wrong, which no list of ids would mend
+            raise
         reason = str(error).splitlines()[0]
         raise LangBridgeError(
             f"{reason} (nor does the package hold its shapes; it holds those of {', '.join(known_bases())})"
