@@ -1,6 +1,7 @@
 """`langbridge show`: a batch of a recipe, token by token, before an hour of training is spent on it.
 
-Only the tokenizers and the bases' configurations are loaded, no weights.
+Rows and batch are made by the code that a run makes them by. Only the tokenizers and the bases' configurations are
+loaded, no weights.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from langbridge.cli.train import Overrides
-from langbridge.data import LabelledCollator, open_data
+from langbridge.data import BatchRow, open_data
 from langbridge.train.recipe import Recipe
 
 # Byte-level tokenizers write space and newline as these.
@@ -72,20 +73,18 @@ def show(
     """
     loaded = Recipe.load(recipe, overrides or ())
     loaded.check_files()
-    data = open_data(loaded.data, regime="labelled", seed=loaded.seed)
-    from langbridge import LangBridgeProcessor
+    from langbridge.train.parts import collators, load_processor
 
-    processor = LangBridgeProcessor.from_bases(
-        loaded.encoder,
-        loaded.language_model,
-        template=loaded.template,
-        template_in=loaded.template_in,
-        connector=loaded.connector,
-        num_latents=loaded.num_latents,
-    )
-    collate = LabelledCollator(processor, max_encoder_length=loaded.max_encoder_length, max_length=loaded.max_length)
-    chosen = data[:rows]
-    batch = {name: tensor.tolist() for name, tensor in collate(chosen).items()}
+    processor = load_processor(loaded)
+    kind = loaded.data.kind(loaded.regime)
+    collate = collators(loaded, processor)[kind]
+    # The first rows in their own order, whatever the run makes of it.
+    settings = dataclasses.replace(loaded.data, streaming=False)
+    data = open_data(settings, regime=kind, seed=loaded.seed, judge=collate)
+    chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
+    made = collate(chosen)
+    made.pop("rows")
+    batch = {name: tensor.tolist() for name, tensor in made.items()}
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     trained = paint(Run("trained", ["trained"]), colour)
     places = " and ".join(data.shares)
@@ -93,10 +92,10 @@ def show(
     for index in range(len(chosen)):
         row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")
-        for name, found in (
-            ("encoder", _encoder_runs(row, processor)),
-            ("language model", _lm_runs(row, processor)),
-        ):
+        parts = [("language model", _lm_runs(row, processor))]
+        if loaded.encoder is not None:
+            parts.insert(0, ("encoder", _encoder_runs(row, processor)))
+        for name, found in parts:
             typer.echo(f"  {name}, {_counts(found)}")
             typer.echo("    " + " ".join(paint(run, colour) for run in found))
 
@@ -107,7 +106,8 @@ def _encoder_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
 
 
 def _lm_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
-    ids = row["input_ids"]
+    # Without an encoder there is a plain tokenizer, and no placeholder.
+    ids, placeholder = row["input_ids"], getattr(processor, "soft_prompt_token_id", None)
     kinds = []
     for token, seen, label in zip(ids, row["attention_mask"], row["labels"], strict=True):
         if not seen:
@@ -115,8 +115,8 @@ def _lm_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
         elif label >= 0:
             kinds.append("trained")
         else:
-            kinds.append("soft" if token == processor.soft_prompt_token_id else "read")
-    return runs(_readable(processor.tokenizer, ids), kinds)
+            kinds.append("soft" if token == placeholder else "read")
+    return runs(_readable(getattr(processor, "tokenizer", processor), ids), kinds)
 
 
 def _readable(tokenizer: Any, ids: list[int]) -> list[str]:

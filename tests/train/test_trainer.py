@@ -1,0 +1,156 @@
+"""The trainer by itself: what it takes, what it trains, how it counts, and what stops it."""
+
+import datasets
+import pytest
+import torch
+from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainingArguments
+
+from langbridge.data import Example, LabelledCollator
+from langbridge.errors import LangBridgeError
+from langbridge.model import build_bridge
+from langbridge.train import BridgeTrainer
+
+PAIRS = [(f"say {'ab'[n % 2] * (n % 5 + 1)}", "ab"[n % 2] * (n % 3 + 1)) for n in range(16)]
+
+
+class Pairs(Dataset):
+    def __len__(self):
+        return len(PAIRS)
+
+    def __getitem__(self, row):
+        return Example(*PAIRS[row], origin=f"pairs:{row}")
+
+
+@pytest.fixture
+def build(base_folders, tmp_path):
+    def build(bridge=None, dataset=None, **settings):
+        torch.manual_seed(0)
+        model, processor = build_bridge(*base_folders, **(bridge or {}))
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / "run"),
+            **{
+                "per_device_train_batch_size": 16, "learning_rate": 1e-2, "max_steps": 4, "logging_steps": 1,
+                "lr_scheduler_type": "constant", "save_strategy": "no", "report_to": "none", "use_cpu": True,
+                "label_names": ["labels"], **settings,
+            },
+        )  # fmt: skip
+        collate = LabelledCollator(processor, max_encoder_length=32, max_length=64, with_rows=True)
+        return BridgeTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Pairs() if dataset is None else dataset,
+            processing_class=processor,
+            data_collator=collate if dataset is None else None,
+        )
+
+    return build
+
+
+def curve(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_parameter_groups_of_the_paper(build):
+    trainer = build({"freeze_encoder": False})
+    bridge, encoder = trainer.create_optimizer().param_groups
+    assert (bridge["lr"], bridge["weight_decay"]) == (1e-2, 0.0)
+    assert (encoder["lr"], encoder["weight_decay"]) == (2e-5, 0.1)
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    assert all(names[id(p)].startswith("encoder.") for p in encoder["params"])
+    assert {names[id(p)] for p in bridge["params"]} >= {"connector.end", "connector.linear.weight"}
+    assert not any(names[id(p)].startswith("language_model") for p in bridge["params"])
+
+
+def test_what_is_frozen_has_neither_gradient_nor_optimiser_state(build):
+    trainer = build()
+    trainer.train()
+    trained = set(trainer.model.connector.parameters())
+    assert set(trainer.optimizer.optimizer.state) == trained
+    assert all(parameter.grad is None for parameter in trainer.model.parameters() if parameter not in trained)
+
+
+def test_plain_arguments_and_a_plain_dataset_do(build):
+    """Nothing of ours but the bridge: `TrainingArguments`, and a `datasets.Dataset` with its columns."""
+    rows = datasets.Dataset.from_dict(
+        {"query": [p for p, _ in PAIRS], "response": [t for _, t in PAIRS], "source": ["somewhere"] * len(PAIRS)}
+    )
+    trainer = build(dataset=rows, num_train_epochs=2, max_steps=-1, per_device_train_batch_size=4)
+    trainer.train()
+    losses = curve(trainer)
+    assert len(losses) == 8
+    assert losses[-1] < losses[0]
+    assert trainer.lengths == [len(p) + len(t) for p, t in PAIRS]
+    with pytest.raises(LangBridgeError, match=r"no column 'query', it has prompt, answer"):
+        build(dataset=datasets.Dataset.from_dict({"prompt": ["a"], "answer": ["b"]}))
+
+
+def test_the_loss_does_not_depend_on_how_an_update_is_cut_up(build):
+    """Every update is the same 16 rows with targets of 2 to 4 tokens: a mean of means would differ in each."""
+    curves = []
+    for size, accumulated in ((16, 1), (8, 2), (3, 6)):
+        trainer = build(per_device_train_batch_size=size, gradient_accumulation_steps=accumulated)
+        trainer.train()
+        curves.append(curve(trainer) + [float(p.detach().sum()) for p in trainer.model.connector.parameters()])
+    # Sums of 50 token losses in single precision, in another order.
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4, abs=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4, abs=1e-4)
+
+
+def test_the_validation_loss_is_a_mean_over_target_tokens(build):
+    trainer = build()
+    everything = trainer.data_collator([Pairs()[row] for row in range(len(PAIRS))])
+    everything.pop("rows")
+    with torch.no_grad():
+        expected = float(trainer.model(**everything).loss)
+    for size in (16, 5):
+        trainer.args.per_device_eval_batch_size = size
+        assert trainer.evaluate(Pairs())["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    metrics = trainer.evaluate({"first": Pairs(), "second": Pairs()})
+    assert {"eval_loss", "eval_first_loss", "eval_second_loss"} <= set(metrics)
+    assert metrics["eval_first_tokens"] == int((everything["labels"] != -100).sum())
+
+
+class Spoil(TrainerCallback):
+    """Puts `value` into a weight or, later, into a gradient, at step 3."""
+
+    def __init__(self, trainer, where, value):
+        self.weight, self.where, self.value = trainer.model.connector.end, where, value
+        if where == "gradient":
+            self.weight.register_hook(self.in_gradient)
+        self.step = 0
+
+    def on_step_begin(self, args, state, control, **_):
+        self.step = state.global_step + 1
+        if self.where == "weight" and self.step == 3:
+            self.weight.data[0] = self.value
+
+    def in_gradient(self, gradient):
+        return gradient * self.value if self.step == 3 else gradient
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("weight", float("nan"), r"step 3: the loss is nan, so the update was not made\. Rows: pairs:\d+, "),
+        ("gradient", float("inf"), r"step 3: the gradient's norm is (inf|nan), .* Rows: pairs:\d+, "),
+    ],
+)
+def test_a_step_that_is_not_finite_stops_before_the_optimiser_sees_it(build, where, value, message):
+    trainer = build(per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    trainer.add_callback(Spoil(trainer, where, value))
+    steps = []
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    with pytest.raises(LangBridgeError, match=message):
+        trainer.train()
+    assert len(steps) == 2, "the optimiser saw the step"
+    assert torch.isfinite(trainer.model.connector.linear.weight).all()
+
+
+def test_the_log_has_speed_and_memory(build):
+    trainer = build()
+    trainer.train()
+    entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert entry["tokens_per_second"] > 0
+    assert 0.05 < entry["peak_memory_gib"] < 64
