@@ -99,7 +99,7 @@ def cells(report: Any, row: int, table: int = 0) -> dict[str, float]:
 def test_languages_are_columns_in_groups_with_averages(make: Make) -> None:
     report = make_report(name_runs([str(make("first", mgsm(FIRST)))]))
     (table,) = report.tables
-    assert table.columns == ["en", "high", "te", "sw", "low", "all"]
+    assert table.columns == ["en", "te", "sw", "low", "all"]
     assert cells(report, 0) == pytest.approx({"en": 1, "high": 1, "te": 0.5, "sw": 0.5, "low": 0.5, "all": 2 / 3})
     assert table.rows[0].cells["all"].score.n == 4
 
@@ -110,7 +110,7 @@ def test_groups_can_be_edited(make: Make, tmp_path: Path) -> None:
     groups = Groups.read(path)
     assert groups.of("no") == "high", "which YAML reads as false"
     report = make_report(name_runs([str(make("first", mgsm(FIRST)))]), groups=groups)
-    assert report.tables[0].columns == ["te", "high", "en", "sw", "low", "all"]
+    assert report.tables[0].columns == ["te", "en", "sw", "low", "all"]
     assert "a wish" in as_markdown(report)
     with pytest.raises(LangBridgeError, match="names no group for 'fr'"):
         groups.of("fr")
@@ -326,7 +326,7 @@ def test_every_report_states_how_it_came_about(report: Any, form: Any) -> None:
 
 def test_one_group_and_one_question_make_a_report_too(make: Make, tmp_path: Path) -> None:
     made = make_report(name_runs([str(make("one", mgsm({"sw": "1"})))]))
-    assert made.tables[0].columns == ["sw", "low"]
+    assert made.tables[0].columns == ["sw"]
     assert "100.0 ± ?" in as_markdown(made)
     assert len(write_report(made, tmp_path / "out")) == 5
     with pytest.raises(LangBridgeError, match="nothing to report"):

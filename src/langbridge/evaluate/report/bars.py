@@ -23,7 +23,7 @@ def draw(table: Table) -> bytes:
         if not table.languages[group]:
             continue
         start = place
-        for column in [*table.languages[group], group]:
+        for column in table.columns_of(group):
             places[column] = place
             place += 1.0
         middles.append((f"{group}-resource", (start + place - 1) / 2))

@@ -106,11 +106,13 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """Languages of a group, then its average; the average of all last, where there are both groups."""
-        columns = []
-        for group in GROUPS:
-            if self.languages[group]:
-                columns += [*self.languages[group], group]
+        columns = [column for group in GROUPS for column in self.columns_of(group)]
         return [*columns, "all"] if all(self.languages[group] for group in GROUPS) else columns
+
+    def columns_of(self, group: str) -> list[str]:
+        """A group's languages, and their average unless it would say the same again."""
+        codes = self.languages[group]
+        return [*codes, group] if len(codes) > 1 else list(codes)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from langbridge.evaluate.report.contents import Cell, Report, Row, Table
+from langbridge.evaluate.report.contents import GROUPS, Cell, Report, Row, Table
 
 HEADINGS = {"high": "high avg", "low": "low avg", "all": "avg"}
 ABSENT = ""
@@ -18,7 +18,7 @@ def heading(column: str) -> str:
 
 def spans(table: Table) -> list[tuple[str, int]]:
     """The headings over the columns: (text, how many columns), the average of all last."""
-    found = [(f"{group}-resource", len(codes) + 1) for group, codes in table.languages.items() if codes]
+    found = [(f"{group}-resource", len(table.columns_of(group))) for group in GROUPS if table.languages[group]]
     return [*found, ("all", 1)] if len(found) > 1 else found
 
 
