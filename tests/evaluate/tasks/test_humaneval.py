@@ -12,7 +12,7 @@ import pytest
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import Limits, Sandbox, find_sandbox, run_all
 from langbridge.evaluate.runs import Sample
-from langbridge.evaluate.tasks.humaneval.documents import judge, load, score
+from langbridge.evaluate.tasks.humaneval.documents import check_ready, judge, load, score
 from langbridge.evaluate.tasks.humaneval.problems import checks, completion, corrected, program, repaired, source
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -157,6 +157,9 @@ def test_without_a_sandbox_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> No
     documents = load("en", "original", DATA)["test"].select([0])
     with pytest.raises(LangBridgeError, match="--unsafe-code"):
         score(samples(documents, [documents[0]["target"]]))
+    with pytest.raises(LangBridgeError, match="--unsafe-code"):
+        check_ready()  # which an evaluation asks before it asks a model
+    check_ready(unsafe_code=True)
 
 
 @pytest.mark.slow
