@@ -15,6 +15,7 @@ from langbridge.model.processing import WHITESPACE, load_tokenizer, whitespace_i
 from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.recipe import Recipe
 from langbridge.train.shapes import shapes_of
+from langbridge.train.sharding import blocks_of
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp"]
 
@@ -155,9 +156,12 @@ class Layout:
                 elif self.encoder_config.model_type in ("t5", "mt5", "umt5"):
                     count = len(WHITESPACE)
             trained = bool(count) and (not self.recipe.freeze_encoder or self._template_has_space)
-            if count and self.recipe.freeze_encoder:
-                reason = "the template holds such white space" if trained else "no prompt holds such white space"
-                self.notes.append(f"new rows: {'trained' if trained else 'not trained'}, supposing that {reason}")
+            if trained and self.recipe.freeze_encoder:
+                self.notes.append("new rows: trained, because the template holds white space that the encoder loses")
+            elif count and not trained:
+                self.notes.append(
+                    "new rows: not trained, supposing that no prompt holds white space that they stand for"
+                )
             width = 0 if self.bridge is None else self.bridge.encoder.get_input_embeddings().embedding_dim
             self._rows = nn.Parameter(torch.empty(count, width, device="meta"), requires_grad=trained)
         return self._rows
@@ -222,7 +226,7 @@ class Layout:
         """With activation checkpointing: the input of every block, and one block's activations."""
         if not self.recipe.train.activation_checkpointing:
             return kept
-        blocks = _blocks(base)
+        blocks = blocks_of(base)
         width = base.get_input_embeddings().embedding_dim
         # The stream between blocks is float32 under mixed precision, unless the weights are narrower.
         stream = 4 if base.get_input_embeddings().weight.requires_grad else self.frozen_dtype.itemsize
@@ -249,14 +253,9 @@ class Layout:
         sizes = []
         bases = [self.lm] if self.bridge is None else [self.bridge.encoder, self.lm]
         for base in bases:
-            blocks = [sum(p.numel() for p in block.parameters()) for block in _blocks(base)]
+            blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(base)]
             rest = sum(p.numel() for p in base.parameters()) - sum(blocks)
             sizes.append((2 * max(blocks, default=0), rest))
         lm_blocks, lm_rest = sizes[-1]
         encoder = sum(sizes[0]) if self.bridge is not None else 0
         return wide * (lm_rest + max(lm_blocks, encoder))
-
-
-def _blocks(base: PreTrainedModel) -> list[nn.Module]:
-    names = set(base._no_split_modules or ())
-    return [module for module in base.modules() if type(module).__name__ in names]

@@ -29,10 +29,18 @@ def shard(
     norm and head) belongs to the bridge itself, because the bridge embeds the text before the language model runs;
     the connector is apart, because its weights are float32 whatever the bases are. Call the model and `generate` as
     ever, not `encode` and `soft_prompts`, which would meet weights in pieces.
+
+    Raises `LangBridgeError` for a base that does not name its blocks; nothing of it is sharded then.
     """
     options: dict[str, Any] = {"mesh": mesh, "mp_policy": mp_policy or MixedPrecisionPolicy()}
     for base in (model.encoder, model.language_model):
-        for block in _blocks(base):
+        blocks = blocks_of(base)
+        if not blocks:
+            raise LangBridgeError(
+                f"sharding: a {type(base).__name__} does not say which of its blocks stay whole (_no_split_modules); "
+                f"shard it by hand with torch.distributed.fsdp.fully_shard"
+            )
+        for block in blocks:
             fully_shard(block, **options)
     # The bridge reads the connector's dtype before it runs, and its input comes in that dtype: no policy over it.
     fully_shard(model.connector, mesh=mesh)
@@ -42,16 +50,10 @@ def shard(
     return model
 
 
-def _blocks(base: nn.Module) -> list[nn.Module]:
-    """The base's repeated blocks, in order."""
+def blocks_of(base: nn.Module) -> list[nn.Module]:
+    """A base's repeated blocks in order: the modules that it says must not be split. None, if it says nothing."""
     names = set(base._no_split_modules or ())
-    found = [module for module in base.modules() if type(module).__name__ in names]
-    if not found:
-        raise LangBridgeError(
-            f"sharding: a {type(base).__name__} does not say which of its blocks stay whole (_no_split_modules); "
-            f"shard it by hand with torch.distributed.fsdp.fully_shard"
-        )
-    return found
+    return [module for module in base.modules() if type(module).__name__ in names]
 
 
 def gathered_state(model: nn.Module) -> dict[str, Tensor]:
