@@ -1,9 +1,11 @@
 """HumanEval and HumanEval-MT on the published files, which are read where they lie beside the project."""
 
 import json
+import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import Limits, Sandbox, find_sandbox, run_all
+from langbridge.evaluate.evaluating import evaluate
+from langbridge.evaluate.report import make_report, name_runs
 from langbridge.evaluate.runs import Sample
+from langbridge.evaluate.suites import load_suites
 from langbridge.evaluate.tasks.humaneval.documents import check_ready, judge, load, score
 from langbridge.evaluate.tasks.humaneval.problems import checks, completion, corrected, program, repaired, source
 
@@ -142,6 +147,29 @@ def test_gold_answers_pass_and_shuffled_ones_do_not(sandbox: Sandbox) -> None:
     wrong = score(samples(documents, gold[1:] + gold[:1]), sandbox=sandbox)
     assert [sample.correct for sample in wrong] == [0] * 8
     assert "passed" not in {sample.extra["reason"] for sample in wrong}
+
+
+def test_an_evaluation_runs_the_programs_and_a_report_reads_it(tmp_path: Path, scripted: Any, sandbox: Sandbox) -> None:
+    """Through the ordinary path: suites, harness, judge, sandbox, folder, report."""
+    tasks = load_suites(["humaneval_mt", "humaneval_samples"], data=DATA, languages=["en", "sw"])
+    targets = {(one.language, doc["prompt"]): doc["target"] for one in tasks for doc in one.task.eval_docs}
+    asked: Counter[tuple[str, str]] = Counter()
+
+    def says(request: Any) -> str:
+        """The gold answer; of the 20 samples of a problem only every other time."""
+        key = (request.language, request.text)
+        asked[key] += bool(request.argument.get("do_sample"))
+        return "    return None\n" if asked[key] % 2 else targets[key]
+
+    run = evaluate(scripted(says), tasks, tmp_path / "run", limit=1)
+    assert run is not None
+    by_task = {name: found["languages"] for name, found in run.results["tasks"].items()}
+    assert [by_task["humaneval_mt"][code]["accuracy"] for code in ("en", "sw")] == [1.0, 1.0]
+    assert by_task["humaneval_samples"]["en"]["accuracy"] == 0.5
+    accuracy, _, at_10 = make_report(name_runs([str(tmp_path / "run")])).tables
+    assert accuracy.rows[0].cells["sw"].score.mean == 1.0
+    # Of 20 samples 10 pass: 1 - C(10, 10) / C(20, 10).
+    assert at_10.rows[0].cells["en"].score.mean == pytest.approx(1 - 1 / math.comb(20, 10))
 
 
 def test_the_same_problem_has_the_same_id_in_every_language() -> None:

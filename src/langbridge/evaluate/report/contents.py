@@ -218,8 +218,8 @@ def _tables(
         rows += _published(task, columns)
         if any(row.kind == "published" for row in rows):
             notes.append(
-                "Published rows are as their sources print them; their averages are over their own languages, and "
-                "their prompts, decoding and extraction are their authors'."
+                "Published rows are their sources' figures, to one digit; their averages are over their own languages, "
+                "and their prompts, decoding and extraction are their authors'."
             )
     tables = [Table(task, "accuracy", columns, rows, notes)]
     return tables + _pass_tables(task, samples, columns)
