@@ -13,6 +13,10 @@ step       forward, backward and update on batches that lie ready, with a thread
 
 The measurements take turns, round by round, and each is given as its median; what runs in this process alone also by
 the seconds that it had a core, which other work on the machine hardly touches. The last line is one JSON document.
+
+Measured on two cores that other work shared (load 6 to 11), 7,473 pairs of GSM8K, `--rounds 3 --steps 2`: pipeline 470
+examples/s in one process and 517 with two workers, stream 464, step 0.64, so 804 times what the step consumes; by the
+seconds of a core 1,899 against 2.5, 754 times. The table was prepared at 4,426 rows/s.
 """
 
 import argparse

@@ -128,6 +128,13 @@ def test_bad_rows_are_counted_whoever_meets_them(folder: Path) -> None:
         list(stream(folder))
 
 
+def test_a_bad_row_that_a_worker_meets_is_told_in_one_line(folder: Path) -> None:
+    (folder / "1.jsonl").write_text('{"text": "a"}\n{"text"}\n')
+    with pytest.raises(BadRow) as caught:
+        batches(stream(folder), workers=1)
+    assert str(caught.value) == f"{folder / '1.jsonl'}, row 2: broken JSON at column 8: Expecting ':' delimiter"
+
+
 class Judge:
     accepts_all = False
 
