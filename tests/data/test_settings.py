@@ -53,6 +53,7 @@ def test_a_plain_language_model_learns_from_texts_where_they_are_named() -> None
 MISTAKES = {
     "{}": "data.path: missing, and it has no default; expected a file, a folder or OWNER/NAME",
     "{path: a, sources: [{path: b}]}": "data.sources: stands beside path; expected one of the two",
+    '{path: ""}': "data.path: expected a file, a folder or OWNER/NAME, got ''",
     "{sources: []}": "data.sources: expected a list, got [] (list)",
     "{sources: a.jsonl}": "data.sources: expected a list, got 'a.jsonl' (str)",
     "{sources: [a.jsonl]}": "data.sources[0]: expected keys and values, got 'a.jsonl' (str)",

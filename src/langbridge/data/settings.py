@@ -57,7 +57,7 @@ class Source:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _check_templates(self)
+        _check_texts(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class Data:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        _check_templates(self)
+        _check_texts(self)
         if self.path is None and self.sources is None:
             raise LangBridgeError("path: missing, and it has no default; expected a file, a folder or OWNER/NAME")
         if self.path is not None and self.sources is not None:
@@ -213,7 +213,9 @@ def is_hub_id(path: str) -> bool:
     return not Path(path).parent.is_dir() and not FILE_NAME.search(path)
 
 
-def _check_templates(block: Data | Source) -> None:
+def _check_texts(block: Data | Source) -> None:
+    if block.path is not None and not block.path.strip():
+        raise LangBridgeError(f"path: expected a file, a folder or OWNER/NAME, got {block.path!r}")
     for key in ("input", "output", "text"):
         value = getattr(block, key)
         if value is not None:
