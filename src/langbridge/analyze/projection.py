@@ -41,7 +41,8 @@ def project(states: Mapping[str, Array], fit: str = EACH) -> dict[str, Projectio
     chosen = list(states.values()) if fit == ALL else [states[fit]]
     flat = np.concatenate([_flat(one) for one in chosen])
     scaler = preprocessing.StandardScaler().fit(flat)
-    pca = decomposition.PCA(n_components=2, random_state=0).fit(scaler.transform(flat))
+    with np.errstate(invalid="ignore"):  # constant states: their shares of no variance are not used
+        pca = decomposition.PCA(n_components=2, random_state=0).fit(scaler.transform(flat))
     found = {}
     for name, one in states.items():
         scaled = scaler.transform(_flat(one))

@@ -104,11 +104,13 @@ def token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
 
 def as_text(found: Nearest) -> str:
     """A line for each soft prompt, then the scripts."""
-    width = max(len(one.source) for one in found.soft_prompts)
+    # A newline or a space as a token would not be seen.
+    sources = [s if s.strip() and s.isprintable() else repr(s) for s in (one.source for one in found.soft_prompts)]
+    width = max(map(len, sources))
     lines = []
-    for number, one in enumerate(found.soft_prompts):
+    for number, (source, one) in enumerate(zip(sources, found.soft_prompts, strict=True)):
         tokens = "  ".join(f"{near.text!r} {_short(near.script)} {near.cosine:.2f}" for near in one.nearest)
-        lines.append(f"{number:>3}  {one.source:<{width}}  {tokens}")
+        lines.append(f"{number:>3}  {source:<{width}}  {tokens}")
     norms = sorted(one.norm for one in found.soft_prompts[:-1])
     lines += [
         "",

@@ -1,0 +1,139 @@
+"""The whole analysis on a tiny bridge, and its command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.analyze.alignment import standardised
+from langbridge.analyze.corpus import Corpus
+from langbridge.analyze.representations import analyze_representations, measure_stage
+from langbridge.cli.main import run
+from langbridge.errors import LangBridgeError
+
+FILES = {f"{name}.{kind}" for name in ("curves", "pca", "pca_input") for kind in ("png", "svg")}
+FILES |= {"numbers.json", "report.md"}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """Twelve sentences, said the same in a second language and backwards in a third."""
+    english = tuple(f"Tom has {i} {'red ' * (i % 3)}apples" for i in range(12))
+    reversed_ = tuple(text[::-1] for text in english)
+    return Corpus(("en", "de", "te"), tuple(map(str, range(12))), (english, english, reversed_), incomplete=2)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]):
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return command
+
+
+def test_everything_is_written_and_says_what_is_so(bridge_folder: Path, corpus: Corpus, tmp_path: Path) -> None:
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    numbers = analyze_representations(
+        model, processor, corpus, tmp_path, pca_fit="lm", keep_states=True, source={"bridge": "mine"}
+    )
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"states"}
+    assert json.loads((tmp_path / "numbers.json").read_text()) == numbers
+    assert numbers["groups"] == {"high": ["de"], "low": ["te"], "all": ["de", "te"]}
+    assert [(stage["model"], stage["layer"]) for stage in numbers["stages"]] == [
+        *(("bridge", layer) for layer in (-1, 0, 1, 2)),
+        *(("lm", layer) for layer in (0, 1, 2)),
+    ]
+    for stage in numbers["stages"]:
+        # Equal texts have equal states, whatever the model.
+        assert stage["retrieval"]["de"]["to_pivot"] == {"value": 1.0, "stderr": 0.0}
+        assert stage["cosine"]["de"]["parallel"]["value"] == pytest.approx(1.0)
+        assert stage["cka"]["de"]["value"] == pytest.approx(1.0)
+        assert stage["cka"]["te"]["value"] < 0.999
+        assert sum(share["value"] for share in stage["variance"].values()) == pytest.approx(1.0)
+        assert stage["probe"]["chance"] == pytest.approx(1 / 3)
+    kept = np.load(tmp_path / "states" / "bridge_soft_prompts.npy")
+    assert kept.shape == (12, 3, 48)
+    groups = numbers["groups"]
+    assert numbers["stages"][1]["cka"] == measure_stage(standardised(kept), corpus.languages, "en", groups)["cka"]
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "- bridge: `mine`" in page
+    assert "2 sentences were left out because a language lacks them" in page
+    assert "fitted on the language model alone and applied to the bridge" in page
+    assert page.count("| bridge: soft prompts |") == 2
+    assert "| te | low | " in page
+
+
+def test_the_same_again_is_the_same_to_the_byte(bridge_folder: Path, corpus: Corpus, tmp_path: Path) -> None:
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    for name in ("a", "b"):
+        analyze_representations(model, processor, corpus, tmp_path / name)
+    for file in sorted(FILES):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_the_command(command, bridge_folder: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": i, "lang": code, "text": f"{word} {i}"} for code, word in (("sw", "a b"), ("en", "c")) for i in range(12)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["analyze", "representations", bridge_folder, "--corpus", tmp_path / "rows.jsonl"]
+    code, out, err = command(*arguments, "--out", tmp_path / "out", "--layer", 1, "--limit", 11)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines[:-1]] == ["bridge", "bridge", "bridge", "lm", "lm"]
+    assert "retrieval to en" in lines[0]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    numbers = json.loads((tmp_path / "out" / "numbers.json").read_text())
+    assert (numbers["sentences"], numbers["pca"]["layer"], numbers["pivot"]) == (11, 1, "en")
+    for extra, message in [
+        (("--pivot", "te"), "--pivot: got 'te', expected one of sw, en"),
+        (("--layer", 3), "--layer: got 3, expected 1 to 2"),
+        (("--pca-fit", "x"), "--pca-fit: got 'x'"),
+        (("--languages", "sw,te"), "no 'te'"),
+        (("--field", "x"), "rows.jsonl, row 1"),
+    ]:
+        code, out, err = command(*arguments, "--out", tmp_path / "bad", *extra)
+        assert (code, out) == (2, ""), extra
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "bad").exists()
+
+
+def test_soft_prompts_on_the_command_line(command, bridge_folder: Path) -> None:
+    code, out, err = command("analyze", "soft-prompts", bridge_folder, "2+2?", "--top", 2)
+    assert (code, err) == (0, "")
+    assert "  2  " in out
+    assert "scripts of the vocabulary" in out
+    found = json.loads(command("analyze", "soft-prompts", bridge_folder, "2+2?", "--json")[1])
+    assert len(found["soft_prompts"][0]["nearest"]) == 5
+    assert found["soft_prompts"][-1]["source"] == "[end]"
+
+
+def test_outputs_on_the_command_line(command, tmp_path: Path) -> None:
+    rows = [{"language": "te", "output": "The answer is forty one, of course."}] * 3
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = command("analyze", "outputs", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "te          0.0 ± 0.0   unclear 0 of 3" in out
+    code, _, err = command("analyze", "outputs", tmp_path, "--out", tmp_path / "out")
+    assert code == 2
+    assert "samples_TASK.jsonl" in err
+
+
+def test_a_corpus_without_english_has_its_first_language_as_pivot(
+    bridge_folder: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    renamed = Corpus(("sw", "de", "te"), corpus.ids, corpus.texts)
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    assert analyze_representations(model, processor, renamed, tmp_path)["pivot"] == "sw"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LangBridgeError, match="is a file, expected a folder"):
+        analyze_representations(model, processor, renamed, tmp_path / "file")
