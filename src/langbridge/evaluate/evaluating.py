@@ -3,7 +3,6 @@
 import importlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def evaluate(
     by_name = {one.task.task_name: one for one in tasks}
     recorder = Recorder(asker, by_name, responses, bar if lm.rank == 0 else None)
     loaded = {"tasks": {name: one.task for name, one in by_name.items()}, "groups": {}, "group_map": {}}
-    with quiet_harness(), closing(responses):
+    with quiet_harness():
         found = evaluator.evaluate(recorder, loaded, limit=limit, log_samples=True)
     notes = lm.gather_object(recorder.notes)
     if found is None:

@@ -69,6 +69,10 @@ def load_asker(
             truncation=True,
             **({} if revision is None else {"revision": revision}),
         )
+    accelerator = getattr(lm, "accelerator", None)
+    if accelerator is not None and lm.world_size == 1:
+        # The harness shares the questions only among several GPUs of one machine; processes on CPUs can as well.
+        lm._rank, lm._world_size = accelerator.process_index, accelerator.num_processes
     if template is None:
         template = CHAT if lm.tokenizer.chat_template else "plain"
     about = {"name": name, "revision": getattr(lm.config, "_commit_hash", None) or revision, "model_type": kind}
@@ -84,7 +88,8 @@ def _config(name: str, revision: str | None) -> dict[str, Any]:
     try:
         config, _ = PreTrainedConfig.get_config_dict(name, **({} if revision is None else {"revision": revision}))
     except (OSError, ValueError) as error:
-        raise LangBridgeError(f"{name}: neither a model's folder nor a model that can be fetched: {error}") from error
+        reason = " ".join(str(error).split())
+        raise LangBridgeError(f"{name}: neither a model's folder nor a model that can be fetched: {reason}") from error
     if "model_type" not in config:
         raise LangBridgeError(f"{name}: no config.json with a model_type in it, so it is not a model's folder")
     return dict(config)

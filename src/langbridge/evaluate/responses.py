@@ -7,7 +7,7 @@ answers depend on; a file with another fingerprint is another model's and is nev
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.runs import fingerprint
@@ -28,7 +28,7 @@ class Responses:
         self._known: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob(f"responses_{model}_*.jsonl")):
             self._read(path)
-        self._file: TextIO | None = None
+        self._begun = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -38,22 +38,19 @@ class Responses:
 
     def add(self, rows: Iterable[tuple[str, Iterable[Any], dict[str, Any]]]) -> None:
         """Keep kind, arguments and response of each request; on disk before this returns."""
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._mend()
-            self._file = self._path.open("a", encoding="utf-8", newline="")
-            if self._path.stat().st_size == 0:
-                self._file.write(json.dumps({"model": self._model}) + "\n")
+        lines = []
         for kind, arguments, response in rows:
             key = _key(kind, arguments)
             self._known[key] = response
-            self._file.write(json.dumps({"key": key, "response": response}, ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            lines.append(json.dumps({"key": key, "response": response}, ensure_ascii=False) + "\n")
+        if not self._begun:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._mend()
+            if not self._path.is_file() or self._path.stat().st_size == 0:
+                lines.insert(0, json.dumps({"model": self._model}) + "\n")
+            self._begun = True
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
 
     def _read(self, path: Path) -> None:
         lines = path.read_bytes().split(b"\n")

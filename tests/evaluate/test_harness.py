@@ -1,0 +1,219 @@
+"""A bridge as a model of the harness: what it writes, scores and refuses, on a tiny random one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.asking import GENERATE, SCORE, BridgeAsker, HarnessAsker, Request
+from langbridge.evaluate.harness import LangBridgeLM, Prompt
+
+PROMPTS = ["b", "What is 12 + 30, please?", "c d", "২৭ రె ท", "a", "Two and two"]
+SETTINGS = {"until": [], "do_sample": False, "max_gen_toks": 12}
+
+
+def requests(kind: str, arguments: list[tuple]) -> list[Instance]:
+    return [Instance(kind, {}, one, 0, ("task", index, 1)) for index, one in enumerate(arguments)]
+
+
+def generations(prompts: list[str], **settings) -> list[Instance]:
+    return requests(GENERATE, [(prompt, {**SETTINGS, **settings}) for prompt in prompts])
+
+
+@pytest.fixture(scope="module")
+def lm(bridge_folder: Path) -> LangBridgeLM:
+    return LangBridgeLM(str(bridge_folder), batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def alone(lm: LangBridgeLM) -> list[str]:
+    """What `generate` itself writes to each prompt."""
+    found = []
+    for prompt in PROMPTS:
+        inputs = lm.processor([prompt])
+        ids = lm.model.generate(**inputs, max_new_tokens=12, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        found.append(lm.processor.batch_decode(ids)[0])
+    return found
+
+
+def test_generation_is_that_of_the_model_itself_in_any_batch(lm: LangBridgeLM, alone: list[str]) -> None:
+    assert len(set(alone)) > 2
+    assert lm.generate_until(generations(PROMPTS)) == alone
+
+
+def test_it_is_made_as_the_harness_makes_its_models(bridge_folder: Path, alone: list[str]) -> None:
+    from lm_eval.api.registry import get_model
+
+    made = get_model("langbridge").create_from_arg_string(
+        f"pretrained={bridge_folder},dtype=float32", {"batch_size": 2, "max_batch_size": None, "device": "cpu"}
+    )
+    assert made.generate_until(generations(PROMPTS)) == alone
+
+
+def test_stop_strings_cut_exactly_wherever_they_begin_and_end(lm: LangBridgeLM, alone: list[str]) -> None:
+    whole = next(text for text in alone if len(text) >= 8)
+    prompt = PROMPTS[alone.index(whole)]
+    for start, end in ((2, 3), (2, 5), (3, 8)):  # the tokenizer's tokens are characters: these straddle several
+        stop = whole[start:end]
+        (found,) = lm.generate_until(generations([prompt], until=["never there", stop]))
+        assert found == whole[: whole.index(stop)]
+    first, second = whole[5:7], whole[2:4]
+    (found,) = lm.generate_until(generations([prompt], until=[first, second]))
+    assert found == whole[: min(whole.index(first), whole.index(second))], "the first in the text, not in the list"
+
+
+def test_a_stop_ends_its_own_row_only_and_spares_the_rest(lm: LangBridgeLM, alone: list[str], monkeypatch) -> None:
+    # Stops at what the first answer writes second: that row ends there, the others go on or stop in their own place.
+    stop = alone[1][1]
+    found = lm.generate_until(generations(PROMPTS, until=[stop]))
+    assert found == [text.split(stop)[0] for text in alone]
+
+
+def test_a_limit_or_an_end_is_told_apart(lm: LangBridgeLM) -> None:
+    (cut,) = lm.continue_prompts([Prompt("b")], {**SETTINGS, "max_gen_toks": 3})
+    assert (cut.cut_off, cut.tokens) == (True, 3)
+    (ended,) = lm.continue_prompts([Prompt("b")], {**SETTINGS, "until": [cut.text[0]]})
+    assert not ended.cut_off
+
+
+@torch.inference_mode()
+def by_hand(lm: LangBridgeLM, context: str, continuation: str) -> tuple[float, bool]:
+    """Token by token, each after one more forward pass over the prompt and what is known so far."""
+    tokens = lm.processor.tokenizer(continuation, add_special_tokens=False)["input_ids"]
+    inputs = lm.processor([context])
+    total, greedy = 0.0, True
+    for token in tokens:
+        logits = lm.model(**inputs).logits[0, -1].log_softmax(-1)
+        total, greedy = total + float(logits[token]), greedy and int(logits.argmax()) == token
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[token]])], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return total, greedy
+
+
+def test_loglikelihood_of_one_and_many_tokens(lm: LangBridgeLM, alone: list[str]) -> None:
+    pairs = [
+        ("b", " x"),
+        ("What is 12 + 30, please?", " it is 42"),
+        ("c d", " no"),
+        ("a", ""),
+        ("b", " " + alone[0][:1]),
+    ]
+    found = lm.loglikelihood(requests(SCORE, pairs))
+    for (context, continuation), (value, greedy) in zip(pairs, found, strict=True):
+        expected, wanted = by_hand(lm, context, continuation.removeprefix(" "))
+        # Single precision, summed over up to 12 tokens in another order.
+        assert value == pytest.approx(expected, abs=1e-4)
+        assert greedy == wanted
+    assert found[3] == (0.0, True), "nothing to write is certain"
+    assert found[4][1], "what it writes first is greedy"
+
+
+def test_an_empty_context_is_the_language_model_alone_as_in_the_harness(
+    lm: LangBridgeLM, base_folders: tuple[Path, Path]
+) -> None:
+    plain = HFLM(pretrained=str(base_folders[1]), device="cpu", dtype="float32", batch_size=3)
+    pairs = [("", " hello there"), ("", "x"), ("", " 12")]
+    ours, theirs = lm.loglikelihood(requests(SCORE, pairs)), plain.loglikelihood(requests(SCORE, pairs))
+    for (value, greedy), (expected, wanted) in zip(ours, theirs, strict=True):
+        assert value == pytest.approx(expected, abs=1e-4)  # single precision in batches of other shapes
+        assert greedy == wanted
+
+
+def test_what_a_bridge_cannot_do_is_refused_clearly(lm: LangBridgeLM, bridge_folder: Path, base_folders) -> None:
+    with pytest.raises(LangBridgeError, match="no rolling log-likelihood"):
+        lm.loglikelihood_rolling(requests("loglikelihood_rolling", [("text",)]))
+    with pytest.raises(LangBridgeError, match="cache=FOLDER"):
+        lm.set_cache_hook(None)
+    with pytest.raises(LangBridgeError, match="its own template"):
+        lm.apply_chat_template([])
+    with pytest.raises(LangBridgeError, match="unknown model argument colour"):
+        LangBridgeLM(str(bridge_folder), colour="red")
+    with pytest.raises(LangBridgeError, match="batch_size: got 'auto'"):
+        LangBridgeLM(str(bridge_folder), batch_size="auto")
+    with pytest.raises(LangBridgeError, match="not a bridge"):
+        LangBridgeLM(str(base_folders[1]))
+
+
+def test_the_cache_answers_again_and_never_for_another_model_or_setting(
+    bridge_folder: Path, tmp_path: Path, alone: list[str], monkeypatch
+) -> None:
+    asked: list[int] = []
+
+    def made(**settings) -> LangBridgeLM:
+        made = LangBridgeLM(str(bridge_folder), batch_size=4, cache=tmp_path, **settings)
+        ask = made.continue_prompts
+        monkeypatch.setattr(made, "continue_prompts", lambda p, s: asked.append(len(p)) or ask(p, s))
+        return made
+
+    first = made()
+    assert first.generate_until(generations(PROMPTS)) == alone
+    assert sum(asked) == 6
+    again = made()
+    assert again.generate_until(generations(PROMPTS)) == alone
+    assert sum(asked) == 6, "not one was asked twice"
+    shorter = again.generate_until(generations(PROMPTS, max_gen_toks=2))
+    fresh = LangBridgeLM(str(bridge_folder)).generate_until(generations(PROMPTS, max_gen_toks=2))
+    assert shorter == fresh, "another generation setting is another request"
+    other = made(template="Other: {prompt}")
+    other.generate_until(generations(PROMPTS))
+    assert sum(asked) == 18
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    with torch.no_grad():
+        next(model.connector.parameters()).add_(0.01)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    trained_on = LangBridgeLM(model, processor, cache=tmp_path)
+    assert len(trained_on._responses) == 0, "a model that was trained a little further is another one"
+
+
+def test_a_prompt_that_is_too_long_loses_its_beginning_and_is_counted(bridge_folder: Path) -> None:
+    lm = LangBridgeLM(str(bridge_folder), max_encoder_length=8, template="{prompt}")
+    assert not lm.cut(Prompt("abcdefg"))
+    assert lm.cut(Prompt("abcdefgh"))
+    inputs = lm._inputs([Prompt("0123456789")])
+    kept = lm.processor.encoder_tokenizer.decode(inputs["encoder_input_ids"][0], skip_special_tokens=True)
+    assert kept == "3456789", "the question stands at the end"
+    (answer,) = BridgeAsker(lm).answer([Request(GENERATE, "012", "3456789", SETTINGS, "en")])
+    assert answer["prompt_cut"]
+
+
+def test_shots_go_through_the_encoder_or_to_the_language_model(lm: LangBridgeLM) -> None:
+    request = Request(GENERATE, "Q: 1 A: 2; ", "3", SETTINGS, "en")
+    through = BridgeAsker(lm)._prompt(request)
+    own = BridgeAsker(lm, "lm")._prompt(request)
+    assert through == Prompt("Q: 1 A: 2; 3")
+    inputs = lm._inputs([own])
+    soft = lm.processor.soft_prompt_token_id
+    row = inputs["input_ids"][0].tolist()
+    text = lm.processor.tokenizer.decode(row[1 : row.index(soft)])
+    assert text == "Q: 1 A: 2; ", "after BOS, before the soft prompts, as the language model's own tokens"
+    encoded = lm.processor.encoder_tokenizer.decode(inputs["encoder_input_ids"][0], skip_special_tokens=True)
+    assert encoded == "Q: 3\nA:", "the question alone, in the processor's template"
+    assert lm.processor.template == "Q: {prompt}\nA:", "the processor itself is as it was"
+    with pytest.raises(LangBridgeError, match="got 'both'"):
+        BridgeAsker(lm, "both")
+
+
+def test_a_plain_model_and_a_bridge_see_the_same_prompts(
+    bridge_folder: Path, base_folders: tuple[Path, Path], monkeypatch
+) -> None:
+    template = "Answer. {prompt} ->"
+    bridge = LangBridgeLM(str(bridge_folder), template=template)
+    plain = HFLM(pretrained=str(base_folders[1]), device="cpu", dtype="float32", truncation=True)
+    seen: dict[str, list[str]] = {"bridge": [], "plain": []}
+    tokenize, encode = bridge.processor.encoder_tokenizer, plain.tok_batch_encode
+    monkeypatch.setattr(
+        type(bridge.processor), "_encode_sources", lambda self, texts, *a: seen["bridge"].extend(texts) or [
+            tokenize(text)["input_ids"] for text in texts
+        ],
+    )  # fmt: skip
+    monkeypatch.setattr(plain, "tok_batch_encode", lambda texts, **k: seen["plain"].extend(texts) or encode(texts, **k))
+    batch = [Request(GENERATE, "1 + 1 = 2\n\n", text, SETTINGS, "sw") for text in PROMPTS]
+    for asker in (BridgeAsker(bridge), HarnessAsker(plain, template)):
+        assert [asker.shown(one) for one in batch] == [f"Answer. 1 + 1 = 2\n\n{text} ->" for text in PROMPTS]
+        asker.answer(batch)
+    assert sorted(seen["bridge"]) == sorted(seen["plain"])
+    assert len(set(seen["bridge"])) == len(PROMPTS)
