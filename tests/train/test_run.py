@@ -1,13 +1,22 @@
 """A run from the recipe to the folder, on a tiny bridge."""
 
 import json
+import re
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import langbridge
 from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.data import write_jsonl
 from langbridge.errors import LangBridgeError
+from langbridge.model import build_bridge
 from langbridge.train import Recipe, train
+from langbridge.train.reading import PlateauWarning
 
 
 def test_a_run_learns_and_writes_a_bridge_that_loads(recipe, tmp_path):
@@ -45,3 +54,155 @@ def test_bad_data_stops_before_any_model_is_loaded(recipe, tmp_path, monkeypatch
     (tmp_path / "train.jsonl").write_text('{"query": "x"}\n')
     with pytest.raises(LangBridgeError, match=r"train\.jsonl, row 1.*'response'"):
         train(recipe, tmp_path / "run", progress=False)
+
+
+def test_new_rows_are_trained_where_prompts_hold_white_space(load, tmp_path):
+    """Newlines and tabs are tokens that were added to the encoder's tokenizer: those that occur are learned, alone."""
+    rows = [{"query": f"say\n{'ab'[n % 2]}\tnow", "response": "ab"[n % 2] * 2} for n in range(16)]
+    write_jsonl(tmp_path / "white.jsonl", rows)
+    recipe = load(f"data.path={tmp_path / 'white.jsonl'}", "train.max_steps=3")
+    final = train(recipe, tmp_path / "run", progress=False)
+    processor = LangBridgeProcessor.from_pretrained(final)
+    model = LangBridgeModel.from_pretrained(final)
+    assert model.config.train_new_rows
+    fresh = build_bridge(**recipe.to_bridge_arguments())[0]
+    added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
+    moved = {
+        token
+        for token, old, new in zip(added, fresh.new_rows, model.new_rows, strict=True)
+        if not torch.equal(old, new)
+    }
+    assert moved == {"\n", "\t"}
+    assert all(
+        torch.equal(old, new)
+        for old, new in zip(fresh.encoder.state_dict().values(), model.encoder.state_dict().values(), strict=True)
+    ), "another row of the table, or another weight of the frozen encoder, moved"
+    plain = train(load("train.max_steps=3", "data.input=response"), tmp_path / "plain", progress=False)
+    assert not LangBridgeModel.from_pretrained(plain).config.train_new_rows, "no prompt holds any of them"
+
+
+def test_adapters_are_merged_into_a_bridge_that_loads_alone(load, base_folders, tmp_path):
+    recipe = load("lora.r=2", "lora.target_modules=q_proj, v_proj", "lora.learning_rate=1e-2", "train.max_steps=6")
+    final = train(recipe, tmp_path / "run", progress=False)
+    model, processor = LangBridgeModel.from_pretrained(final), LangBridgeProcessor.from_pretrained(final)
+    before = AutoModelForCausalLM.from_pretrained(base_folders[1]).state_dict()
+    after = model.language_model.state_dict()
+    assert after.keys() == before.keys(), "an adapter was left in it"
+    moved = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"q_proj", "v_proj"}
+    inputs = processor(["say aaa"], targets=["aaa"], return_tensors="pt")
+    history = json.loads((final / "training_log.json").read_text())["history"]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    with torch.no_grad():  # it is the model that was trained, and not the base with a connector that fits another
+        assert float(model(**inputs).loss) < losses[0]
+    with pytest.raises(LangBridgeError, match=r"lora\.target_modules: 'nothing' does not fit"):
+        train(load("lora.r=2", "lora.target_modules=nothing"), tmp_path / "other", progress=False)
+
+
+def test_a_trained_encoder_is_in_the_final_folder(load, base_folders, tmp_path):
+    recipe = load("freeze_encoder=false", "dtype=bfloat16", "train.encoder_learning_rate=1e-3", "train.max_steps=4")
+    final = train(recipe, tmp_path / "run", progress=False)
+    model = LangBridgeModel.from_pretrained(final)
+    saved = load_file(final / "model.safetensors")
+    trained = {name: tensor for name, tensor in saved.items() if name.startswith("encoder.")}
+    assert trained
+    assert {tensor.dtype for tensor in trained.values()} == {torch.float32}, "small updates would be lost"
+    before = build_bridge(*base_folders)[0].encoder.state_dict()
+    moved = [name for name, tensor in model.encoder.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert len(moved) > len(before) / 2
+
+
+@pytest.mark.parametrize("column", [None, "response"], ids=["pairs", "texts"])
+def test_a_plain_language_model_is_an_ordinary_folder(load, recipe_file, base_folders, tmp_path, column):
+    recipe_file.write_text(recipe_file.read_text().replace("encoder: ", "# "))
+    changes = ["regime=lm_only", "template=Q: {prompt} A:", "train.max_steps=6", "train.reading_score_steps=50"]
+    recipe = load(*changes, *([] if column is None else [f"data.text={column}"]))
+    final = train(recipe, tmp_path / "run", progress=False)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(final), AutoTokenizer.from_pretrained(final)
+    history = json.loads((final / "training_log.json").read_text())["history"]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    text = "Q: say aaa A:aaa" if column is None else "aaa"
+    ids = torch.tensor([[1, *tokenizer(text, add_special_tokens=False)["input_ids"], 2]])
+    base = AutoModelForCausalLM.from_pretrained(base_folders[1])
+    labels = ids.clone()
+    labels[:, :-4] = -100
+    with torch.no_grad():
+        assert model(ids, labels=labels).loss < base(ids, labels=labels).loss
+    assert "baseline" in (final / "README.md").read_text()
+
+
+def test_the_final_folder_has_a_card_with_its_curves(load, tmp_path):
+    changes = ("train.max_steps=4", "train.reading_score_steps=2", "train.report_to=tensorboard")
+    final = train(load(*changes), tmp_path / "run", progress=False)
+    card = (final / "README.md").read_text()
+    for part in ("`encoder`", "`language_model`", "train.jsonl", "![", "curves.png", "reading score", "4 updates of 8"):
+        assert part in card
+    assert (final / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    run = json.loads((final / "run.json").read_text())
+    assert run["data"]["rows"] == 61, "three of 64 rows were kept apart for the reading score"
+
+
+def test_what_the_console_says(load, tmp_path, capsys):
+    train(load("train.max_steps=3", "train.reading_score_steps=2"), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "61 rows to train on, 3 more kept apart for the reading score" in said
+    assert re.search(r"step 0/3  reading -?\d\.\d{3} ± \d\.\d{3} before training", said)
+    line = r"step 3/3  loss \d+\.\d{4}  reading -?\d+\.\d{3}  lr 1\.0e-02  \d+ tokens/s  0 s left  \d\.\d GiB"
+    assert re.search(line, said)
+
+
+def test_settings_that_the_machine_does_not_have_are_one_error(load, tmp_path):
+    with pytest.raises(LangBridgeError, match=r"train: .*wandb"):
+        train(load("train.report_to=wandb"), tmp_path / "run", progress=False)
+    (tmp_path / "few.jsonl").write_text('{"query": "a", "response": "b"}\n')
+    with pytest.raises(LangBridgeError, match="max_steps: missing"):
+        load("data.streaming=true")
+
+
+MINIATURE = Path(langbridge.__file__).parent / "miniature" / "models"
+
+
+@pytest.mark.parametrize(
+    ("regime", "init", "reads"),
+    [("labelled", "random", False), ("labelled", "ridge", True), ("unlabelled", "random", False)],
+)
+def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_path, regime, init, reads):
+    """On the shipped miniature, before it had time to learn: a random connector says nothing, a ridge start does."""
+    from langbridge.miniature.dataset import training_rows
+
+    rows = training_rows(240)
+    write_jsonl(tmp_path / "world.jsonl", [{**row, "text": f"{row['query']} {row['response']}"} for row in rows])
+    recipe = load(
+        f"encoder={MINIATURE / 'encoder'}", f"language_model={MINIATURE / 'language_model'}",
+        f"data.path={tmp_path / 'world.jsonl'}", f"init={init}", f"regime={regime}", "freeze_encoder=true",
+        "max_encoder_length=128", "min_encoder_length=8", "min_lm_length=8", "max_length=256", "ridge.texts=200",
+        "train.learning_rate=1e-5", "train.max_steps=1", "train.reading_score_steps=1",
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        final = train(recipe, tmp_path / "run", progress=False)
+    history = json.loads((final / "training_log.json").read_text())["history"]
+    scores = [entry["reading_score"] for entry in history if "reading_score" in entry]
+    warned = [str(entry.message) for entry in caught if issubclass(entry.category, PlateauWarning)]
+    assert len(scores) == 2
+    if reads:
+        assert min(scores) > 0.2
+        assert not warned
+    else:
+        assert max(map(abs, scores)) < 0.05
+        (message,) = warned
+        assert "does not read the prompt" in message
+        assert "learning rate too small" in message
+        assert "random start" in message
+
+
+def test_a_run_that_stops_on_the_plateau_can_be_gone_on_with(load, tmp_path):
+    changes = ["train.reading_score_steps=1", "train.plateau_patience=2", "train.plateau_score=100"]
+    with pytest.warns(PlateauWarning), pytest.raises(LangBridgeError, match=r"stopped at step 2: .*--resume"):
+        train(load(*changes, "train.stop_on_plateau=true"), tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "checkpoint-2").is_dir()
+    assert not (tmp_path / "run" / "final").exists()
+    with pytest.warns(PlateauWarning):
+        assert train(load(*changes, "train.max_steps=4"), tmp_path / "run", resume=True, progress=False).is_dir()

@@ -1,0 +1,51 @@
+"""Two processes on the CPU, started by torchrun: the run of one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from langbridge.train import train
+
+
+@pytest.mark.slow  # three starts of Python with torch
+def test_two_processes_have_the_loss_curve_of_one(load, tmp_path):
+    changes = ("train.reading_score_steps=4", "train.eval_strategy=epoch", "train.num_train_epochs=2",
+               f"data.validation_path={tmp_path / 'held_out.jsonl'}", "train.save_strategy=steps", "train.save_steps=5",
+               "train.per_device_train_batch_size=5")  # fmt: skip
+    alone = train(load(*changes, "train.gradient_accumulation_steps=2"), tmp_path / "alone", progress=False)
+    load(*changes).save(tmp_path / "r.yaml")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29631",
+        "-m",
+        "langbridge.cli",
+        "train",
+    ]
+    done = subprocess.run(
+        [*command, tmp_path / "r.yaml", "--out", tmp_path / "two"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    histories = [
+        json.loads((folder / "training_log.json").read_text())["history"]
+        for folder in (alone, tmp_path / "two" / "final")
+    ]
+    for name in ("loss", "eval_loss", "reading_score"):
+        one, two = ([entry[name] for entry in history if name in entry] for history in histories)
+        assert len(one) > 2 or name == "eval_loss"
+        # The same rows in every update; sums over them in single precision, in another order, through 14 updates.
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-3), name
+    assert done.stdout.count("final") == 1, "each process spoke"
+    checkpoint = tmp_path / "two" / "checkpoint-10"
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in checkpoint.iterdir()}
+    assert json.loads((checkpoint / "run.json").read_text())["processes"] == 2
