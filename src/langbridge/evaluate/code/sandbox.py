@@ -201,7 +201,7 @@ def _lack(sandbox: Sandbox) -> str | None:
     try:
         verdict = patient.run(Program(probe, test, "intrusions"))
     except LangBridgeError as error:
-        return str(error).removeprefix("sandbox: ")
+        return str(error).removeprefix("sandbox: ").removeprefix(f"{sandbox.mechanism}: ")
     return None if verdict.passed else verdict.reason.replace("AssertionError: ", "a program ")
 
 
