@@ -96,7 +96,7 @@ def build(out: Path, recipe: BuildRecipe, *, state: Path | None = None, threads:
         raise LangBridgeError(f"{out}: is not empty and holds no earlier build; give another --out")
     state = state or out.with_name(out.name + ".state")
     state.mkdir(parents=True, exist_ok=True)
-    _same_recipe(state / "recipe.json", recipe)
+    same_recipe(state / "recipe.json", recipe)
     threads = threads or max(1, (os.cpu_count() or 2) // 2)
     context = get_context("spawn")
     workers = [
@@ -125,9 +125,10 @@ def build(out: Path, recipe: BuildRecipe, *, state: Path | None = None, threads:
     return report
 
 
-def _same_recipe(path: Path, recipe: BuildRecipe) -> None:
-    """Saved state belongs to one recipe."""
-    now = json.dumps(asdict(recipe), indent=1, sort_keys=True)
+def same_recipe(path: Path, recipe: BuildRecipe, kind: str | None = None) -> None:
+    """Saved state belongs to one recipe, and to one kind of build."""
+    about = asdict(recipe) if kind is None else {"kind": kind, **asdict(recipe)}
+    now = json.dumps(about, indent=1, sort_keys=True)
     if path.exists() and path.read_text(encoding="utf-8") != now:
         raise LangBridgeError(
             f"{path.parent}: holds the state of a build with another recipe; delete it or give another --state"
@@ -140,7 +141,7 @@ def failing(figures: dict[str, dict[str, float]]) -> list[str]:
     return [language for language, row in figures.items() if min(row.values()) < PASS]
 
 
-def _logger(path: Path) -> Callable[[str], None]:
+def logger(path: Path) -> Callable[[str], None]:
     def log(line: str) -> None:
         stamped = f"{time.strftime('%H:%M:%S')} {line}"
         with path.open("a", encoding="utf-8") as file:
@@ -152,7 +153,7 @@ def _logger(path: Path) -> Callable[[str], None]:
 
 def _build_language_model(recipe: BuildRecipe, state: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    log = _logger(state / "language_model.log")
+    log = logger(state / "language_model.log")
     tokenizer = language_model_tokenizer(recipe)
     model = train_language_model(
         tokenizer, recipe.language_model, seed=recipe.seed, state=state / "language_model.pt",
@@ -170,7 +171,7 @@ def _build_language_model(recipe: BuildRecipe, state: Path, threads: int) -> Non
 
 def _build_encoder(recipe: BuildRecipe, state: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    log = _logger(state / "encoder.log")
+    log = logger(state / "encoder.log")
     tokenizer = encoder_tokenizer(recipe)
 
     def glance(model: torch.nn.Module) -> str:

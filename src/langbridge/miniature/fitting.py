@@ -6,7 +6,7 @@ Batches are functions of the step, so a build that was stopped goes on as if it 
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -28,10 +28,13 @@ def fit(
     every: int = 100,
     check: Callable[[int], str] | None = None,
     check_every: int = 500,
+    keep: Callable[[int], object] | None = None,
+    keep_at: Collection[int] = (),
 ) -> None:
     """Train `model` in place; `loss_of(step)` gives named losses of which "loss" is minimised.
 
-    `state` is written every `SAVE_EVERY` seconds and read if it is there. `check` adds a line to the log.
+    `state` is written every `SAVE_EVERY` seconds and read if it is there. `check` adds a line to the log. `keep(step)`
+    is called after each of the steps `keep_at`, with the model in eval mode.
     """
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -85,6 +88,10 @@ def fit(
             means = "  ".join(f"{name} {total / count:.4f}" for name, (total, count) in sums.items())
             log(f"step {step + 1}/{steps}  {means}  {spent + time.monotonic() - started:.0f} s")
             sums = {}
+        if keep is not None and step + 1 in keep_at:
+            model.eval()
+            keep(step + 1)
+            model.train()
         if time.monotonic() - saved_at > SAVE_EVERY:
             save(step + 1)
             saved_at = time.monotonic()

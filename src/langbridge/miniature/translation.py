@@ -7,7 +7,7 @@ second keeps a state about its own word: a connector reads states one by one, as
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,8 +148,11 @@ def train_translation(
     state: Path,
     log: Callable[[str], None],
     check: Callable[[MT5ForConditionalGeneration], str] | None = None,
+    keep: Callable[[int, MT5ForConditionalGeneration], object] | None = None,
+    keep_at: Collection[int] = (),
 ) -> MT5ForConditionalGeneration:
-    """Build and train the translation model; `model.get_encoder()` is the parent."""
+    """Build and train the translation model; `model.get_encoder()` is the parent. `keep` is given the model as it is
+    after each of the steps `keep_at`."""
     torch.manual_seed(seed)
     model = new_model(tokenizer, recipe)
     encoder_size = sum(p.numel() for p in model.encoder.parameters())
@@ -168,5 +171,6 @@ def train_translation(
         model, loss_of, steps=recipe.steps, learning_rate=recipe.learning_rate,
         warmup=min(300, max(1, recipe.steps // 10)), state=state, log=log,
         check=None if check is None else lambda step: check(model),
+        keep=None if keep is None else lambda step: keep(step, model), keep_at=keep_at,
     )  # fmt: skip
     return model

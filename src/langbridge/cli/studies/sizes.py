@@ -1,0 +1,74 @@
+"""How large a study is: everything that is counted, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The defaults are the full study's."""
+
+    seeds: tuple[int, ...] = (42, 43, 44)
+    """Of the connector: its initial weights, the texts of the ridge regression, the order of the examples. The parents
+    and the training examples are the same."""
+
+    problems: int = 150
+    """Held-out problems in each language."""
+
+    validation: int = 200
+    """English validation problems, by which settings are chosen."""
+
+    examples: int = 6400
+    """English training problems of an ordinary run."""
+
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    """Learning rates that are tried; 3e-4 is the demo's."""
+
+    longer: int = 2
+    """How many times the ordinary examples the longer trainings see."""
+
+    random_rates: tuple[float, ...] = (1e-3, 3e-3)
+    """Learning rates that are tried for connectors that start at random."""
+
+    random_rate: float = 3e-3
+    """Learning rate of the random start in part b, where every checkpoint of one rate is looked at."""
+
+    curve: dict[str, tuple[int, int]]
+    """Of part b, by start: how many examples a run sees, and after how many each checkpoint is written."""
+
+    curve_problems: int = 60
+    """Held-out problems in each language at each checkpoint."""
+
+    encoder_examples: int = 3200
+    """English training problems for each encoder of part c."""
+
+    sentences: int = 100
+    """Parallel problems for the numbers on representations in part c."""
+
+    multilingual_examples: int = 12800
+    """Problems in all languages together that the baseline `lm_only` is trained on."""
+
+    fixed_length: int = 40
+    """Encoder tokens of the unlabelled regime with a fixed length: shorter than nearly every problem of four events or
+    more, so that those are longer than anything that was trained on."""
+
+    dynamic_lengths: tuple[int, int] = (8, 72)
+    """Encoder tokens of the unlabelled regime with a drawn length, least and most."""
+
+
+FULL = Sizes(curve={"ridge": (9600, 800), "random": (19200, 1600)})
+
+QUICK = Sizes(
+    problems=40,
+    validation=60,
+    examples=1200,
+    rates=(3e-4, 1e-3),
+    curve={"ridge": (1600, 400), "random": (4800, 1200)},
+    curve_problems=20,
+    encoder_examples=800,
+    sentences=60,
+    multilingual_examples=4800,
+)
+"""To see all of it in ten minutes: fewer examples and problems, so that most errors are several points."""
+
+BATCH = 16
+"""Examples of an update, the demo's."""
