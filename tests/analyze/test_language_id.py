@@ -32,7 +32,9 @@ def identify() -> LanguageIdentifier:
         ("The total = all of the apples that Tom has", "The total all of the apples that Tom has"),
         ("return the books to the library today.", "return the books to the library today"),
         ("camelCase snake_case x2 word", "word"),
-        ("আপেল don't", "আপেল don't"),
+        ("আপেল don't ২৮টি", "আপেল don't টি"),
+        ("答えは41です。", "答えは です"),
+        ("So the answer is \\boxed{41}", "So the answer is"),
     ],
 )
 def test_only_words_of_language_are_kept(text: str, kept: str) -> None:

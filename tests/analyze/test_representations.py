@@ -1,6 +1,8 @@
 """The whole analysis on a tiny bridge, and its command line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,10 @@ FILES |= {"numbers.json", "report.md"}
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    """Twelve sentences, said the same in a second language and backwards in a third."""
+    """Twelve sentences, said the same in a second language and in capitals in a third."""
     english = tuple(f"Tom has {i} {'red ' * (i % 3)}apples" for i in range(12))
-    reversed_ = tuple(text[::-1] for text in english)
-    return Corpus(("en", "de", "te"), tuple(map(str, range(12))), (english, english, reversed_), incomplete=2)
+    capitals = tuple(text.upper() for text in english)
+    return Corpus(("en", "de", "te"), tuple(map(str, range(12))), (english, english, capitals), incomplete=2)
 
 
 @pytest.fixture
@@ -137,3 +139,35 @@ def test_a_corpus_without_english_has_its_first_language_as_pivot(
     (tmp_path / "file").write_text("")
     with pytest.raises(LangBridgeError, match="is a file, expected a folder"):
         analyze_representations(model, processor, renamed, tmp_path / "file")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_hidden_states(bridge_folder: Path, tmp_path: Path) -> None:
+    """Eight times the sentences: 2,800 more texts of about 220 tokens, whose states at all stages would be 0.8 GB."""
+    peaks = []
+    for count in (50, 400):
+        rows = [
+            {"id": i, "lang": code, "text": f"{code} {i} " + "a b c d " * 25}
+            for code in ("de", "en", "es", "fr", "it", "nl", "pl", "sv")
+            for i in range(count)
+        ]
+        path = tmp_path / f"{count}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import resource, sys\n"
+                "from langbridge.cli.main import run\n"
+                "try:\n    run(sys.argv[1:])\n"
+                "finally:\n    print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)",
+                *map(str, ("analyze", "representations", bridge_folder, "--corpus", path, "--limit", count)),
+                *("--out", str(tmp_path / f"out{count}")),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split("PEAK")[1]) / 1024)
+    # MiB. What may grow: mean vectors at two stages (400 x 8 x 48 float64: 1.2 MB each), the texts, kernels of CKA.
+    assert peaks[1] - peaks[0] < 120, peaks

@@ -28,12 +28,13 @@ _EAST_ASIAN = {"Han", *_JAPANESE}
 _INNER_ONLY = "'’-\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _INNER = _INNER_ONLY + "_"
 """What may stand inside a word beside letters, marks and digits."""
+_NUMBER_EDGE = re.compile(r"(?<=[^\x00-\x7f])(?=\d)|(?<=\d)(?=[^\x00-\x7f])")
 
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _NOT_WORDS = re.compile(
     r"`[^`\n]*`"  # code in a line
     r"|\\\[.*?\\\]|\\\(.*?\\\)|\$\$.*?\$\$|\$(?![\d\s<])[^$\n]{1,200}\$(?!\d)"  # formulas; "$5 and $6" is none
-    r"|\\(?:boxed|frac|sqrt|times|cdot|begin\{\w+\}|end\{\w+\})"
+    r"|\\(?!text\b)[A-Za-z]+\*?(?:\{[^{}]*\})*"  # commands of TeX
     r"|https?://\S+|www\.\S+|\S+@\S+\.\w+"
     r"|<<[^<>\n]*>>|</?\w+[^<>\n]{0,80}>",  # GSM8K's calculator, tags
     re.DOTALL,
@@ -46,7 +47,7 @@ _CODE_LINE = re.compile(
     r"|(?:if|elif|else|for|while)\b.*:\s*(?:return|continue|break|raise|pass|[\w.\[\]]+\s*[-+*/]?=|\w+\().*"
     r"|(?:import|from)\s+[\w.]+(?:\s+(?:import|as)\b.*)?|return\b.*[()\[\]{}+*/<>=_%.,'\"].*[^.!?]|return(?:\s+\S+){0,2}"
     r"|(?:raise|assert|del|yield)\s+\w+\W.*|pass|break|continue|@\w[\w.]*(?:\(.*\))?|>>>.*"
-    r"|[A-Za-z_][\w.]*\(.*\)\s*;?|.*[;{}]|[\])}]+.*"
+    r"|[A-Za-z_][\w.]*\(.*\)\s*;?|.*[;{]|[\])}]+.*"
     r")\s*"
 )
 _ASSIGNMENT = re.compile(
@@ -117,7 +118,8 @@ def prose(text: str) -> str:
 def _words(line: str) -> list[str]:
     """Runs of letters with the marks on them, which `re` counts among punctuation: it would cut Indic words apart."""
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in _INNER else " " for c in line)
-    return [word for word in (run.strip(_INNER_ONLY) for run in kept.split()) if word]
+    # Scripts without spaces write numbers between letters; a Latin word with a number in it is a name.
+    return [word for word in (run.strip(_INNER_ONLY) for run in _NUMBER_EDGE.sub(" ", kept).split()) if word]
 
 
 def _comments(code: str) -> list[str]:
