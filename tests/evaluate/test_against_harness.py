@@ -85,8 +85,7 @@ def test_mgsm_prompts_are_the_harness_s_own() -> None:
 def test_xcopa_asks_and_scores_as_the_harness_does(language: str) -> None:
     (ours,) = load_suites(["xcopa"], data=DATA, languages=[language])
     path = DATA / f"xcopa/{language}/test.{language}.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("
-")[:50]]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:50]]
     theirs = their_task(f"xcopa/default_{language}.yaml", rows)
     for place, (doc, row) in enumerate(zip(ours.task.eval_docs, rows, strict=False)):
         assert (doc["prompt"], doc["choices"]) == (theirs.doc_to_text(row), theirs.doc_to_choice(row))

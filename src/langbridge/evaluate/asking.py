@@ -127,9 +127,15 @@ class HarnessAsker(Asker):
 
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         texts, kind = [self.shown(request) for request in batch], batch[0].kind
+        arguments = [request.argument for request in batch]
+        if kind == GENERATE and self.lm.backend == "seq2seq":
+            # The harness would add the prompt's length to the limit, though a decoder does not repeat the prompt. One
+            # token is the one that it starts from.
+            most = int(batch[0].argument.get("max_gen_toks", DEFAULT_NEW_TOKENS)) + 1
+            arguments = [{**argument, "max_length": most} for argument in arguments]
         instances = [
-            Instance(kind, {}, (text, request.argument), 0, (None, None, 1))
-            for text, request in zip(texts, batch, strict=True)
+            Instance(kind, {}, (text, argument), 0, (None, None, 1))
+            for text, argument in zip(texts, arguments, strict=True)
         ]
         if kind == SCORE:
             found = self.lm.loglikelihood(instances, disable_tqdm=True)

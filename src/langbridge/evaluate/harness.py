@@ -209,8 +209,8 @@ class LangBridgeLM(LM):
             return "auto" if self._device.type == "cuda" else torch.float32
         if isinstance(dtype, torch.dtype):
             return dtype
-        found = getattr(torch, dtype, None)
-        if not isinstance(found, torch.dtype):
+        found = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
+        if found is None:
             raise LangBridgeError(f"dtype: got {dtype!r}, expected auto, float32, bfloat16 or float16")
         return found
 

@@ -1,0 +1,100 @@
+"""`langbridge evaluate` and `langbridge lm-eval`, as typed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from langbridge.cli.main import run
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]):
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    for language in ("en", "sw"):
+        rows = [{"q": f"{index} + {index}?", "a": 2 * index} for index in range(3)]
+        (tmp_path / f"sum_{language}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "sum.yaml"
+    path.write_text("suite: sum\nfiles: sum_*.jsonl\nquestion: q\nanswer: a\nmax_new_tokens: 6\n")
+    return path
+
+
+def test_evaluate_prints_and_writes_and_goes_on(command, bridge_folder: Path, suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ("evaluate", bridge_folder, "--suite", suite, "--out", out, "--quiet")
+    code, printed, _ = command(*arguments)
+    assert code == 0
+    assert printed.startswith("sum, per cent\n     en ")
+    assert "(n=3" in printed
+    assert printed.endswith(f"{out}: results.json, samples_sum.jsonl\n")
+    assert {path.name for path in out.iterdir()} >= {"run.json", "results.json", "samples_sum.jsonl"}
+    assert command(*arguments)[:2] == (0, printed)
+    code, _, error = command(*arguments, "--max-new-tokens", 3)
+    assert code == 2
+    assert "max_gen_toks was 6 and is 3" in error
+    assert error.count("\n") == 1, "one line"
+
+
+def test_the_same_command_for_a_plain_model(command, base_folders, suite: Path, tmp_path: Path) -> None:
+    arguments = (
+        "--suite",
+        suite,
+        "--out",
+        tmp_path / "run",
+        "--template",
+        "Q: {prompt}",
+        "--languages",
+        "sw",
+        "--limit",
+        2,
+    )
+    assert command("evaluate", base_folders[1], *arguments)[0] == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "samples_sum.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == ["Q: 0 + 0?", "Q: 1 + 1?"]
+
+
+def test_mistakes_are_one_line(command, bridge_folder: Path, suite: Path, tmp_path: Path) -> None:
+    for arguments, message in [
+        ((bridge_folder, "--suite", "mmlu"), "--suite: got 'mmlu'"),
+        ((bridge_folder, "--suite", ","), "expected names with commas"),
+        ((bridge_folder, "--suite", suite, "--languages", "te"), "--languages: sum has en, sw; got te"),
+        ((bridge_folder, "--suite", suite, "--shots-in", "both"), "shots_in: got 'both'"),
+        ((bridge_folder, "--suite", suite, "--dtype", "int3"), "dtype: got 'int3'"),
+        ((bridge_folder, "--suite", suite, "--translator", bridge_folder), "has no text to translate"),
+        ((tmp_path / "none", "--suite", suite), "no such folder"),
+    ]:
+        code, printed, error = command("evaluate", *arguments, "--out", tmp_path / "run")
+        assert (code, printed) == (2, ""), arguments
+        assert message in error
+
+
+@pytest.mark.slow
+def test_the_harness_s_own_command_line_knows_our_model(bridge_folder: Path, tmp_path: Path) -> None:
+    """Slow because the harness first reads all of its own tasks."""
+    (tmp_path / "mgsm_sw.jsonl").write_text('{"question": "1 + 1?", "answer_number": 2}\n')
+    (tmp_path / "sum.yaml").write_text(
+        "task: sum\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path}/mgsm_sw.jsonl}}}}\n"
+        "output_type: generate_until\ntest_split: test\ndoc_to_text: question\ndoc_to_target: answer_number\n"
+        "generation_kwargs: {until: [x], max_gen_toks: 4}\n"
+        "metric_list:\n  - {metric: exact_match, aggregation: mean, higher_is_better: true}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "langbridge.cli", "lm-eval", "--model", "langbridge", "--model_args",
+         f"pretrained={bridge_folder}", "--tasks", str(tmp_path / "sum.yaml"), "--device", "cpu"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "exact_match" in done.stdout

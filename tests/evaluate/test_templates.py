@@ -1,0 +1,25 @@
+"""Prompt templates by name, as text, and filled."""
+
+import pytest
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.templates import TEMPLATES, fill, template_text
+
+
+def test_templates_hold_the_prompt_once_and_braces_stay() -> None:
+    for name in TEMPLATES:
+        filled = fill(template_text(name), "a {prompt} {x}", "sw")
+        assert filled.count("a {prompt} {x}") == 1
+        assert "{language}" not in filled
+    assert fill(template_text("plain"), "x") == "x"
+    assert fill(template_text("metamath"), "x").endswith("### Instruction:\nx\n\n### Response:")
+    assert fill(template_text("orca2"), "x").endswith("user\nx<|im_end|>\n<|im_start|>assistant\n")
+    assert "Please answer in Swahili." in fill(template_text("mathoctopus"), "x", "sw")
+    assert fill("Q: {prompt}", "x") == "Q: x"
+
+
+def test_wrong_templates_are_named() -> None:
+    with pytest.raises(LangBridgeError, match="got 'metamaths', expected one of plain, metamath"):
+        template_text("metamaths")
+    with pytest.raises(LangBridgeError, match="the language 'xx'"):
+        fill(template_text("mathoctopus"), "x", "xx")
