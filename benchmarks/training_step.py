@@ -7,7 +7,7 @@ trained) on the same rows of FILE (JSON lines with `query` and `response`) and d
 target tokens; their gradients are compared.
 
 straightforward   random batches, padded to their longest row; logits at every position
-ours              batches of like length; logits at target positions only
+ours              batches of like length; logits at target positions only, and in pieces
 
 Ours are the first batches that our sampler draws from the whole FILE, as a run has them; the other step has the same
 rows in random batches.
@@ -95,7 +95,7 @@ def straightforward(model: LangBridgeModel, batch: Batch, targets: int) -> torch
 
 
 def ours(model: LangBridgeModel, batch: Batch, targets: int) -> torch.Tensor:
-    return model(**batch, num_items_in_batch=targets).loss
+    return model(**batch, num_items_in_batch=targets, return_logits=False).loss
 
 
 STEPS: dict[str, Callable[[LangBridgeModel, Batch, int], torch.Tensor]] = {

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny import PLACEHOLDER, make_batch, make_bridge, make_encoder, make_language_model, one_row
+from tiny import LANGUAGE_MODELS, PLACEHOLDER, make_batch, make_bridge, make_encoder, make_language_model, one_row
 
 from langbridge.errors import LangBridgeError
-from langbridge.model import LangBridgeModel
+from langbridge.model import LangBridgeModel, language_models
 from langbridge.model.language_models import remove_dropout
 
 NEW = [90, 91, 92]
@@ -196,3 +196,37 @@ def test_the_end_vector_starts_at_the_scale_of_the_embeddings(language_model):
 def test_new_rows_cannot_be_trained_where_there_are_none():
     with pytest.raises(LangBridgeError, match="no new rows"):
         make_bridge().set_training_regime(freeze_encoder=True, train_new_rows=True)
+
+
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+@pytest.mark.parametrize("piece", [1, 4, 1000])
+def test_logits_in_pieces_give_the_same_loss_and_gradients(kind, piece, monkeypatch):
+    """Sums in another order: single precision, so five digits and a little."""
+    monkeypatch.setattr(language_models, "PIECE", piece)
+    bridge = make_bridge("mt5", kind)
+    bridge.train()
+    batch = with_labels(bridge)
+    results = []
+    for return_logits in (True, False, False):
+        bridge.zero_grad()
+        output = bridge(**batch, num_items_in_batch=7, return_logits=return_logits)
+        output.loss.backward()
+        gradients = {name: p.grad.clone() for name, p in bridge.named_parameters() if p.grad is not None}
+        results.append((output, gradients))
+    # Gemma 2 caps its logits after the head, which pieces of the head alone would miss.
+    assert results[0][0].logits is not None
+    assert all((output.logits is not None) == (kind == "gemma2") for output, _ in results[1:])
+    for output, gradients in results[1:]:
+        torch.testing.assert_close(output.loss, results[0][0].loss, rtol=1e-5, atol=1e-5)
+        assert gradients.keys() == results[0][1].keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, results[0][1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_pieces_where_nothing_is_learned_or_the_head_is_trained():
+    bridge = make_bridge()
+    batch = with_labels(bridge)
+    nothing = {**batch, "labels": torch.full_like(batch["labels"], -100)}
+    assert bridge(**nothing, return_logits=False).loss == 0
+    bridge.language_model.get_output_embeddings().requires_grad_(True)
+    assert bridge(**batch, return_logits=False).logits is not None

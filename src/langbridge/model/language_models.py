@@ -1,9 +1,10 @@
 """What the bridge asks of a frozen language model, whatever its type: its scale, its silence (no dropout),
-its positions, its head at few places."""
+its positions, its head at few places or in pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Bool, Int
@@ -25,6 +26,95 @@ def head_only_at(language_model: PreTrainedModel, keep: Bool[Tensor, "batch seq"
         yield
     finally:
         handle.remove()
+
+
+PIECE = 256
+"""Target tokens whose logits stand in memory at once, where a loss is wanted and no logits."""
+
+
+class _LossInPieces(torch.autograd.Function):
+    """The summed cross-entropy of a frozen head, its logits made and let go piece by piece.
+
+    A frozen head needs no gradient of its own, so that of its input is all there is to keep, and it is had in the
+    same pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        gradient = torch.empty_like(states)
+        total = states.new_zeros((), dtype=torch.float32)
+        for first in range(0, len(states), PIECE):
+            with torch.enable_grad():
+                piece = states[first : first + PIECE].detach().requires_grad_(True)
+                logits = head(piece).float()
+                loss = nn.functional.cross_entropy(
+                    logits, targets[first : first + PIECE].to(logits.device), reduction="sum"
+                )
+            gradient[first : first + PIECE] = torch.autograd.grad(loss, piece)[0]
+            total += loss.detach().to(total.device)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[0].to(gradient), None, None
+
+
+_SHAPED: WeakSet[PreTrainedModel] = WeakSet()
+"""Language models that change the logits of their head (soft-capping, scaling)."""
+
+
+def summed_loss(
+    language_model: PreTrainedModel,
+    inputs: dict[str, Any],
+    keep: Bool[Tensor, "batch seq"],
+    targets: Int[Tensor, " tgt"],
+    return_logits: bool,
+) -> tuple[ModelOutput, Tensor, Tensor | None]:
+    """The language model's output, the summed loss of `targets` at the positions `keep`, and the logits there.
+
+    Where `return_logits` is false they are None, if the loss can be had in pieces.
+    """
+    if not return_logits and (pieces := _in_pieces(language_model, inputs, keep, targets)) is not None:
+        return *pieces, None
+    with head_only_at(language_model, keep):
+        output = language_model(**inputs)
+    logits = output.logits.squeeze(0)
+    return output, nn.functional.cross_entropy(logits.float(), targets.to(logits.device), reduction="sum"), logits
+
+
+def _in_pieces(
+    language_model: PreTrainedModel, inputs: dict[str, Any], keep: Tensor, targets: Tensor
+) -> tuple[ModelOutput, Tensor] | None:
+    """None where the head is trained, or where its logits are changed after it, which one position tells."""
+    head = language_model.get_output_embeddings()
+    if language_model in _SHAPED or any(parameter.requires_grad for parameter in head.parameters()):
+        return None
+    found: list[Tensor] = []
+
+    def take(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # Here, before the head runs, because sharded weights are whole here and nowhere else.
+        def run(piece: Tensor) -> Tensor:
+            return type(module).forward(module, piece)
+
+        states = args[0][keep.to(args[0].device)]
+        first = states[:1].detach().unsqueeze(0)
+        with torch.no_grad():
+            found.append(run(first))
+        found.append(_LossInPieces.apply(states, targets, run))
+        return (first, *args[1:])
+
+    handle = head.register_forward_pre_hook(take)
+    try:
+        output = language_model(**inputs)
+    finally:
+        handle.remove()
+    plain, loss = found
+    if not torch.equal(plain, output.logits.to(plain)):
+        _SHAPED.add(language_model)
+        return None
+    return output, loss
 
 
 def embedding_rms(language_model: PreTrainedModel) -> float:

@@ -31,9 +31,9 @@ from langbridge.model.language_models import (
     as_ours,
     embedding_rms,
     generation_config_of,
-    head_only_at,
     positions_of,
     remove_dropout,
+    summed_loss,
 )
 from langbridge.model.registering import register
 
@@ -257,6 +257,7 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         labels: Int[Tensor, "batch seq"] | None = None,
         num_items_in_batch: int | Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        return_logits: bool = True,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """The six sentences above.
@@ -267,6 +268,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             placeholder id.
         labels: aligned with `input_ids` and shifted here; -100 is not learned, and column 0 never is.
         num_items_in_batch: the divisor of the loss, where a batch is one of several that make a step.
+        return_logits: False where labels are given and the loss is all that is wanted; logits are then made in
+            pieces, which saves most of what is left of their memory, and may be None.
 
         Without labels the logits are (batch, seq, vocab). **With labels they are (tgt, vocab)**: the target
         positions in row-major order, because logits nowhere else are needed and cost most of the memory.
@@ -310,10 +313,8 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             # there is only padding.
             learned = learned & attention_mask[:, :-1].bool()
         inputs.setdefault("use_cache", False)
-        with head_only_at(self.language_model, nn.functional.pad(learned, (0, 1))):
-            output = self.language_model(**inputs)
-        logits = output.logits.squeeze(0)
-        total = nn.functional.cross_entropy(logits.float(), targets[learned].to(logits.device), reduction="sum")
+        keep = nn.functional.pad(learned, (0, 1))
+        output, total, logits = summed_loss(self.language_model, inputs, keep, targets[learned], return_logits)
         count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if isinstance(count, Tensor):
             count = count.to(total.device)

@@ -147,6 +147,8 @@ class BridgeTrainer(Checkpoints):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         rows = inputs.pop("rows", None)
+        if isinstance(self.model, LangBridgeModel) and not return_outputs:
+            inputs["return_logits"] = False
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         check_loss(result[0] if return_outputs else result, self.state.global_step + 1, rows)
         return result
