@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from langbridge.model import LangBridgeConfig, LangBridgeModel
 from langbridge.model.encoders import check_encoder, check_language_model
+from langbridge.model.language_models import PIECE
 from langbridge.model.processing import WHITESPACE, load_tokenizer, whitespace_ids
 from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.recipe import Recipe
@@ -241,11 +242,18 @@ class Layout:
             soft = recipe.num_latents if recipe.connector == "resampler" else shortest
             targets = recipe.max_length - soft - 2  # BOS and the end vector
         targets *= recipe.train.per_device_train_batch_size
+        kept = 0
+        if self.bridge is not None and getattr(self.lm.config, "final_logit_softcapping", None) is None:
+            # In pieces; what stays is the gradient of the head's input.
+            kept = targets * self.lm.get_input_embeddings().embedding_dim * (2 if recipe.train.bf16 else 4)
+            self.notes.append(f"logits: made in pieces of {PIECE} target positions")
+            targets = min(targets, PIECE)
+        else:
+            self.notes.append(f"logits: at most {targets:,} target positions at once (the shortest prompts)")
         vocabulary = self.lm.get_output_embeddings().weight.shape[0]
         # The head's own precision, the loss's float32 copy, its log-probabilities, and the gradient of the copy.
         bytes_each = (2 if recipe.train.bf16 else self.frozen_dtype.itemsize) + 3 * 4
-        self.notes.append(f"logits: at most {targets:,} target positions at once (the shortest prompts)")
-        return Part(name="logits", activations=targets * vocabulary * bytes_each)
+        return Part(name="logits", activations=kept + targets * vocabulary * bytes_each)
 
     def _gathered(self) -> int:
         """What a GPU holds whole for a moment, where the weights are cut up."""
