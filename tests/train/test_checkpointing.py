@@ -172,7 +172,7 @@ def kill_after(process, out, step, delay=0.0):
             process.send_signal(signal.SIGKILL)
             process.wait()
             return True
-        time.sleep(0.01)
+        time.sleep(0.1)
     return False
 
 
@@ -218,7 +218,7 @@ class FullDisk(TrainerCallback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, hard))
 
 
-@pytest.mark.parametrize("size", [500, 9_000, 20_000], ids=["no weights", "no optimiser state", "no tokenizer"])
+@pytest.mark.parametrize("size", [500, 9_000], ids=["no weights", "no optimiser state"])
 def test_a_full_disk_loses_no_earlier_checkpoint(load, tmp_path, monkeypatch, size):
     recipe = load(*SAVING)
     init = BridgeTrainer.__init__

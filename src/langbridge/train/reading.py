@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from langbridge.model import LangBridgeModel
@@ -47,46 +46,28 @@ class ReadingScore:
         }
 
 
-def with_other_prompts(batch: Batch, placeholder: int, soft_lengths: Callable[[list[int]], list[int]]) -> Batch:
-    """The same targets, each behind another row's prompt; no row keeps its own.
+def with_other_prompts(batch: Batch) -> Batch:
+    """The same sequences and targets behind another row's prompt; no row keeps its own.
 
         prompts of   0   1   2          0  1  2    rows of the batch, by length
-        targets of   0   1   2    ->    2  0  1    whose prompt each gets
+        targets of   0   1   2    ->    1  2  0    whose prompt each gets
 
-    Rows are paired by length, so that length tells them apart as little as possible, and a longer prompt is cut to the
-    length of the own one (its last token, an end mark in most encoders, stays): no sequence grows.
-    `soft_lengths` is the connector's, from encoder lengths to numbers of soft prompts without the end vector.
+    Each row gets the next longer prompt, cut to the length of its own; the longest row gets the shortest, repeated.
+    So every row has as many soft prompts as before, and what the swap costs is not a matter of their number. The last
+    token, in most encoders an end mark, stays last.
     """
     source, mask = batch["encoder_input_ids"], batch["encoder_attention_mask"].bool()
     lengths = mask.sum(1).tolist()
     assert len(lengths) > 1, "one row alone has no other's prompt"
     by_length = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    partner = {row: by_length[place - 1] for place, row in enumerate(by_length)}
-    sources, sequences, labels = [], [], []
-    for row, length in enumerate(lengths):
-        theirs = source[partner[row]][mask[partner[row]]]
-        if len(theirs) > length:
-            theirs = torch.cat([theirs[: length - 1], theirs[-1:]])
-        sources.append(theirs)
-        before, after = soft_lengths([length, len(theirs)])
-        real = batch["attention_mask"][row].bool()
-        ids = batch["input_ids"][row][real]
-        places = (ids == placeholder).nonzero().flatten()
-        kept = torch.ones_like(ids, dtype=torch.bool)
-        kept[places[: before - after]] = False
-        sequences.append(ids[kept])
-        labels.append(batch["labels"][row][real][kept])
-    return {
-        "encoder_input_ids": pad_sequence(sources, batch_first=True),
-        "encoder_attention_mask": _mask(sources),
-        "input_ids": pad_sequence(sequences, batch_first=True),
-        "attention_mask": _mask(sequences),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
-    }
-
-
-def _mask(rows: Sequence[Tensor]) -> Tensor:
-    return pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    swapped = source.clone()
+    for place, row in enumerate(by_length):
+        partner = by_length[(place + 1) % len(by_length)]
+        theirs = source[partner][mask[partner]]
+        body = theirs[:-1] if len(theirs) > 1 else theirs
+        repeated = body.repeat(-(-lengths[row] // len(body)))[: lengths[row] - 1]
+        swapped[row][mask[row]] = torch.cat([repeated, theirs[-1:]])
+    return {**batch, "encoder_input_ids": swapped}
 
 
 @torch.no_grad()
@@ -97,14 +78,12 @@ def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingSc
     """
     was_training = model.training
     model.eval()
-    assert model.config.soft_prompt_token_id is not None, "a bridge that is trained has its placeholder"
     own: list[float] = []
     other: list[float] = []
     tokens: list[int] = []
     for batch in batches:
-        swapped = with_other_prompts(batch, model.config.soft_prompt_token_id, model.connector.soft_lengths)
         own += _row_losses(model, batch)
-        other += _row_losses(model, swapped)
+        other += _row_losses(model, with_other_prompts(batch))
         tokens += (batch["labels"][:, 1:] != IGNORE).sum(1).tolist()
     model.train(was_training)
     total, rows = sum(tokens), len(tokens)
