@@ -44,8 +44,8 @@ def curve(sizes: Sizes, init: str, seed: int) -> Run:
             "train.save_steps": every // BATCH,
             "train.save_total_limit": None,
             "train.reading_score_steps": every // BATCH,
-            "data.validation_path": "held-out",
         },
+        held_out=True,
         asked=tuple(
             Asked(name=f"at-{seen}", languages=LANGUAGES, limit=sizes.curve_problems, checkpoint=seen // BATCH)
             for seen in places(sizes, init)

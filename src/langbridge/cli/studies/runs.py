@@ -54,6 +54,8 @@ class Run:
     examples: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     """What is other than in the demo's recipe, by dotted keys."""
+    held_out: bool = False
+    """Whether reading scores are taken on held-out problems, and not on some of the training's."""
     encoder: str | None = None
     """Folder of the encoder below the study's models; None for the shipped one."""
     asked: tuple[Asked, ...]
@@ -145,6 +147,8 @@ def _recipe(run: Run, place: Place) -> Any:
         "seed": run.seed,
         **run.settings,
     }
+    if run.held_out:
+        settings["data.validation_path"] = place.out / "data" / "train" / "held-out.jsonl"
     return Recipe.load(demo_recipe(), [f"{key}={_as_said(value)}" for key, value in settings.items()])
 
 
@@ -178,6 +182,9 @@ def _ask(run: Run, asked: Asked, model: Path, place: Place, folder: Path) -> Non
         evaluate(asker, tasks, out, limit=asked.limit, about={**about, "snapped": asked.snapped})
 
 
+EXACT = "donot_use_mm_for_euclid_dist"
+"""Distances of torch that are right to the last digits: of two rows nearly as near the nearer one is found."""
+
 PLAIN_TEMPLATE = "{prompt}\n"
 """How the miniature's language model reads a problem: its separator asks for the solution."""
 
@@ -197,7 +204,7 @@ def snapped(asker: "Asker") -> "Iterator[None]":
 
     def snap(_: Any, __: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
         soft, mask = found
-        nearest = torch.cdist(soft.float().flatten(0, 1), table.float()).argmin(-1)
+        nearest = torch.cdist(soft.float().flatten(0, 1), table.float(), compute_mode=EXACT).argmin(-1)
         return table[nearest].reshape(soft.shape).to(soft.dtype), mask
 
     handle = model.connector.register_forward_hook(snap)

@@ -57,7 +57,7 @@ def write_training(out: Path, run: Run) -> None:
     """
     if run.model == "language_model":
         return
-    for name in {run.data, *(["held-out"] if "data.validation_path" in run.settings else [])}:
+    for name in [run.data, *(["held-out"] if run.held_out else [])]:
         path = out / "data" / "train" / f"{name}.jsonl"
         if not path.is_file():
             write_jsonl(path, _rows(name))

@@ -1,0 +1,119 @@
+"""Errors of problems and seeds against closed forms; verdicts follow intervals; rank correlation is scipy's."""
+
+import math
+import random
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from langbridge.cli.studies.answers import Claim, Estimate, gain, mean_of
+from langbridge.cli.studies.encoders import PREDICTORS, Quality, rank_correlation
+
+
+def answers(rows: dict[str, list[float]]) -> dict[tuple[str, str], float]:
+    """By language, the marks of problems p0, p1, ..."""
+    return {(f"p{i}", language): mark for language, marks in rows.items() for i, mark in enumerate(marks)}
+
+
+def test_one_seed_and_one_language_is_the_ordinary_mean_with_its_error() -> None:
+    marks = [1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    found = mean_of([answers({"sw": marks})], ["sw"])
+    assert found.value == pytest.approx(fmean(marks))
+    assert found.stderr == pytest.approx(stdev(marks) / math.sqrt(6))
+    assert found.freedom == pytest.approx(5)
+    low, high = found.interval
+    reach = found.stderr * stats.t.ppf(0.975, 5)
+    assert (low, high) == pytest.approx((found.value - reach, found.value + reach))
+
+
+def test_seeds_add_their_spread_to_that_of_the_problems() -> None:
+    first, second = [1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]
+    found = mean_of([answers({"sw": first}), answers({"sw": second})], ["sw"])
+    of_problems = stdev([1.0, 0.5, 0.5, 0.0]) ** 2 / 4
+    of_seeds = stdev([0.75, 0.25]) ** 2 / 2
+    assert found.stderr == pytest.approx(math.sqrt(of_problems + of_seeds))
+    # Welch and Satterthwaite: three degrees of freedom from four problems, one from two seeds.
+    freedom = (of_problems + of_seeds) ** 2 / (of_problems**2 / 3 + of_seeds**2 / 1)
+    assert found.freedom == pytest.approx(freedom)
+
+
+def test_a_problem_in_two_languages_is_one_problem() -> None:
+    marks = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    twice = mean_of([answers({"sw": marks, "te": marks})], ["sw", "te"])
+    assert twice.stderr == pytest.approx(mean_of([answers({"sw": marks})], ["sw"]).stderr)
+
+
+def test_differences_pair_the_problems() -> None:
+    """Two systems that fail on the same problems differ by a constant: nothing is left of the problems' error."""
+    hard = [0.0, 1.0] * 10
+    same = gain([answers({"sw": hard})], [answers({"sw": hard})], ["sw"])
+    assert (same.value, same.stderr, same.sign) == (0, 0, 0)
+    better = gain([answers({"sw": [1.0] * 20})], [answers({"sw": hard})], ["sw"])
+    assert better.value == pytest.approx(0.5)
+    assert better.stderr == pytest.approx(stdev(hard) / math.sqrt(20))
+
+
+def test_only_problems_that_both_were_asked_count() -> None:
+    found = gain([answers({"sw": [1.0, 1.0, 1.0]})], [answers({"sw": [0.0, 0.0]})], ["sw"])
+    assert (found.value, found.freedom) == (1.0, 1)
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    """Problems and seeds drawn anew 400 times: the true share lies in the 95 per cent interval as often as it should.
+    The binomial error of 400 is 1.1 points; with three seeds the interval errs on the wide side."""
+    rng, covered, n = random.Random(5), 0, 400
+    for _ in range(n):
+        problems = [rng.gauss(0, 0.25) for _ in range(60)]
+        seeds = [rng.gauss(0, 0.05) for _ in range(3)]
+        runs = [answers({"sw": [float(rng.random() < min(1, max(0, 0.5 + p + s))) for p in problems]}) for s in seeds]
+        low, high = mean_of(runs, ["sw"]).interval
+        covered += low <= 0.5 <= high
+    assert 0.93 <= covered / n <= 0.995, covered / n
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0.2, "holds"), (-0.2, "does not hold: the opposite does"), (0.01, "not shown")]
+)
+def test_a_verdict_is_what_the_interval_says(value: float, verdict: str) -> None:
+    claim = Claim("a", "It lifts", "Bridge over the model alone", Estimate(value, 0.02, 50))
+    assert claim.verdict == verdict
+    assert claim.said().startswith(f"It lifts: **{verdict}** in miniature.")
+    assert f"{100 * value:+.1f} points" in claim.said()
+
+
+def test_one_problem_shows_nothing() -> None:
+    found = gain([answers({"sw": [1.0]})], [answers({"sw": [0.0]})], ["sw"])
+    assert math.isnan(found.stderr)
+    assert found.sign == 0
+
+
+def qualities(numbers: list[float], accuracies: list[float], error: float) -> list[Quality]:
+    name = next(iter(PREDICTORS))
+    return [
+        Quality(f"step-{i}", {name: (number, error)}, Estimate(accuracy, 0.01, 50), Estimate(accuracy, error, 50))
+        for i, (number, accuracy) in enumerate(zip(numbers, accuracies, strict=True))
+    ]
+
+
+def test_rank_correlation_is_scipys_ties_included() -> None:
+    numbers, accuracies = [0.1, 0.4, 0.4, 0.7, 0.9, 0.2], [0.0, 0.3, 0.5, 0.5, 0.6, 0.1]
+    found, low, high = rank_correlation(qualities(numbers, accuracies, 0.0), next(iter(PREDICTORS)))
+    assert found == pytest.approx(stats.spearmanr(numbers, accuracies).statistic)
+    assert low <= found <= high
+
+
+def test_noise_widens_the_interval_of_a_perfect_order() -> None:
+    numbers = list(np.linspace(0.4, 0.6, 6))
+    name = next(iter(PREDICTORS))
+    sharp = rank_correlation(qualities(numbers, numbers, 1e-6), name)
+    blurred = rank_correlation(qualities(numbers, numbers, 0.1), name)
+    assert sharp[0] == blurred[0] == pytest.approx(1.0)
+    assert sharp[1] > 0.99
+    assert blurred[1] < 0.5
+
+
+def test_a_number_that_never_changes_foretells_nothing() -> None:
+    found, low, high = rank_correlation(qualities([1.0] * 5, [0.1, 0.2, 0.3, 0.4, 0.5], 0.0), next(iter(PREDICTORS)))
+    assert (found, low, high) == (0, 0, 0)
