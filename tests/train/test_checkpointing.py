@@ -308,7 +308,7 @@ def test_going_on_with_a_finished_run_changes_nothing(load, begun):
 
 
 def test_another_recipe_does_not_go_on(load, begun, tmp_path, base_folders):
-    with pytest.raises(LangBridgeError, match=r"train\.learning_rate: 0\.001 in the checkpoint, 0\.02 now; .*--out"):
+    with pytest.raises(LangBridgeError, match=r"train\.learning_rate: 0\.001 in the checkpoint, 0\.02 now\. .*--out"):
         train(load(*SAVING, "train.learning_rate=2e-2"), begun, resume=True, progress=False)
     # With a constant rate more steps are harmless, with this schedule they would be another curve.
     longer = load(*SAVING, "train.max_steps=9", "train.lr_scheduler_type=linear")
@@ -338,7 +338,7 @@ def test_what_is_harmless_may_change(load, begun, tmp_path):
     shutil.copy(tmp_path / "train.jsonl", tmp_path / "moved.jsonl")
     changes = ("train.max_steps=7", "train.logging_steps=2", f"data.path={tmp_path / 'moved.jsonl'}")
     final = train(load(*SAVING, *changes), begun, resume=True, progress=False)
-    assert max(losses(final)) == 6
+    assert set(losses(final)) == {1, 2, 3, 4, 5, 6, 7}
 
 
 def test_another_number_of_processes_does_not_go_on(load, begun):
