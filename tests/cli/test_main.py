@@ -121,8 +121,8 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """Stands in for the training itself, which has its own tests; records what it was asked for."""
     calls: list[tuple] = []
 
-    def train(recipe: Recipe, out: Path, *, progress: bool = True) -> Path:
-        calls.append((recipe, out, progress))
+    def train(recipe: Recipe, out: Path, *, resume: bool, progress: bool) -> Path:
+        calls.append((recipe, out, resume, progress))
         return out / "final"
 
     module = types.ModuleType("langbridge.train.run")
@@ -132,9 +132,9 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
 
 def test_train_hands_the_recipe_to_the_run_and_names_the_bridge(command, recipe: Path, training, tmp_path) -> None:
-    code, out, _ = command("train", recipe, "--out", tmp_path / "run", "--quiet", "--set", "seed=7")
+    code, out, _ = command("train", recipe, "--out", tmp_path / "run", "--quiet", "--set", "seed=7", "--resume")
     assert (code, out) == (0, f"{tmp_path / 'run' / 'final'}\n")
-    assert training == [(Recipe.load(recipe, ["seed=7"]), tmp_path / "run", False)]
+    assert training == [(Recipe.load(recipe, ["seed=7"]), tmp_path / "run", True, False)]
 
 
 def test_train_has_a_folder_of_its_own_by_default(command, recipe: Path, training) -> None:
