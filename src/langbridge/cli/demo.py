@@ -88,7 +88,7 @@ def demo(
             # The plain model reads the question as its own tokens; the separator asks for the solution, as it learned.
             "lm": generate_texts_lm(
                 model.language_model, processor.tokenizer, [question + SEPARATOR for question in questions],
-                # Few at once: in the plain model's bytes a Thai question is 600 tokens, and their cache must stay small.
+                # Few at once: a Thai question is 600 of its tokens, and their cache must stay small.
                 batch_size=16, max_new_tokens=MAX_NEW_TOKENS,
             ),
             "bridge": generate_texts(
