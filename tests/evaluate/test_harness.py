@@ -136,6 +136,9 @@ def test_what_a_bridge_cannot_do_is_refused_clearly(lm: LangBridgeLM, bridge_fol
         LangBridgeLM(str(bridge_folder), batch_size="auto")
     with pytest.raises(LangBridgeError, match="not a bridge"):
         LangBridgeLM(str(base_folders[1]))
+    if not torch.cuda.is_available():
+        with pytest.raises(LangBridgeError, match="got 'cuda:0', but there is no GPU"):
+            LangBridgeLM(str(bridge_folder), device="cuda:0")
 
 
 def test_the_cache_answers_again_and_never_for_another_model_or_setting(

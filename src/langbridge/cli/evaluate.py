@@ -117,6 +117,7 @@ def summary(run: "Run") -> str:
 def lm_eval(ctx: typer.Context) -> None:
     """Hand over to lm-evaluation-harness's own command line, which then knows the model "langbridge"."""
     _need_harness()
+    import torch
     from lm_eval.__main__ import cli_evaluate
 
     from langbridge.evaluate import harness, suites  # noqa: F401 (the first registers the model)
@@ -125,6 +126,8 @@ def lm_eval(ctx: typer.Context) -> None:
     runs = arguments and arguments[0] not in ("ls", "validate", "-h", "--help")
     if runs and not any(argument.split("=")[0] == "--include_path" for argument in arguments):
         arguments += ["--include_path", str(suites.FOLDER)]
+    if runs and not torch.cuda.is_available() and not any(word.split("=")[0] == "--device" for word in arguments):
+        arguments += ["--device", "cpu"]  # the harness takes a GPU for granted
     sys.argv = ["lm-eval", *arguments]
     cli_evaluate()
 

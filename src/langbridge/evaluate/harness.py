@@ -73,6 +73,8 @@ class LangBridgeLM(LM):
             )
         self.batch_size = int(batch_size)
         self._device: Any = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise LangBridgeError(f"device: got {device!r}, but there is no GPU that torch can use; give --device cpu")
         self._join()
         if isinstance(pretrained, LangBridgeModel):
             if processor is None:
