@@ -32,7 +32,7 @@ class Drawn(Found):
     def has(self, runs: list[Run]) -> bool:
         return True
 
-    def seconds(self, run: Run) -> float:
+    def core_seconds(self, run: Run) -> float:
         return 60.0
 
     def answers(self, name: str, asked: str = "test") -> dict[tuple[str, str], float]:

@@ -84,7 +84,7 @@ def fake(made: list[str], place: Place, fails: set[str]) -> Any:
             fails.remove(run.name)
             raise KeyboardInterrupt
         made.append(run.name)
-        record = {"run": run.as_json(), "seconds": 1.0}
+        record = {"run": run.as_json(), "seconds": 1.0, "core_seconds": 1.0}
         folder = place.folder(run.name)
         folder.mkdir(parents=True)
         (folder / "done.json").write_text(json.dumps(record))

@@ -162,7 +162,7 @@ def write_report(out: Path, sizes: "Sizes", modules: dict[str, Any], found: "Fou
         own = module.write(sizes, found, body)
         body.heading("What held", 3)
         body.points([claim.said() for claim in own])
-        spent = sum(found.seconds(run) for run in runs)
+        spent = sum(found.core_seconds(run) for run in runs)
         body.say(f"{len(runs)} runs, {spent / 60:.0f} minutes of one core in all; runs may be shared between parts.")
         claims += own
     page = Page(out)
@@ -194,7 +194,8 @@ def _open_page(page: "Page", sizes: "Sizes", claims: "list[Claim]") -> None:
         f"{len(sizes.seeds)} seeds of the connector (its start, the order of the examples); the parents and the "
         f"examples are the same in all runs. {sizes.problems} held-out problems in each language, answered greedily. "
         "Numbers are ± one standard error, over problems (a problem in all languages is one) and seeds together; "
-        "intervals are Student's. With three seeds they are wide. No claim is corrected for the number of claims."
+        "intervals are Student's. With three seeds they are wide; an error of 0.0 says only that "
+        "all answers were alike. No claim is corrected for the number of claims."
     )
     page.table(
         ["part", "claim", "in miniature", "difference, points", "95% interval"],

@@ -30,7 +30,7 @@ def tried(sizes: Sizes, connector: str, rate: float) -> Run:
     """A connector from a random start, at one learning rate, on English validation problems."""
     asked = Asked(name="validation", problems="validation", languages=("en",), limit=sizes.validation)
     settings = {"connector": connector, "init": "random", "train.learning_rate": rate}
-    return _run(sizes, f"try-{connector}-{rate:g}", sizes.seeds[0], 2 * sizes.examples, "en", asked, **settings)
+    return _run(sizes, f"try-{connector}-{rate:g}", sizes.seeds[0], sizes.random_examples, "en", asked, **settings)
 
 
 def rate_of(sizes: Sizes, connector: str, found: Found) -> float:
@@ -43,7 +43,7 @@ def rate_of(sizes: Sizes, connector: str, found: Found) -> float:
 
 def connector(sizes: Sizes, name: str, rate: float, seed: int) -> Run:
     settings = {"connector": name, "init": "random", "train.learning_rate": rate}
-    return _run(sizes, f"connector-{name}", seed, 2 * sizes.examples, "en", _test(sizes), **settings)
+    return _run(sizes, f"connector-{name}", seed, sizes.random_examples, "en", _test(sizes), **settings)
 
 
 def trained_encoder(sizes: Sizes, rate: float, seed: int) -> Run:
@@ -89,7 +89,7 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
     by_connector = {kind: seeds(connector, kind, rates[kind]) for kind in CONNECTORS}
     bridge = seeds(base)
     rows = {
-        f"{kind}, random start, {2 * sizes.examples} examples, rate {rates[kind]:g}": one
+        f"{kind}, random start, {sizes.random_examples} examples, rate {rates[kind]:g}": one
         for kind, one in by_connector.items()
     }
     rows[f"linear, ridge start, {sizes.examples} examples"] = bridge

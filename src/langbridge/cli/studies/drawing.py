@@ -103,7 +103,6 @@ def draw_examples(path: Path, curves: Mapping[str, "Curve"]) -> None:
         axes[2].set_ylabel("nats a target token")
         for ax in axes:
             ax.set_xlabel("English examples")
-            ax.set_xlim(left=0)
             ax.locator_params(axis="x", nbins=4)
         drawn.legend(*axes[2].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
 
@@ -134,4 +133,6 @@ def draw_encoders(path: Path, qualities: Sequence["Quality"]) -> None:
 
 
 def _from_zero(ax: Any) -> None:
-    ax.set_ylim(bottom=0, top=max(105 if ax.get_ylim()[1] > 60 else 0, ax.get_ylim()[1]))
+    """From a little below zero, so that a marker there is whole, to all of it where it comes near."""
+    top = ax.get_ylim()[1]
+    ax.set_ylim(-0.03 * max(top, 10), 105 if top > 60 else max(top, 10))

@@ -139,6 +139,11 @@ class Curve:
         for what, languages in (("English", ("en",)), ("the low-resource average", LOW)):
             scores = self.accuracy(languages)
             last = scores[max(scores)]
+            if last.value == 0:
+                lines.append(
+                    f"{self.init}: {what} is {last} at the last checkpoint: no transition within these examples."
+                )
+                continue
             half = next(seen for seen, score in scores.items() if score.value >= last.value / 2)
             level = next(
                 seen for seen in scores

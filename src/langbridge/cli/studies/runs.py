@@ -95,14 +95,18 @@ def carry_out(run: Run, place: Place) -> dict[str, Any]:
     """Make what of a run is not there yet; what `done.json` holds."""
     if (record := place.done(run)) is not None:
         return record
-    started = time.monotonic()
+    started, spent = time.monotonic(), time.process_time()
     folder = place.folder(run.name)
     model = _model(run, place, folder)
     for asked in run.asked:
         _ask(run, asked, model, place, folder)
     if run.represented:
         _represent(model, place.out / "data" / "parallel.jsonl", run.represented, folder / "representations")
-    record = {"run": run.as_json(), "seconds": round(time.monotonic() - started, 1)}
+    record = {
+        "run": run.as_json(),
+        "seconds": round(time.monotonic() - started, 1),
+        "core_seconds": round(time.process_time() - spent, 1),
+    }
     write_atomically(folder / DONE, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return record
 
@@ -234,9 +238,10 @@ class Found:
     def has(self, runs: list[Run]) -> bool:
         return all(self.place.done(run) is not None for run in runs)
 
-    def seconds(self, run: Run) -> float:
+    def core_seconds(self, run: Run) -> float:
+        """What a run took of one core, whatever else the machine did."""
         record = self.place.done(run)
-        return 0.0 if record is None else float(record["seconds"])
+        return 0.0 if record is None else float(record["core_seconds"])
 
     def log(self, name: str) -> list[dict[str, Any]]:
         """What the training of a run logged."""
