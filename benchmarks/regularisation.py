@@ -16,16 +16,17 @@ from pathlib import Path
 import torch
 
 from langbridge.cli.demo import demo_recipe
-from langbridge.data import write_atomically
-from langbridge.evaluate.generate import generate_texts
-from langbridge.evaluate.languages import group_of
 from langbridge.evaluate.answers import last_number
+from langbridge.evaluate.generate import generate_texts
+from langbridge.files import write_atomically
+from langbridge.languages import group_of
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import held_out_rows, write_training
 from langbridge.miniature.grammar import LANGUAGES
-from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.train import Recipe
-from langbridge.train.run import build_trainer, read_data, start_connector
+from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
+from langbridge.train.run import build_trainer
 
 PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 
@@ -56,13 +57,13 @@ def run(penalty: float, data: Path, problems: int) -> dict:
     }
     recipe = Recipe.load(demo_recipe(), [f"{key}={value}" for key, value in settings.items()])
     torch.manual_seed(recipe.seed)
-    model, processor = build_bridge(recipe.encoder, recipe.language_model, dtype=torch.float32)
-    examples, _ = read_data(recipe)
-    fit = start_connector(model, processor, examples, recipe)
+    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
+    model, processor = build_model(recipe)
+    fit = start_connector(model, processor, rows.training, recipe)
     before = transfer(model.eval(), processor, problems)
     print(f"penalty {penalty:g}  fit {fit.explained_held_out:.3f}  start:   {describe(before)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        build_trainer(model, processor, examples, None, recipe, Path(folder), progress=False).train()
+        build_trainer(model, processor, rows, recipe, Path(folder)).train()
     after = transfer(model.eval(), processor, problems)
     print(f"penalty {penalty:g}  fit {fit.explained_held_out:.3f}  trained: {describe(after)}", flush=True)
     return {"penalty": penalty, "explained_held_out": fit.explained_held_out, "start": before, "trained": after}
@@ -70,7 +71,7 @@ def run(penalty: float, data: Path, problems: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--examples", type=int, default=12_800)
+    parser.add_argument("--examples", type=int, default=6_400)
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

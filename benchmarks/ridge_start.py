@@ -4,8 +4,9 @@
 
 Both starts in one run, on the miniature's parents, with the same data in the same order, the same optimiser (AdamW,
 constant rate, batches of 16) and the same validation problems (English, greedy). Each start gets the best of the
-learning rates it is tried with; accuracy is measured after the start and then at intervals that grow by a sixth. A
-start that has not arrived at the cap is reported as "> cap". The last line is one JSON document.
+learning rates it is tried with (a rate that is past the best so far is stopped); accuracy is measured after the start
+and then at intervals that grow by a sixth. A start that has not arrived at the cap is reported as "> cap". The last
+line is one JSON document.
 """
 
 import argparse
@@ -18,15 +19,15 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
-from langbridge.data import write_atomically
 from langbridge.evaluate.answers import last_number
 from langbridge.evaluate.generate import generate_texts
 from langbridge.evaluate.scores import accuracy
+from langbridge.files import write_atomically
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import held_out_rows, write_training
-from langbridge.model import build_bridge
 from langbridge.train import Recipe
-from langbridge.train.run import build_trainer, read_data, start_connector
+from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
+from langbridge.train.run import build_trainer
 
 GOAL = 0.8
 BATCH = 16
@@ -66,9 +67,9 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
     demo = Path(__file__).parents[1] / "recipes" / "miniature" / "demo.yaml"
     recipe = Recipe.load(demo, [f"{key}={value}" for key, value in settings.items()])
     torch.manual_seed(recipe.seed)
-    model, processor = build_bridge(recipe.encoder, recipe.language_model, dtype=torch.float32)
-    examples, _ = read_data(recipe)
-    fit = start_connector(model, processor, examples, recipe)
+    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
+    model, processor = build_model(recipe)
+    fit = start_connector(model, processor, rows.training, recipe)
     tests = held_out_rows("en", problems, split="validation")
 
     def measure():
@@ -84,7 +85,7 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
     print(f"{label}: 0 examples  English {first}  {fit or ''}", flush=True)
     if first.mean < GOAL:
         with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(model, processor, examples, None, recipe, Path(folder), progress=False)
+            trainer = build_trainer(model, processor, rows, recipe, Path(folder))
             trainer.add_callback(Watch(measure, curve, label))
             trainer.train()
     arrived = next((n for n, mean, _ in curve if mean >= GOAL), None)
@@ -108,11 +109,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "train.jsonl"
         write_training(data, options.cap)
-        runs = [run(init, rate, data, options.cap, options.problems) for init, rates in RATES.items() for rate in rates]
-    best = {}
-    for init in RATES:
-        arrived = [r["examples"] for r in runs if r["init"] == init and r["examples"] is not None]
-        best[init] = min(arrived) if arrived else None
+        runs, best = [], dict.fromkeys(RATES)
+        for init, rates in RATES.items():
+            for rate in rates:
+                # Past what another rate needed, a rate is no longer the best one.
+                runs.append(run(init, rate, data, best[init] or options.cap, options.problems))
+                best[init] = runs[-1]["examples"] or best[init]
     for init, count in best.items():
         print(f"{init:>7}: {f'> {options.cap}' if count is None else count} examples to {GOAL:.0%} in English")
     if best["ridge"] is not None:
