@@ -104,7 +104,7 @@ class Run:
 def test_a_plateau_is_warned_of_once_with_its_causes():
     run = Run([0.0, 0.01, 0.02, 0.0, 0.01, 0.01])
     run.step(4)
-    with pytest.warns(PlateauWarning, match=r"step 6: .* score 0\.000 .* at least 0\.05.*causes\."):
+    with pytest.warns(PlateauWarning, match=r"step 6: .* score 0\.000 ± 0\.010 .* at least 0\.05.*causes\."):
         run.step()
     run.step(4)
     run.monitor.on_train_end(None, run.state, run.control)
@@ -116,6 +116,13 @@ def test_a_run_that_reads_is_not_warned_of():
     run = Run([0.0, 0.01, 0.02, 0.3, 0.01, 0.01, 0.4])
     run.step(12)
     run.monitor.on_train_end(None, run.state, run.control)
+
+
+def test_a_score_within_its_error_is_no_reading():
+    run = Run([0.0, 0.1, 0.1, 0.1])
+    run.monitor.measure = lambda: ReadingScore(score=0.1, error=0.06, own=1.0, other=1.1, rows=8)
+    with pytest.warns(PlateauWarning, match="step 6"):
+        run.step(6)
 
 
 def test_a_run_that_ends_before_patience_does_is_warned_of_at_its_end():
@@ -138,7 +145,7 @@ def test_a_run_that_goes_on_counts_on():
     run = Run([0.0, 0.0])
     run.state.log_history.clear()
     run.state.global_step = 5
-    run.state.log_history += [{"reading_score": 0.01, "step": step} for step in (0, 2, 4)]
+    run.state.log_history += [{"reading_score": 0.01, "reading_score_error": 0.01, "step": step} for step in (0, 2, 4)]
     with pytest.warns(PlateauWarning, match="step 6"):
         run.step(1)
 

@@ -166,14 +166,20 @@ MINIATURE = Path(langbridge.__file__).parent / "miniature" / "models"
 
 @pytest.mark.parametrize(
     ("regime", "init", "reads"),
-    [("labelled", "random", False), ("labelled", "ridge", True), ("unlabelled", "random", False)],
+    [
+        ("labelled", "random", False),
+        ("labelled", "ridge", True),
+        ("unlabelled", "random", False),
+        ("unlabelled", "ridge", True),
+    ],
 )
 def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_path, regime, init, reads):
     """On the shipped miniature, before it had time to learn: a random connector says nothing, a ridge start does."""
     from langbridge.miniature.dataset import training_rows
 
-    rows = training_rows(240)
-    write_jsonl(tmp_path / "world.jsonl", [{**row, "text": f"{row['query']} {row['response']}"} for row in rows])
+    rows = [{**row, "text": f"{row['query']} {row['response']}"} for row in training_rows(328)]
+    write_jsonl(tmp_path / "world.jsonl", rows[:200])
+    write_jsonl(tmp_path / "held_out.jsonl", rows[200:])
     recipe = load(
         f"encoder={MINIATURE / 'encoder'}", f"language_model={MINIATURE / 'language_model'}",
         f"data.path={tmp_path / 'world.jsonl'}", f"init={init}", f"regime={regime}", "freeze_encoder=true",
@@ -185,13 +191,14 @@ def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_
         final = train(recipe, tmp_path / "run", progress=False)
     history = json.loads((final / "training_log.json").read_text())["history"]
     scores = [entry["reading_score"] for entry in history if "reading_score" in entry]
+    errors = [entry["reading_score_error"] for entry in history if "reading_score" in entry]
     warned = [str(entry.message) for entry in caught if issubclass(entry.category, PlateauWarning)]
     assert len(scores) == 2
     if reads:
-        assert min(scores) > 0.2
+        assert min(scores) > 1
         assert not warned
     else:
-        assert max(map(abs, scores)) < 0.05
+        assert all(abs(score) < 2 * error for score, error in zip(scores, errors, strict=True))
         (message,) = warned
         assert "does not read the prompt" in message
         assert "learning rate too small" in message

@@ -146,12 +146,12 @@ class Train:
     reading_score_steps: int = dataclasses.field(default=50, metadata={"at_least": 0})
     """Updates between two reading scores; 0 for none."""
 
-    reading_score_rows: int = dataclasses.field(default=64, metadata={"at_least": 2})
+    reading_score_rows: int = dataclasses.field(default=128, metadata={"at_least": 2})
     """Rows that the reading score is taken on: of the first validation set, or, without one, a twentieth of the
     training rows at most, which are then kept out of the training."""
 
     plateau_score: float = dataclasses.field(default=0.05, metadata={"at_least": 0})
-    """A reading score below this, in nats a target token, counts as not reading."""
+    """A reading score below this, in nats a target token, or below two of its standard errors, counts as not reading."""
 
     plateau_patience: int = dataclasses.field(default=10, metadata={"at_least": 1})
     """Reading scores in a row below `plateau_score` before the run warns."""

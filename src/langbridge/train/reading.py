@@ -107,7 +107,8 @@ def _row_losses(model: LangBridgeModel, batch: Batch) -> list[float]:
 class ReadingMonitor(TrainerCallback):
     """Takes the score at an interval, logs it, and warns (or stops the run) where the prompt is not read.
 
-    measure: takes the score. log: the trainer's. steps: updates between two scores. low: a score below this is low.
+    measure: takes the score. log: the trainer's. steps: updates between two scores. low: a score below this, or
+    below two of its errors, is low.
     patience: low scores in a row before the warning. causes: what to say of them. stop: whether to stop there.
     `stopped` holds the message of a run that was stopped.
     """
@@ -140,34 +141,39 @@ class ReadingMonitor(TrainerCallback):
         control.should_log = due  # logging the score would cancel the line of the loss
         # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
         recent = scores(state)[1:][-self.patience :]
-        if len(recent) == self.patience and max(recent) < self.low:
+        if len(recent) == self.patience and all(map(self._is_low, recent)):
             self._plateau(state, control)
-        elif recent and recent[-1] >= self.low:
+        elif recent and not self._is_low(recent[-1]):
             self.warned = False
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        last = scores(state)[-1:]
-        if last and last[0] < self.low and not self.warned:
-            self._warn(state, last[0])
+        found = scores(state)
+        if found and self._is_low(found[-1]) and not self.warned:
+            self._warn(state)
+
+    def _is_low(self, entry: Mapping[str, float]) -> bool:
+        # The rows are the same every time, so a chance that favours them would do so at every score.
+        return entry["reading_score"] < max(self.low, 2 * entry["reading_score_error"])
 
     def _plateau(self, state: TrainerState, control: TrainerControl) -> None:
         if not self.warned:
-            message = self._warn(state, scores(state)[-1])
+            message = self._warn(state)
             if self.stop:
                 self.stopped = message
                 control.should_training_stop = control.should_save = True
 
-    def _warn(self, state: TrainerState, score: float) -> str:
-        self.warned = True
+    def _warn(self, state: TrainerState) -> str:
+        self.warned, last = True, scores(state)[-1]
         message = (
-            f"step {state.global_step}: the language model does not read the prompt: reading score {score:.3f} nats a "
-            f"target token, expected at least {self.low:g}. Likely causes: {self.causes}"
+            f"step {state.global_step}: the language model does not read the prompt: reading score "
+            f"{last['reading_score']:.3f} ± {last['reading_score_error']:.3f} nats a target token, expected at least "
+            f"{self.low:g} and two errors. Likely causes: {self.causes}"
         )
         if state.is_world_process_zero:
             warnings.warn(message, PlateauWarning, stacklevel=2)
         return message
 
 
-def scores(state: TrainerState) -> list[float]:
-    """The reading scores of a run, from the start's on."""
-    return [entry["reading_score"] for entry in state.log_history if "reading_score" in entry]
+def scores(state: TrainerState) -> list[dict[str, float]]:
+    """The entries of a run's log with a reading score, from the start's on."""
+    return [entry for entry in state.log_history if "reading_score" in entry]
