@@ -54,9 +54,11 @@ def load_asker(
         return BridgeAsker(lm, shots_in), about
     if shots_in != "encoder":
         raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
+    from accelerate import Accelerator, PartialState
     from lm_eval.models.huggingface import HFLM
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    state = PartialState(cpu=chosen == "cpu")  # who this process is, where torchrun started several
     with quiet_harness():
         lm = HFLM(
             pretrained=name,
@@ -69,10 +71,10 @@ def load_asker(
             truncation=True,
             **({} if revision is None else {"revision": revision}),
         )
-    accelerator = getattr(lm, "accelerator", None)
-    if accelerator is not None and lm.world_size == 1:
+    if state.num_processes > 1 and lm.world_size == 1:
         # The harness shares the questions only among several GPUs of one machine; processes on CPUs can as well.
-        lm._rank, lm._world_size = accelerator.process_index, accelerator.num_processes
+        lm.accelerator = Accelerator(cpu=state.device.type == "cpu")
+        lm._rank, lm._world_size = state.process_index, state.num_processes
     if template is None:
         template = CHAT if lm.tokenizer.chat_template else "plain"
     about = {"name": name, "revision": getattr(lm.config, "_commit_hash", None) or revision, "model_type": kind}
