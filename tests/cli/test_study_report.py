@@ -47,17 +47,16 @@ class Drawn(Found):
         reads = [0.4, 0.5, 0.6] if "ridge" in name else [0.0, 0.01, 0.3]
         return [{"step": i * 160 // BATCH, "reading_score": score} for i, score in enumerate(reads)]
 
-    def representations(self, name: str) -> dict[str, Any]:
+    def encoder(self, name: str) -> dict[str, Any]:
         step = next(i for i, step in enumerate(STEPS) if step in name)
         one = {"value": 0.2 * step, "stderr": 0.001}
         same = {"value": 1.0, "stderr": 0.0}
         both = {"to_pivot": one, "from_pivot": same}
-        stage = {
-            "model": "bridge", "layer": -1, "retrieval": {"low": both}, "cosine": {"low": {"gap": one}},
+        return {
+            "retrieval": {"low": both}, "cosine": {"low": {"gap": one}},
             "cka": {"low": one}, "variance": {"sentence": one, "language": {"value": -0.2 * step, "stderr": 0.001}},
             "probe": {"accuracy": same},
         }  # fmt: skip
-        return {"stages": [stage]}
 
 
 @pytest.fixture

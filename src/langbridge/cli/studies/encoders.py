@@ -72,7 +72,7 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
         for encoder in encoders(found)
     }
     qualities = [
-        Quality(encoder, _numbers(found.representations(bridge(sizes, encoder, sizes.seeds[0]).name)),
+        Quality(encoder, _numbers(found.encoder(bridge(sizes, encoder, sizes.seeds[0]).name)),
                 mean_of(seeds, ["en"]), mean_of(seeds, LOW))
         for encoder, seeds in answers.items()
     ]  # fmt: skip
@@ -110,8 +110,7 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
     return claims
 
 
-def _numbers(found: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    stage = next(one for one in found["stages"] if one["model"] == "bridge" and one["layer"] == -1)
+def _numbers(stage: dict[str, Any]) -> dict[str, tuple[float, float]]:
     numbers = {name: number(stage) for name, number in PREDICTORS.items()}
     return {name: (one["value"], one["stderr"]) for name, one in numbers.items()}
 

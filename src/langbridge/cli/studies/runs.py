@@ -1,9 +1,9 @@
 """One run of a study: a model out of the ordinary training, questions through the ordinary evaluation, and, where it is
-asked for, the ordinary analysis of representations.
+asked for, the ordinary analysis of the encoder's states.
 
     DIR/runs/NAME/training/final   what `langbridge train` writes
     DIR/runs/NAME/answers/ASKED    what `langbridge evaluate` writes
-    DIR/runs/NAME/representations  what `langbridge analyze representations` writes
+    DIR/runs/NAME/encoder.json     numbers of `langbridge analyze representations`, of the encoder alone
     DIR/runs/NAME/done.json        written last: a run that has it is finished, and is not made again
 """
 
@@ -60,7 +60,7 @@ class Run:
     """Folder of the encoder below the study's models; None for the shipped one."""
     asked: tuple[Asked, ...]
     represented: int = 0
-    """So many parallel problems for the analysis of representations; 0 for none."""
+    """So many parallel problems for the numbers on the encoder's states; 0 for none."""
 
     @property
     def questions(self) -> int:
@@ -101,7 +101,7 @@ def carry_out(run: Run, place: Place) -> dict[str, Any]:
     for asked in run.asked:
         _ask(run, asked, model, place, folder)
     if run.represented:
-        _represent(model, place.out / "data" / "parallel.jsonl", run.represented, folder / "representations")
+        _represent(model, place.out / "data" / "parallel.jsonl", run.represented, folder / "encoder.json")
     record = {
         "run": run.as_json(),
         "seconds": round(time.monotonic() - started, 1),
@@ -219,14 +219,26 @@ def snapped(asker: "Asker") -> "Iterator[None]":
 
 
 def _represent(model: Path, corpus: Path, sentences: int, out: Path) -> None:
-    from langbridge.analyze.corpus import read_corpus
-    from langbridge.analyze.representations import analyze_representations
-    from langbridge.cli.bridge import load_bridge
+    """The encoder's numbers of `langbridge analyze representations`, without the other stages and the pictures."""
+    import tempfile
 
-    if (out / "numbers.json").is_file():
+    from langbridge.analyze.alignment import standardised
+    from langbridge.analyze.corpus import read_corpus
+    from langbridge.analyze.representations import measure_stage
+    from langbridge.analyze.states import BRIDGE, Stage, pool_states
+    from langbridge.cli.bridge import load_bridge
+    from langbridge.languages import LANGUAGE_GROUPS
+
+    if out.is_file():
         return
     bridge, processor = load_bridge(model)
-    analyze_representations(bridge, processor, read_corpus(corpus, limit=sentences), out, batch_size=32)
+    text = read_corpus(corpus, limit=sentences)
+    with tempfile.TemporaryDirectory() as folder:
+        pooled = pool_states(bridge, processor, text, folder, batch_size=32)
+        states = standardised(pooled.load(Stage(BRIDGE, -1)))
+    groups = {group: [code for code in codes if code != "en"] for group, codes in LANGUAGE_GROUPS.items()}
+    numbers = measure_stage(states, text.languages, "en", groups)
+    write_atomically(out, json.dumps(numbers, indent=1) + "\n")
 
 
 class Found:
@@ -248,8 +260,9 @@ class Found:
         path = self.place.folder(name) / "training" / "final" / "training_log.json"
         return list(json.loads(path.read_text(encoding="utf-8"))["history"])
 
-    def representations(self, name: str) -> dict[str, Any]:
-        path = self.place.folder(name) / "representations" / "numbers.json"
+    def encoder(self, name: str) -> dict[str, Any]:
+        """The numbers on the states of a run's encoder."""
+        path = self.place.folder(name) / "encoder.json"
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def answers(self, name: str, asked: str = "test") -> dict[tuple[str, str], float]:

@@ -11,7 +11,7 @@ class Sizes:
     """Of the connector: its initial weights, the texts of the ridge regression, the order of the examples. The parents
     and the training examples are the same."""
 
-    problems: int = 150
+    problems: int = 250
     """Held-out problems in each language."""
 
     validation: int = 200
@@ -39,10 +39,10 @@ class Sizes:
     curve: dict[str, tuple[int, int]]
     """Of part b, by start: how many examples a run sees, and after how many each checkpoint is written."""
 
-    curve_problems: int = 60
+    curve_problems: int = 100
     """Held-out problems in each language at each checkpoint."""
 
-    encoder_examples: int = 3200
+    encoder_examples: int = 6400
     """English training problems for each encoder of part c."""
 
     sentences: int = 100
@@ -62,16 +62,16 @@ class Sizes:
 FULL = Sizes(curve={"ridge": (9600, 800), "random": (25600, 1600)})
 
 QUICK = Sizes(
-    problems=40,
-    validation=60,
-    examples=1200,
+    problems=30,
+    validation=40,
+    examples=960,
     rates=(3e-4, 1e-3),
     random_examples=3200,
-    curve={"ridge": (1600, 400), "random": (3200, 1600)},
+    curve={"ridge": (1280, 320), "random": (3200, 1600)},
     curve_problems=20,
-    encoder_examples=800,
-    sentences=60,
-    multilingual_examples=4800,
+    encoder_examples=640,
+    sentences=40,
+    multilingual_examples=3600,
 )
 """To see all of it in ten minutes: fewer examples and problems, so that most errors are several points."""
 
