@@ -43,13 +43,14 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# Every relative link of the prose must lead somewhere.
+# Every relative link of the prose must lead somewhere, and the site must build without a warning.
 docs: $(STAMP)
 	$(BIN)/python -m pytest -q -n 0 tests/test_structure.py -k links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(STAMP)
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
 
 clean:
-	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo site .mypy_cache .pytest_cache .ruff_cache
