@@ -188,6 +188,12 @@ def test_curves_say_where_the_plateau_ends(tmp_path: Path) -> None:
     assert "by 320 examples, and from 320 on only the last checkpoint itself is as good." in said[1]
 
 
+def test_translations_get_their_spaces_back() -> None:
+    assert baselines.spaced("Eva has28 hats and 5 more. Later6 are lost.") == (
+        "Eva has 28 hats and 5 more. Later 6 are lost."
+    )
+
+
 def test_overrides_are_written_as_yaml_reads_them() -> None:
     said = {key: runs._as_said(value) for key, value in
             {"a": 2e-5, "b": None, "c": True, "d": "{prompt}\n", "e": 16}.items()}  # fmt: skip
