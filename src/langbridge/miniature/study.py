@@ -6,6 +6,7 @@ early to fully trained, and the whole translation model, for translating before 
     OUT/study.json                recipe and steps; written last
 """
 
+import copy
 import json
 import os
 import shutil
@@ -52,7 +53,8 @@ def build_study(out: Path, recipe: BuildRecipe, *, state: Path | None = None, th
     steps = kept_steps(recipe)
 
     def keep(step: int, model: MT5ForConditionalGeneration) -> None:
-        encoder = MT5EncoderModel(model.config)
+        # A copy: the class notes in its config that there is no decoder.
+        encoder = MT5EncoderModel(copy.deepcopy(model.config))
         encoder.load_state_dict(model.state_dict(), strict=False)
         _save(encoder, tokenizer, state / ENCODERS / f"step-{step:04d}")
 
