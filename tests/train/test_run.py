@@ -169,8 +169,8 @@ MINIATURE = Path(langbridge.__file__).parent / "miniature" / "models"
     [
         ("labelled", "random", False),
         ("labelled", "ridge", True),
-        ("unlabelled", "random", False),
-        ("unlabelled", "ridge", True),
+        pytest.param("unlabelled", "random", False, marks=pytest.mark.slow),
+        pytest.param("unlabelled", "ridge", True, marks=pytest.mark.slow),
     ],
 )
 def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_path, regime, init, reads):
@@ -182,7 +182,8 @@ def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_
     write_jsonl(tmp_path / "held_out.jsonl", rows[200:])
     recipe = load(
         f"encoder={MINIATURE / 'encoder'}", f"language_model={MINIATURE / 'language_model'}",
-        f"data.path={tmp_path / 'world.jsonl'}", f"init={init}", f"regime={regime}", "freeze_encoder=true",
+        f"data.path={tmp_path / 'world.jsonl'}", f"data.validation_path={tmp_path / 'held_out.jsonl'}",
+        f"init={init}", f"regime={regime}", "freeze_encoder=true",
         "max_encoder_length=128", "min_encoder_length=8", "min_lm_length=8", "max_length=256", "ridge.texts=200",
         "train.learning_rate=1e-5", "train.max_steps=1", "train.reading_score_steps=1",
     )  # fmt: skip

@@ -151,7 +151,7 @@ class Train:
     training rows at most, which are then kept out of the training."""
 
     plateau_score: float = dataclasses.field(default=0.05, metadata={"at_least": 0})
-    """A reading score below this, in nats a target token, or below two of its standard errors, counts as not reading."""
+    """A reading score below this, in nats a target token, or below two standard errors, counts as not reading."""
 
     plateau_patience: int = dataclasses.field(default=10, metadata={"at_least": 1})
     """Reading scores in a row below `plateau_score` before the run warns."""
