@@ -37,8 +37,8 @@ test-slow: $(STAMP)
 check: lint types test docs
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests docs/hooks
+	$(BIN)/ruff check src tests docs/hooks
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -50,8 +50,8 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(STAMP)
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests docs/hooks
+	$(BIN)/ruff check --fix src tests docs/hooks
 
 clean:
 	rm -rf build dist demo site .mypy_cache .pytest_cache .ruff_cache
