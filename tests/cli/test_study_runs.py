@@ -1,6 +1,10 @@
 """Runs of a study: declared grids are recipes within their budgets, what is finished stays, killed ones go on."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,3 +219,41 @@ def test_a_run_is_made_by_the_ordinary_training_and_evaluation(tmp_path: Path) -
     assert {problem for problem, _ in found.answers("one", "at-16")} == {"test-0", "test-1"}
     assert (place.folder("one") / "training" / "checkpoint-1").is_dir()
     assert carry_out(run, place) == record
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from langbridge.cli.studies import working
+from langbridge.cli.studies.runs import Place
+out = Path(sys.argv[1])
+if __name__ == "__main__":
+    context = working.multiprocessing.get_context("spawn")
+    with working.ProcessPoolExecutor(1, mp_context=context, initializer=working._begin_worker) as pool:
+        print(pool.submit(working.os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+@pytest.mark.slow  # starts two processes that import torch
+def test_a_killed_study_leaves_no_worker_behind(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    study = subprocess.Popen([sys.executable, tmp_path / "killed.py", tmp_path], stdout=subprocess.PIPE, text=True)
+    assert study.stdout is not None
+    worker = int(study.stdout.readline())
+    assert lives(worker)
+    study.kill()
+    study.wait()
+    study.stdout.close()
+    deadline = time.monotonic() + 30
+    while lives(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not lives(worker)
+
+
+def lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -82,7 +82,7 @@ def chosen(sizes: Sizes, rate: float, times: int, seed: int) -> Run:
 
 
 def grid(sizes: Sizes) -> list[tuple[float, int]]:
-    return [(rate, times) for times in (1, sizes.longer) for rate in sizes.rates]
+    return [(rate, times) for times in sorted({1, sizes.longer}) for rate in sizes.rates]
 
 
 def best(sizes: Sizes, found: Found) -> tuple[float, int]:

@@ -24,7 +24,7 @@ class Sizes:
     """Learning rates that are tried; 3e-4 is the demo's."""
 
     longer: int = 2
-    """How many times the ordinary examples the longer trainings see."""
+    """How many times the ordinary examples the longer trainings see; with 1 there are none."""
 
     random_rate: float = 6e-4
     """Learning rate of the random start in part b: the paper's. One seed on this miniature began to read after 12,000
@@ -66,6 +66,7 @@ QUICK = Sizes(
     validation=40,
     examples=960,
     rates=(3e-4, 1e-3),
+    longer=1,
     random_examples=3200,
     curve={"ridge": (1280, 320), "random": (3200, 1600)},
     curve_problems=20,
