@@ -16,7 +16,7 @@ from langbridge.languages import LANGUAGE_GROUPS
 LETTER, TITLE = "e", "Baselines"
 FINE_TUNING_RATE = 5e-4
 MAX_NEW_TOKENS = 40
-"""Of a translated sentence; the longest of the miniature's has half as many."""
+"""Of a translated sentence; whole problems of five events, seven sentences, have 58 on average."""
 
 
 def multilingual(sizes: Sizes, seed: int) -> Run:
