@@ -43,8 +43,8 @@ def weights(folder):
 def assert_same(one, other):
     """The same losses and weights, but for rounding.
 
-    A kernel of the CPU may round a sum differently where memory lies differently, from process to process; within one
-    they are mostly equal to the last bit. A wrong order of the rows, or a lost state of the optimiser or of the random
+    In processes of the same kind they are equal to the last bit; where threads or memory lie differently, a kernel of the
+    CPU may round a sum differently. A wrong order of the rows, or a lost state of the optimiser or of the random
     numbers, moves losses by per cents and every weight by some 1e-3, the learning rate.
     """
     first, second = losses(one), losses(other)
@@ -153,14 +153,14 @@ train(Recipe.load(sys.argv[1]), sys.argv[2], resume=True, progress=False)
 """
 
 
-def start_worker(recipe_file, out, datasets_cache):
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(datasets_cache),
-    }
-    return subprocess.Popen([sys.executable, "-c", WORKER, recipe_file, out], env=environment, stderr=subprocess.PIPE)
+def start_worker(folder):
+    """A process that goes on with `folder`/r.yaml in `folder`/run."""
+    threads = str(torch.get_num_threads())  # with another number sums are rounded differently
+    ours = {"OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache")}
+    with (folder / "worker.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER, folder / "r.yaml", folder / "run"], env={**os.environ, **ours}, stderr=log
+        )
 
 
 def kill_after(process, out, step, delay=0.0):
@@ -181,8 +181,8 @@ def test_a_killed_process_loses_nothing_that_was_written(load, tmp_path):
     recipe = load("train.save_strategy=steps", "train.save_steps=2", "train.num_train_epochs=4",
                   "train.learning_rate=1e-3")  # fmt: skip
     recipe.save(tmp_path / "r.yaml")
-    process = start_worker(tmp_path / "r.yaml", tmp_path / "run", tmp_path / "cache")
-    assert kill_after(process, tmp_path / "run", 2), process.stderr.read().decode()
+    process = start_worker(tmp_path)
+    assert kill_after(process, tmp_path / "run", 2), (tmp_path / "worker.log").read_text()
     assert not (tmp_path / "run" / "final").exists(), "it was killed too late to prove anything"
     resumed = train(recipe, tmp_path / "run", resume=True, progress=False)
     assert_same(resumed, train(recipe, tmp_path / "whole", progress=False))
@@ -199,7 +199,7 @@ def test_a_process_killed_again_and_again_comes_to_the_same_end(load, tmp_path):
     recipe.save(tmp_path / "r.yaml")
     rng, kills = random.Random(0), 0
     for step in (2, 8, 14, 20, 26):
-        process = start_worker(tmp_path / "r.yaml", tmp_path / "run", tmp_path / "cache")
+        process = start_worker(tmp_path)
         kills += kill_after(process, tmp_path / "run", step, delay=rng.random() * 0.3)
     assert kills >= 3
     resumed = train(recipe, tmp_path / "run", resume=True, progress=False)
