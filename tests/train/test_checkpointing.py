@@ -43,9 +43,9 @@ def weights(folder):
 def assert_same(one, other):
     """The same losses and weights, but for rounding.
 
-    In processes of the same kind they are equal to the last bit; where threads or memory lie differently, a kernel of the
-    CPU may round a sum differently. A wrong order of the rows, or a lost state of the optimiser or of the random
-    numbers, moves losses by per cents and every weight by some 1e-3, the learning rate.
+    In processes of the same kind they are equal to the last bit; where threads or memory lie differently, a kernel may
+    round a sum differently. A wrong order of the rows, or a lost state of the optimiser or of the random numbers, moves
+    losses by per cents and every weight by some 1e-3, the learning rate.
     """
     first, second = losses(one), losses(other)
     assert first.keys() == second.keys()
