@@ -70,7 +70,7 @@ QUICK = Sizes(
     random_examples=3200,
     curve={"ridge": (1280, 320), "random": (3200, 1600)},
     curve_problems=20,
-    encoder_examples=640,
+    encoder_examples=480,
     sentences=40,
     multilingual_examples=3600,
 )
