@@ -218,7 +218,7 @@ class FullDisk(TrainerCallback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, hard))
 
 
-@pytest.mark.parametrize("size", [500, 9_000], ids=["no weights", "no optimiser state"])
+@pytest.mark.parametrize("size", [pytest.param(500, marks=pytest.mark.slow), 9_000], ids=["no weights", "no state"])
 def test_a_full_disk_loses_no_earlier_checkpoint(load, tmp_path, monkeypatch, size):
     recipe = load(*SAVING)
     init = BridgeTrainer.__init__

@@ -132,6 +132,7 @@ def test_a_plain_language_model_is_an_ordinary_folder(load, recipe_file, base_fo
     assert "baseline" in (final / "README.md").read_text()
 
 
+@pytest.mark.filterwarnings("ignore::langbridge.train.reading.PlateauWarning")  # of three rows
 def test_the_final_folder_has_a_card_with_its_curves(load, tmp_path):
     changes = ("train.max_steps=4", "train.reading_score_steps=2", "train.report_to=tensorboard")
     final = train(load(*changes), tmp_path / "run", progress=False)
@@ -144,6 +145,7 @@ def test_the_final_folder_has_a_card_with_its_curves(load, tmp_path):
     assert run["data"]["rows"] == 61, "three of 64 rows were kept apart for the reading score"
 
 
+@pytest.mark.filterwarnings("ignore::langbridge.train.reading.PlateauWarning")  # of three rows
 def test_what_the_console_says(load, tmp_path, capsys):
     train(load("train.max_steps=3", "train.reading_score_steps=2"), tmp_path / "run")
     said = capsys.readouterr().err
