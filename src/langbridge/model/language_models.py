@@ -28,7 +28,7 @@ def head_only_at(language_model: PreTrainedModel, keep: Bool[Tensor, "batch seq"
         handle.remove()
 
 
-PIECE = 256
+PIECE = 64
 """Target tokens whose logits stand in memory at once, where a loss is wanted and no logits."""
 
 
