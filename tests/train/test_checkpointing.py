@@ -1,5 +1,6 @@
 """Interrupted runs: what is written, what is refused, and that going on is going on."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -15,10 +16,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from langbridge.data import write_jsonl
+from langbridge.data import Data, write_jsonl
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe, train
 from langbridge.train.checkpointing import last_checkpoint
+from langbridge.train.hyperparameters import Train
+from langbridge.train.recipe import Ridge
 from langbridge.train.trainer import BridgeTrainer
 
 SAVING = ("train.save_strategy=steps", "train.save_steps=5", "train.learning_rate=1e-3")
@@ -346,3 +349,25 @@ def test_another_number_of_processes_does_not_go_on(load, begun):
     file.write_text(json.dumps({**json.loads(file.read_text()), "processes": 2}))
     with pytest.raises(LangBridgeError, match="processes: 2 in the checkpoint, 1 now"):
         train(load(*SAVING, "train.max_steps=9"), begun, resume=True, progress=False)
+
+
+def test_an_encoder_whose_table_grew_goes_on(tmp_path):
+    """The white space tokens take new rows in a table that has no room for them, as the miniature's has not."""
+    from langbridge.miniature import parents
+    from langbridge.miniature.dataset import training_rows
+
+    write_jsonl(tmp_path / "pairs.jsonl", training_rows(24))
+    recipe = Recipe(
+        encoder=str(parents.ENCODER),
+        language_model=str(parents.LANGUAGE_MODEL),
+        data=Data(path=str(tmp_path / "pairs.jsonl")),
+        ridge=Ridge(texts=10),
+        train=Train(
+            per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=1, save_strategy="steps", save_steps=1,
+            report_to="none", reading_score_steps=0, use_cpu=True,
+        ),
+    )  # fmt: skip
+    train(recipe, tmp_path / "run", progress=False)
+    longer = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, max_steps=2))
+    train(longer, tmp_path / "run", resume=True, progress=False)
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-2"

@@ -99,6 +99,23 @@ def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
     return {"model_type": model.config.model_type, "samples": samples}
 
 
+def check_same(role: str, recorded: dict[str, Any], now: dict[str, Any], found: str, wanted: str) -> None:
+    """Raise `LangBridgeError` unless two fingerprints are of one model, up to precision."""
+    before, after = recorded["samples"], now["samples"]
+    same = recorded["model_type"] == now["model_type"] and before.keys() == after.keys()
+    same = same and all(
+        before[key]["shape"] == after[key]["shape"]
+        and torch.allclose(
+            torch.tensor(before[key]["values"]), torch.tensor(after[key]["values"]), rtol=1e-2, atol=1e-6
+        )
+        for key in before
+    )
+    if not same:
+        raise LangBridgeError(
+            f"{role.replace('_', ' ')}: got {found!r}, whose weights differ from those of {wanted!r}; give that one"
+        )
+
+
 def check_fingerprint(
     role: str, recorded: dict[str, Any] | None, model: PreTrainedModel, found: str, wanted: str
 ) -> None:
