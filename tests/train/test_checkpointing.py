@@ -363,8 +363,8 @@ def test_an_encoder_whose_table_grew_goes_on(tmp_path):
         data=Data(path=str(tmp_path / "pairs.jsonl")),
         ridge=Ridge(texts=10),
         train=Train(
-            per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=1, save_strategy="steps", save_steps=1,
-            report_to="none", reading_score_steps=0, use_cpu=True,
+            per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=1, save_strategy="steps",
+            save_steps=1, report_to="none", reading_score_steps=0, use_cpu=True,
         ),
     )  # fmt: skip
     train(recipe, tmp_path / "run", progress=False)
