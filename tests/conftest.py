@@ -1,6 +1,7 @@
 """For every test: nothing reaches the network. And one tiny bridge on disk, as its user would have it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,17 @@ def bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pytest.Temp
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: exit code, stdout, stderr."""
+    from langbridge.cli.main import run
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return command

@@ -99,16 +99,16 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def write_atomically(path: str | Path, text: str) -> None:
-    """Put `text` at `path` in one step: a crash leaves the old file or the new one, never a part."""
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Put text or bytes at `path` in one step: a crash leaves the old file or the new one, never a part."""
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     # The same folder, because a rename is atomic only within one file system.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     part = Path(name)
     try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes the file private; a result should be as readable as any new file.

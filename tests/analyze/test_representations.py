@@ -12,7 +12,6 @@ from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.analyze.alignment import standardised
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.representations import analyze_representations, measure_stage
-from langbridge.cli.main import run
 from langbridge.errors import LangBridgeError
 
 FILES = {f"{name}.{kind}" for name in ("curves", "pca", "pca_input") for kind in ("png", "svg")}
@@ -25,17 +24,6 @@ def corpus() -> Corpus:
     english = tuple(f"Tom has {i} {'red ' * (i % 3)}apples" for i in range(12))
     capitals = tuple(text.upper() for text in english)
     return Corpus(("en", "de", "te"), tuple(map(str, range(12))), (english, english, capitals), incomplete=2)
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]):
-    def command(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return command
 
 
 def test_everything_is_written_and_says_what_is_so(bridge_folder: Path, corpus: Corpus, tmp_path: Path) -> None:

@@ -9,24 +9,10 @@ from pathlib import Path
 import pytest
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
-from langbridge.cli.main import run
 from langbridge.cli.show import Run, paint, runs
 from langbridge.evaluate.generate import generate_texts
 
 PROMPTS = ["What is 12 + 30, please?", "২৭", "c d"]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]):
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture(scope="module")

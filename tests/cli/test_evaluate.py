@@ -7,19 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from langbridge.cli.main import run
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]):
-    def command(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return command
-
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:

@@ -8,8 +8,8 @@ import typer
 
 from langbridge.cli.bridge import load_bridge, model_folder
 from langbridge.cli.progress import progress_bar
-from langbridge.data.files import read_jsonl, text_field, write_jsonl
 from langbridge.errors import LangBridgeError
+from langbridge.files import read_jsonl, text_field, write_jsonl
 
 OUTPUT = "output"
 """The field that every row gains."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langbridge.evaluate.languages import group_of
 from langbridge.evaluate.scores import Score
+from langbridge.languages import group_of
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from langbridge.cli.main import run as run_command
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate import runs
 from langbridge.evaluate.report import Groups, as_markdown, make_report, name_runs, write_report
@@ -353,26 +352,20 @@ def test_right_wrong_and_unscored_answers_are_shown(make: Make) -> None:
         show_samples(Run.read(folder), "fr")
 
 
-def test_the_command(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            run_command(["report", *arguments])
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
+def test_the_command(make: Make, tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     first, second = str(make("first", mgsm(FIRST))), str(make("second", mgsm(SECOND)))
-    code, out, _ = command(first, second, "--compare", "first", "second", "--languages", "en,sw")
+    code, out, _ = command("report", first, second, "--compare", "first", "second", "--languages", "en,sw")
     assert code == 0
     assert "| first − second |" in out
     assert "| te |" not in out
-    code, out, _ = command(first, "--out", str(tmp_path / "made"))
+    code, out, _ = command("report", first, "--out", str(tmp_path / "made"))
     assert (code, (tmp_path / "made" / "report.html").is_file()) == (0, True)
     assert "report.md, report.tex, report.csv, report.html, bars_mgsm.png" in out
-    code, out, _ = command(first, "--samples", "sw", "--number", "1")
+    code, out, _ = command("report", first, "--samples", "sw", "--number", "1")
     assert code == 0
     assert out.count("id: ") == 2
     for arguments in ([str(tmp_path / "nowhere")], [first, "--task", "mgsm"], [first, "--languages", "fr"]):
-        code, out, err = command(*arguments)
+        code, out, err = command("report", *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1), arguments
     results = json.loads((Path(first) / "results.json").read_text())
     assert results["tasks"]["mgsm"]["shots"] == 0

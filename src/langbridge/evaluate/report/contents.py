@@ -16,10 +16,10 @@ import yaml
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code.pass_at_k import pass_at_k
-from langbridge.evaluate.languages import group_of
 from langbridge.evaluate.report.statistics import Interval, Values, average, bootstrap, differences, languages_of
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import Score
+from langbridge.languages import group_of
 
 GROUPS = ("high", "low")
 PASS_AT = (10, 100)

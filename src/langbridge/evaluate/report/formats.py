@@ -3,8 +3,6 @@
 import csv
 import io
 import math
-import os
-import tempfile
 from pathlib import Path
 
 from langbridge.evaluate.report.bars import draw_all
@@ -33,7 +31,7 @@ def write_report(report: Report, out: Path) -> list[Path]:
     for name, text in texts.items():
         write_atomically(out / name, text)
     for task, picture in pictures.items():
-        _write_bytes(out / names[task], picture)
+        write_atomically(out / names[task], picture)
     return [out / name for name in [*texts, *names.values()]]
 
 
@@ -60,19 +58,3 @@ def as_csv(report: Report) -> str:
                 place = [table.task, table.measure, row.name, row.kind, column, groups[column]]
                 writer.writerow([*place, *numbers, row.source or ""])
     return buffer.getvalue()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)  # mkstemp makes it private
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
