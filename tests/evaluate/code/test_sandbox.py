@@ -361,14 +361,17 @@ def test_without_a_sandbox_only_unsafe_code_runs(monkeypatch: pytest.MonkeyPatch
 def test_a_mechanism_that_does_not_hold_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Processes without borders stand in for a mechanism that starts and protects nothing."""
     monkeypatch.setattr(module, "_COMMANDS", {**module._COMMANDS, "namespaces": module._unconfined})
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    # However long its path, what a program did there is said whole.
+    home = tmp_path.joinpath("home" * 50, "home" * 50)
+    home.mkdir(parents=True)
+    monkeypatch.setattr(Path, "home", lambda: home)
     module._lack.cache_clear()
     lack = module._lack(Sandbox("namespaces", SMALL))
     module._lack.cache_clear()
     assert lack is not None
-    assert f"read {tmp_path}" in lack
-    assert f"wrote into {tmp_path}" in lack
-    assert list(tmp_path.iterdir()) == []
+    assert f"read {home}" in lack
+    assert f"wrote into {home}" in lack
+    assert list(home.iterdir()) == []
 
 
 def test_limits_must_be_positive() -> None:

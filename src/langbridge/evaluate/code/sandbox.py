@@ -53,6 +53,8 @@ class Limits:
     scratch_bytes: int = 32 * 2**20
     """Of the scratch folder. Not limited without a sandbox."""
     open_files: int = 64
+    reason_characters: int = 400
+    """Of the words that say what went wrong."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -77,7 +79,7 @@ class Program:
 class Verdict:
     passed: bool
     reason: str
-    """`passed`, or what went wrong, in at most 400 characters."""
+    """`passed`, or what went wrong, in at most `Limits.reason_characters`."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,8 @@ class Sandbox:
         if code == REFUSED or (words and words[0].startswith("bwrap: ")):
             raise LangBridgeError(f"sandbox: {words[0] if words else 'did not start'}")
         # The checker was killed or ran out of memory on what the program sent: the program's doing.
-        return Verdict(
-            False, " ".join(["ended without a verdict:", *words])[:400] if words else "ended without a verdict"
-        )
+        reason = " ".join(["ended without a verdict:", *words]) if words else "ended without a verdict"
+        return Verdict(False, reason[: self.limits.reason_characters])
 
 
 def find_sandbox(*, unsafe_code: bool = False, limits: Limits | None = None) -> Sandbox:
@@ -196,8 +197,8 @@ def _lack(sandbox: Sandbox) -> str | None:
     arguments = (private, sandbox.limits.processes, sandbox.limits.memory_bytes)
     test = f"def check(candidate):\n    found = candidate{arguments!r}\n    assert not found, ', '.join(found)\n"
     probe = (_HERE / "inside" / "probe.py").read_text(encoding="utf-8")
-    # A machine that is busy is not one that does not hold.
-    patient = replace(sandbox, limits=replace(sandbox.limits, seconds=60.0, cpu_seconds=20))
+    # A machine that is busy is not one that does not hold; and paths may be long, where every word counts.
+    patient = replace(sandbox, limits=replace(sandbox.limits, seconds=60.0, cpu_seconds=20, reason_characters=100_000))
     try:
         verdict = patient.run(Program(probe, test, "intrusions"))
     except LangBridgeError as error:

@@ -91,7 +91,8 @@ def main() -> None:
     confine.limit(task["limits"])
     confine.deny_system_calls()
     passed, reason = _check(task)
-    json.dump({"token": task["token"], "passed": passed, "reason": reason[:400]}, sys.stdout)
+    reason = reason[: task["limits"]["reason_characters"]]
+    json.dump({"token": task["token"], "passed": passed, "reason": reason}, sys.stdout)
     sys.stdout.flush()
     os._exit(0)  # the candidate may still run; it ends with the sandbox
 
