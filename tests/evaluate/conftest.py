@@ -31,6 +31,9 @@ class ScriptedAsker(Asker):
     def shown(self, request: Request) -> str:
         return request.shots + request.text
 
+    def length(self, request: Request) -> int:
+        return len(request.text)
+
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         self.asked += batch
         found = []

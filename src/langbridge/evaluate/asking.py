@@ -57,6 +57,11 @@ class Asker(abc.ABC):
         """The whole prompt as the model is given it."""
 
     @abc.abstractmethod
+    def length(self, request: Request) -> int:
+        """Tokens of a request, to batch those of a length. Characters will not do: scripts differ in how many they take
+        to a token."""
+
+    @abc.abstractmethod
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         """`text` and `cut_off` (the limit of new tokens was reached), or `loglikelihood` and `greedy`; and `prompt_cut`
         (the prompt was too long and lost its beginning). A batch is of one kind, one argument and one set of shots, but
@@ -79,6 +84,9 @@ class BridgeAsker(Asker):
         if self.shots_in == "lm":
             return request.shots + self.lm.processor.format(request.text)
         return self.lm.processor.format(request.shots + request.text)
+
+    def length(self, request: Request) -> int:
+        return self.lm.length(self._prompt(request), request.argument if request.kind == SCORE else "")
 
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         prompts = [self._prompt(request) for request in batch]
@@ -124,6 +132,9 @@ class HarnessAsker(Asker):
             message = [{"role": "user", "content": whole}]
             return str(self.lm.apply_chat_template(message))
         return fill(self.template, whole, request.language)
+
+    def length(self, request: Request) -> int:
+        return len(self.lm.tok_encode(self.shown(request) + (request.argument if request.kind == SCORE else "")))
 
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         texts, kind = [self.shown(request) for request in batch], batch[0].kind
@@ -232,12 +243,10 @@ class Recorder(LM):
             self.asked += len(batch)
             self.responses.add([(*_split(key), one) for key, one in zip(batch, found, strict=True)])
 
-        def length(key: Any) -> int:
-            request = left[key]
-            return len(request.text) + (len(request.argument) if request.kind == SCORE else 0)
-
         for group in groups.values():
-            in_batches(group, batch_size, answer, key=length, progress=progress, done=keep)
+            in_batches(
+                group, batch_size, answer, key=lambda key: self.asker.length(left[key]), progress=progress, done=keep
+            )
 
     def _request(self, instance: Any) -> Request:
         """Worked examples and question told apart by the task itself, which put them together."""

@@ -19,14 +19,15 @@ def in_batches(
     batch_size: int,
     answer: Callable[[list[Item]], Sequence[Answer]],
     *,
-    key: Callable[[Item], Any] = len,  # type: ignore[assignment]
+    key: Callable[[Item], int] = len,  # type: ignore[assignment]
     progress: Progress | None = None,
     done: Callable[[list[Item], Sequence[Answer]], object] | None = None,
 ) -> list[Answer]:
     """The answer to each item, in the order of the items.
 
-    answer: the answers to one batch. key: items are taken in its descending order, so that little is padded and memory
-    runs out at once or never. done: called with every finished batch, in order to keep it.
+    answer: the answers to one batch. key: the length of an item, in tokens where that can be known: items are taken in
+    its descending order, so that little is padded and memory runs out at once or never. done: called with every
+    finished batch, in order to keep it.
 
     A batch that does not fit into memory is tried again in halves, and later batches keep the smaller size. Raises
     `LangBridgeError` where not even one item fits.

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from langbridge.evaluate.caching import growing_cache
+
 Decode = Callable[[Sequence[int]], str]
 
 _SLACK = 8
@@ -42,6 +44,9 @@ def continuations(
     watch = _StopStrings(start, stop, decode)
     pad, ends = tokenizer.pad_token_id, _end_ids(model, tokenizer)
     model.eval()
+    if not {"use_cache", "cache_implementation", "past_key_values"} & generation.keys():
+        cache = growing_cache(model)
+        generation |= {} if cache is None else {"past_key_values": cache}
     with torch.inference_mode():
         sequences = model.generate(
             **inputs,

@@ -34,7 +34,9 @@ def generate_texts(
         found = continuations(model, dict(inputs), processor.tokenizer, processor.decode, max_new_tokens=max_new_tokens)
         return [one.text.strip() for one in found]
 
-    return in_batches(prompts, batch_size, answer, progress=progress)
+    return in_batches(
+        prompts, batch_size, answer, key=lambda text: _length(processor.encoder_tokenizer, text), progress=progress
+    )
 
 
 def generate_texts_lm(
@@ -57,7 +59,12 @@ def generate_texts_lm(
         found = continuations(language_model, inputs, tokenizer, decode, max_new_tokens=max_new_tokens)
         return [one.text.strip() for one in found]
 
-    return in_batches(prompts, batch_size, answer, progress=progress)
+    return in_batches(prompts, batch_size, answer, key=lambda text: _length(tokenizer, text), progress=progress)
+
+
+def _length(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
+    # Tokens, not characters, of which scripts differ in how many they take to a token.
+    return len(tokenizer(text, verbose=False)["input_ids"])
 
 
 def left_padded(rows: list[list[int]], device: torch.device) -> dict[str, torch.Tensor]:

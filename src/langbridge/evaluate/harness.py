@@ -164,6 +164,11 @@ class LangBridgeLM(LM):
         limit = self._encoder_limit()
         return limit is not None and self._encoder_length(prompt) > limit
 
+    def length(self, prompt: Prompt, continuation: str = "") -> int:
+        """Tokens of the encoder for the prompt, of the language model for what follows: how much there is to compute.
+        Shots that go to the language model are left out, since a batch shares them."""
+        return self._encoder_length(prompt) + len(self.processor.tokenizer(continuation)["input_ids"])
+
     def continue_prompts(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[Continuation]:
         """One batch, with the generation settings of the harness."""
         generation = dict(normalize_gen_kwargs(settings, DEFAULT_NEW_TOKENS))
@@ -244,10 +249,12 @@ class LangBridgeLM(LM):
             found = self.score_prompts(prompts, [arguments[index][1] for index in batch])
             return [{"loglikelihood": value, "greedy": greedy} for value, greedy in found]
 
+        def length(index: int) -> int:
+            text, argument = arguments[index]
+            return self.length(Prompt(text), argument if kind == "loglikelihood" else "")
+
         for group in groups.values():
-            found = in_batches(
-                group, self.batch_size, answer, key=lambda index: sum(map(len, map(str, arguments[index]))), done=keep
-            )
+            found = in_batches(group, self.batch_size, answer, key=length, done=keep)
             answers.update(zip(group, found, strict=True))
         return [answers[index] for index in range(len(arguments))]
 
