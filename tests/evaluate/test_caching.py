@@ -27,7 +27,7 @@ SIZES = {
 
 
 def test_it_holds_what_the_ordinary_layer_holds() -> None:
-    """Past its room, after beams change places, after rows are chosen or repeated, and after it is cropped or emptied."""
+    """Past its room, after beams change places, rows are chosen or repeated, and it is cropped or emptied."""
     layers = (GrowingLayer(), DynamicLayer())
     changes = {
         3: lambda layer: layer.reorder_cache(torch.tensor([2, 0, 0])),

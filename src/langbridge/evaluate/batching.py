@@ -1,7 +1,7 @@
 """Many inputs through a model: neighbours in length together, the longest first, smaller batches where memory ends."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 

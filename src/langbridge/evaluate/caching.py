@@ -1,7 +1,7 @@
 """Keys and values of a long generation, without copying all of them at every token.
 
-transformers' own dynamic cache concatenates, so every new token copies the whole cache into fresh memory; on a processor
-that takes as long as the model itself.
+transformers' own dynamic cache concatenates: every new token copies the whole cache into fresh memory, which on a
+processor takes about as long as the model itself.
 """
 
 import inspect
