@@ -1,13 +1,15 @@
 """Our training step against a straightforward one: examples a second, and peak memory.
 
-    python benchmarks/training_step.py --data FILE [--batches 8] [--batch-size 16] [--rounds 2] [--out FILE]
+    python benchmarks/training_step.py --data FILE [--batches 8] [--batch-size 16] [--positions-per-pass N]
+                                       [--rounds 2] [--out FILE]
 
 Both steps train the same bridge (about 100 million parameters, vocabulary 32,000, random weights, only the connector is
 trained) on the same rows of FILE (JSON lines with `query` and `response`) and divide the loss by the same number of
 target tokens; their gradients are compared.
 
 straightforward   random batches, padded to their longest row; logits at every position
-ours              batches of like length; logits at target positions only, and in pieces
+ours              batches of like length; logits at target positions only, and in pieces; with
+                  --positions-per-pass (a recipe's `train.positions_per_pass`) long batches in several passes
 
 Ours are the first batches that our sampler draws from the whole FILE, as a run has them; the other step has the same
 rows in random batches.
@@ -38,6 +40,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderMod
 from langbridge.data import Example, LabelledCollator
 from langbridge.files import read_jsonl, write_atomically
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.train.passes import in_passes, passes_needed
 from langbridge.train.sampler import LengthGrouped
 
 VOCABULARY = 32_000
@@ -85,20 +88,27 @@ def build(tokenizer: PreTrainedTokenizerFast) -> tuple[LangBridgeModel, LangBrid
     return model.train(), processor
 
 
-def straightforward(model: LangBridgeModel, batch: Batch, targets: int) -> torch.Tensor:
+def straightforward(model: LangBridgeModel, batch: Batch, targets: int, limit: int | None) -> float:
     """Logits at every position, and what is not a target left out of the loss."""
     batch = dict(batch)
     labels = batch.pop("labels")
     logits = model(**batch, use_cache=False).logits.float()
     shifted, wanted = logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1)
-    return nn.functional.cross_entropy(shifted, wanted, ignore_index=-100, reduction="sum") / targets
+    loss = nn.functional.cross_entropy(shifted, wanted, ignore_index=-100, reduction="sum") / targets
+    loss.backward()
+    return float(loss.detach())
 
 
-def ours(model: LangBridgeModel, batch: Batch, targets: int) -> torch.Tensor:
-    return model(**batch, num_items_in_batch=targets, return_logits=False).loss
+def ours(model: LangBridgeModel, batch: Batch, targets: int, limit: int | None) -> float:
+    total = 0.0
+    for part in in_passes(batch, 1 if limit is None else passes_needed(batch, limit)):
+        loss = model(**part, num_items_in_batch=targets, return_logits=False).loss
+        loss.backward()
+        total += float(loss.detach())
+    return total
 
 
-STEPS: dict[str, Callable[[LangBridgeModel, Batch, int], torch.Tensor]] = {
+STEPS: dict[str, Callable[[LangBridgeModel, Batch, int, int | None], float]] = {
     "straightforward": straightforward,
     "ours": ours,
 }
@@ -121,19 +131,18 @@ def batches_of(examples: list[Example], size: int, count: int, collate: Labelled
 class Race:
     """The two steps taking turns on one model, each with gradients and clocks of its own."""
 
-    def __init__(self, model: LangBridgeModel, targets: int) -> None:
-        self.model, self.targets = model, targets
+    def __init__(self, model: LangBridgeModel, targets: int, limit: int | None) -> None:
+        self.model, self.targets, self.limit = model, targets, limit
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.gradients = {kind: {name: torch.zeros_like(p) for name, p in self.trained.items()} for kind in STEPS}
         self.losses, self.seconds, self.processor = (dict.fromkeys(STEPS, 0.0) for _ in range(3))
 
     def step(self, kind: str, batch: Batch) -> None:
         clock, processor = time.perf_counter(), time.process_time()
-        loss = STEPS[kind](self.model, batch, self.targets)
-        loss.backward()
+        loss = STEPS[kind](self.model, batch, self.targets, self.limit)
         self.seconds[kind] += time.perf_counter() - clock
         self.processor[kind] += time.process_time() - processor
-        self.losses[kind] += float(loss.detach())
+        self.losses[kind] += loss
         for name, parameter in self.trained.items():
             assert parameter.grad is not None
             self.gradients[kind][name] += parameter.grad
@@ -149,6 +158,7 @@ def peak_memory(kind: str, options: argparse.Namespace, tokenizer: Path) -> floa
     """GiB that a process has taken at most, from its start to the end of one step."""
     command = [sys.executable, __file__, "--memory-of", kind, "--data", options.data, "--tokenizer", tokenizer]
     command += ["--batches", options.batches, "--batch-size", options.batch_size, "--threads", options.threads]
+    command += [] if options.positions_per_pass is None else ["--positions-per-pass", options.positions_per_pass]
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout) / 2**20
 
@@ -162,6 +172,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--positions-per-pass", type=int)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path)
@@ -185,7 +196,7 @@ def main() -> None:
         count = targets["ours"]
         if options.memory_of:
             heaviest = max(batches[options.memory_of], key=lambda batch: batch["input_ids"].numel())
-            Race(model, count).step(options.memory_of, heaviest)
+            Race(model, count, options.positions_per_pass).step(options.memory_of, heaviest)
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux
             return
         memory = {kind: peak_memory(kind, options, place) for kind in STEPS}
@@ -196,12 +207,12 @@ def main() -> None:
         f"{options.batch_size}, {options.threads} threads",
         flush=True,
     )
-    warm = Race(model, count)
+    warm = Race(model, count, options.positions_per_pass)
     for kind in STEPS:
         warm.step(kind, batches[kind][0])  # the first pass pays for what later ones reuse
     rounds = []
     for number in range(options.rounds):
-        race = Race(model, count)
+        race = Race(model, count, options.positions_per_pass)
         for pair in zip(*batches.values(), strict=True):
             for kind, batch in zip(batches, pair, strict=True):
                 race.step(kind, batch)
@@ -215,6 +226,7 @@ def main() -> None:
     result = {
         "rows": rows,
         "batch_size": options.batch_size,
+        "positions_per_pass": options.positions_per_pass,
         "threads": options.threads,
         "parameters": parameters,
         "targets": count,

@@ -220,6 +220,10 @@ def test_recomputation_saves_memory(planned, base_folders) -> None:
         planned(*base_folders, train__activation_checkpointing="true", **settings), "language model"
     ).activations
     assert 0 < less < kept
+    one_row = {**SMALL, "train__per_device_train_batch_size": 1}
+    in_passes = planned(*base_folders, train__positions_per_pass=1, **settings)
+    alone = planned(*base_folders, **one_row)
+    assert part(in_passes, "language model").activations == part(alone, "language model").activations < kept
 
 
 def test_precision_decides_the_weights_memory(planned, base_folders) -> None:

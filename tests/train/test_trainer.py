@@ -92,7 +92,12 @@ def test_the_loss_does_not_depend_on_how_an_update_is_cut_up(build):
         trainer = build(per_device_train_batch_size=size, gradient_accumulation_steps=accumulated)
         trainer.train()
         curves.append(curve(trainer) + [float(p.detach().sum()) for p in trainer.model.connector.parameters()])
+    trainer = build(per_device_train_batch_size=16)
+    trainer.positions_per_pass = 40
+    trainer.train()
+    curves.append(curve(trainer) + [float(p.detach().sum()) for p in trainer.model.connector.parameters()])
     # Sums of 50 token losses in single precision, in another order.
+    assert curves[3] == pytest.approx(curves[0], rel=1e-4, abs=1e-4)
     assert curves[1] == pytest.approx(curves[0], rel=1e-4, abs=1e-4)
     assert curves[2] == pytest.approx(curves[0], rel=1e-4, abs=1e-4)
 

@@ -10,6 +10,7 @@ OURS = frozenset(
     {
         "encoder_learning_rate",
         "encoder_weight_decay",
+        "positions_per_pass",
         "reading_score_steps",
         "reading_score_rows",
         "plateau_score",
@@ -46,6 +47,10 @@ class Train:
 
     gradient_accumulation_steps: int = dataclasses.field(default=4, metadata={"at_least": 1})
     """Forward passes to one update."""
+
+    positions_per_pass: int | None = dataclasses.field(default=None, metadata={"at_least": 1})
+    """Most positions, padding included, in one forward and backward pass: a batch of longer rows takes several, with
+    the same gradients and less memory. null for one pass a batch."""
 
     per_device_eval_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
     """Rows in one forward pass of the validation and of the reading score."""
@@ -174,6 +179,11 @@ class Train:
             raise LangBridgeError("max_steps: expected -1 (no limit) or at least 1, got 0")
         if self.fsdp and self.deepspeed is not None:
             raise LangBridgeError("fsdp: is on, and so is deepspeed; expected one of the two")
+        if self.positions_per_pass is not None and self.deepspeed is not None:
+            raise LangBridgeError(
+                "positions_per_pass: is set, and so is deepspeed, which counts passes as steps; set it to null and "
+                "take a smaller per_device_train_batch_size with more gradient_accumulation_steps"
+            )
         if self.load_best_model_at_end and self.save_strategy != self.eval_strategy:
             raise LangBridgeError(
                 f"load_best_model_at_end: needs eval_strategy and save_strategy to be the same, so that the best step "

@@ -84,7 +84,7 @@ class Layout:
                 "computation"
             )
         self.notes += [
-            f"activations: {self.recipe.train.per_device_train_batch_size} rows at once, every one as long as the "
+            f"activations: {self._rows_at_once()} rows at once, every one as long as the "
             f"recipe allows{', recomputed block by block' if self.recipe.train.activation_checkpointing else ''}",
             "not counted: the driver's own memory, communication buffers of sharding, fragmentation",
         ]
@@ -203,7 +203,7 @@ class Layout:
             return 0  # it runs without gradient
         kept = kept_by_encoder(
             self.encoder_config,
-            self.recipe.train.per_device_train_batch_size,
+            self._rows_at_once(),
             self.recipe.max_encoder_length,
             dtype=torch.float32 if trained else self.frozen_dtype,
             bf16=self.recipe.train.bf16,
@@ -215,13 +215,20 @@ class Layout:
         whole = self.recipe.regime == "lm_only"
         kept = kept_by_language_model(
             self.lm_config,
-            self.recipe.train.per_device_train_batch_size,
+            self._rows_at_once(),
             self.recipe.max_length,
             dtype=torch.float32 if whole else self.frozen_dtype,
             bf16=self.recipe.train.bf16,
             trained=None if whole else frozenset(name for name, _ in self._adapted),
         )
         return self._recomputed(kept, self.lm, self.recipe.max_length)
+
+    def _rows_at_once(self) -> int:
+        """Rows in one pass, where every one is as long as the recipe allows."""
+        train, most = self.recipe.train, self.recipe.train.per_device_train_batch_size
+        if train.positions_per_pass is None:
+            return most
+        return max(1, min(most, train.positions_per_pass // self.recipe.max_length))
 
     def _recomputed(self, kept: int, base: PreTrainedModel, length: int) -> int:
         """With activation checkpointing: the input of every block, and one block's activations."""
@@ -231,7 +238,7 @@ class Layout:
         width = base.get_input_embeddings().embedding_dim
         # The stream between blocks is float32 under mixed precision, unless the weights are narrower.
         stream = 4 if base.get_input_embeddings().weight.requires_grad else self.frozen_dtype.itemsize
-        inputs = len(blocks) * self.recipe.train.per_device_train_batch_size * length * width * stream
+        inputs = len(blocks) * self._rows_at_once() * length * width * stream
         return min(kept, inputs + kept // max(len(blocks), 1))
 
     def _logits(self) -> Part:
@@ -241,7 +248,7 @@ class Layout:
             shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
             soft = recipe.num_latents if recipe.connector == "resampler" else shortest
             targets = recipe.max_length - soft - 2  # BOS and the end vector
-        targets *= recipe.train.per_device_train_batch_size
+        targets *= self._rows_at_once()
         kept = 0
         if self.bridge is not None and getattr(self.lm.config, "final_logit_softcapping", None) is None:
             # In pieces; what stays is the gradient of the head's input.

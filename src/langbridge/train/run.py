@@ -184,6 +184,7 @@ def build_trainer(
             encoder_learning_rate=recipe.train.encoder_learning_rate,
             encoder_weight_decay=recipe.train.encoder_weight_decay,
             adapter_learning_rate=recipe.lora.learning_rate,
+            positions_per_pass=recipe.train.positions_per_pass,
             lengths=rows.lengths,
             eval_lengths={name if several else "": table.lengths.tolist() for name, table in validation.items()},
             eval_collators={name if several else "": collate[name] for name in validation},

@@ -4,6 +4,7 @@ Parameter groups, batches of like length, small checkpoints, a validation loss b
 trains a plain language model as well, for the baselines.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from langbridge.model import LangBridgeModel
 from langbridge.train.checkpointing import Checkpoints
 from langbridge.train.console import peak_memory
 from langbridge.train.guard import GradientGuard, check_loss
+from langbridge.train.passes import in_passes, passes_needed
 from langbridge.train.reading import ReadingMonitor
 from langbridge.train.sampler import LengthGrouped
 from langbridge.train.streaming import StreamLoader
@@ -37,6 +39,8 @@ class BridgeTrainer(Checkpoints):
         `datasets.Dataset` with text columns, `input` and `output`, cut to `max_encoder_length` and `max_length`.
         `eval_dataset` may be several by name, `eval_collators` then names those that have a collator of their own.
     lengths, eval_lengths: the rows' lengths in any unit, for batches that pad little; without them the order is random.
+    positions_per_pass: most positions, padding included, in one forward and backward pass; a batch of longer rows takes
+        several. None for one pass a batch.
     records: texts by file name, laid beside every checkpoint. adapter: the PEFT model around the language model.
     """
 
@@ -46,6 +50,7 @@ class BridgeTrainer(Checkpoints):
         encoder_learning_rate: float = 2e-5,
         encoder_weight_decay: float = 0.1,
         adapter_learning_rate: float = 2e-4,
+        positions_per_pass: int | None = None,
         lengths: Sequence[int] | None = None,
         eval_lengths: Mapping[str, Sequence[int]] | None = None,
         eval_collators: Mapping[str, Any] | None = None,
@@ -59,6 +64,7 @@ class BridgeTrainer(Checkpoints):
     ) -> None:
         self.encoder_settings = {"lr": encoder_learning_rate, "weight_decay": encoder_weight_decay}
         self.adapter_settings = {"lr": adapter_learning_rate, "weight_decay": 0.0}
+        self.positions_per_pass = positions_per_pass
         self.eval_lengths = dict(eval_lengths or {})
         self.eval_collators = dict(eval_collators or {})
         self.records = dict(records or {})
@@ -141,7 +147,18 @@ class BridgeTrainer(Checkpoints):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         self._tokens += int(inputs["attention_mask"].sum())
         self.guard.rows += inputs.get("rows", [])
-        return super().training_step(model, inputs, num_items_in_batch)
+        if self.positions_per_pass is None or num_items_in_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        # Every process takes as many as the one that needs most, since models cut up among them run in step.
+        needed = torch.tensor(passes_needed(inputs, self.positions_per_pass), device=self.args.device)
+        passes = in_passes(inputs, int(self.accelerator.gather(needed).max()))
+        losses = []
+        for place, part in enumerate(passes, start=1):
+            # Gradients are shared among the processes once, after the last.
+            shared = contextlib.nullcontext() if place == len(passes) else self.accelerator.no_sync(model)
+            with shared:
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -1,0 +1,63 @@
+"""A batch in several passes where its rows are long: the same gradients with less memory.
+
+Batches of like length put the longest rows of all together, so that one batch in a run needs far more memory than the
+others. Run in passes, it need not decide how many rows the rest may have.
+"""
+
+import itertools
+from typing import Any
+
+import torch
+
+_GROUPS = (
+    ("attention_mask", ("input_ids", "attention_mask", "labels", "position_ids")),
+    ("encoder_attention_mask", ("encoder_input_ids", "encoder_attention_mask")),
+)
+"""A mask, and what has its shape."""
+
+
+def passes_needed(inputs: dict[str, Any], positions: int) -> int:
+    """The smallest number of passes in which none has more than `positions`, padding included, of either model; a row
+    that alone has more is a pass by itself."""
+    lengths = sorted(_lengths(inputs).tolist(), reverse=True)
+    for count in range(1, len(lengths)):
+        if all(len(part) * part[0] <= positions or len(part) == 1 for part in _cut(lengths, count)):
+            return count
+    return len(lengths)
+
+
+def in_passes(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The rows of a batch in `count` passes, the longest first, each without the columns that only it does not need.
+
+    inputs: (batch, seq) tensors, and lists of one entry a row. At least one row is in each pass, so there are no more
+    passes than rows.
+    """
+    if count <= 1:
+        return [inputs]
+    order = _lengths(inputs).argsort(descending=True, stable=True).tolist()
+    return [_rows(inputs, part) for part in _cut(order, count)]
+
+
+def _lengths(inputs: dict[str, Any]) -> torch.Tensor:
+    """Positions of each row: of the language model, or of the encoder where it has more."""
+    found = [inputs[mask].sum(1) for mask, _ in _GROUPS if mask in inputs]
+    return torch.stack(found).amax(0)
+
+
+def _cut(items: list[int], count: int) -> list[list[int]]:
+    """As many parts, of as equal a number of items as can be; fewer where there are fewer items."""
+    count = min(count, len(items))
+    edges = [round(len(items) * place / count) for place in range(count + 1)]
+    return [items[first:last] for first, last in itertools.pairwise(edges)]
+
+
+def _rows(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    found = {
+        name: value[rows] if isinstance(value, torch.Tensor) else [value[row] for row in rows]
+        for name, value in inputs.items()
+    }
+    for mask, names in _GROUPS:
+        if mask in found:
+            used = found[mask].bool().any(0)
+            found |= {name: found[name][:, used] for name in names if name in found}
+    return found
