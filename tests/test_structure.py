@@ -14,13 +14,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "langbridge"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files", "languages"}
+FOUNDATION = {"errors", "files", "languages", "revision"}
 """Single files below every room."""
 
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "languages": {"errors"},
+    "revision": set(),
     "model": FOUNDATION,
     "data": FOUNDATION | {"model"},
     "train": FOUNDATION | {"model", "data"},

@@ -9,11 +9,14 @@ from typing import Any
 from langbridge.evaluate import runs
 from langbridge.evaluate.asking import Asker, Bar, Recorder
 from langbridge.evaluate.judging import Judge
-from langbridge.evaluate.provenance import code_versions
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import mean_score
 from langbridge.evaluate.suites import SuiteTask, quiet_harness
+from langbridge.revision import versions
+
+LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers", "datasets")
+"""Those that a score depends on."""
 
 Scorer = Callable[..., list[Sample]]
 """`score(samples, unsafe_code=...)`: the same samples with `correct` set, where a judge of texts cannot say."""
@@ -69,7 +72,7 @@ def evaluate(
             samples[one.suite] = scorer(one.scorer)(samples[one.suite], unsafe_code=unsafe_code)
     results = {
         "model": {**dict(about or {}), **model},
-        "code": code_versions(),
+        "code": versions(LIBRARIES),
         "limit": limit,
         "tasks": {suite: _summary(suite, rows, tasks) for suite, rows in samples.items()},
         "harness": {key: found.get(key) for key in ("results", "versions", "n-shot", "higher_is_better", "n-samples")},

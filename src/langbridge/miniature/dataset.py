@@ -3,9 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from langbridge.files import write_jsonl
+from langbridge.files import write_atomically, write_jsonl
 from langbridge.miniature import world
 from langbridge.miniature.grammar import LANGUAGES
+
+SUITE = "miniature"
+"""The name by which the problems are evaluated."""
+
+_SUITE = f"""\
+suite: {SUITE}
+files: '*.jsonl'
+question: question
+answer: answer
+"""
 
 
 def training_rows(count: int, *, first: int = 0) -> list[dict[str, str]]:
@@ -38,6 +48,12 @@ def write_training(path: Path, count: int) -> None:
 
 
 def write_tests(folder: Path, count: int) -> None:
-    """One file a language: `FOLDER/LANGUAGE.jsonl`."""
+    """One file a language, `FOLDER/LANGUAGE.jsonl`, and the suite."""
     for language in LANGUAGES:
         write_jsonl(folder / f"{language}.jsonl", held_out_rows(language, count))
+    write_suite(folder)
+
+
+def write_suite(folder: Path) -> None:
+    """The description by which `langbridge evaluate` takes a folder's files for a suite, `FOLDER/miniature.yaml`."""
+    write_atomically(folder / f"{SUITE}.yaml", _SUITE)

@@ -4,7 +4,9 @@ A run that goes on with another learning rate or other rows has a curve that no 
 the names of what differs. What changes nothing that was learned so far (more steps, other logging) is let through.
 """
 
-from collections.abc import Iterator
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from langbridge.train.recipe import Recipe
 _HARMLESS = """
     logging_steps eval_strategy eval_steps save_strategy save_steps save_total_limit load_best_model_at_end
     metric_for_best_model greater_is_better per_device_eval_batch_size dataloader_num_workers report_to run_name use_cpu
-    tf32 torch_compile activation_checkpointing ddp_timeout reading_score_steps reading_score_rows plateau_score
-    plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
+    tf32 torch_compile activation_checkpointing positions_per_pass ddp_timeout reading_score_steps reading_score_rows
+    plateau_score plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
 """
 HARMLESS = frozenset(f"train.{name}" for name in _HARMLESS.split())
 """Keys that may differ, those of validation data and of places apart."""
@@ -39,6 +41,13 @@ def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], before
             f"{checkpoint}: cannot go on with another run: {'; '.join(wrong)}. Take the change back, or begin a new "
             "run in another folder with --out"
         )
+
+
+def data_fingerprint(lengths: Sequence[int] | None) -> dict[str, Any]:
+    """Number of rows and a hash of their lengths: enough to notice that a run would go on with other data."""
+    if lengths is None:
+        return {"rows": None}
+    return {"rows": len(lengths), "lengths": hashlib.sha256(array("q", lengths).tobytes()).hexdigest()[:16]}
 
 
 def _changed(old: Recipe, new: Recipe) -> Iterator[str]:

@@ -22,6 +22,7 @@ from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, fingerprint
+from langbridge.revision import versions
 from langbridge.train.adapters import add_adapters, merge_adapters
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
 from langbridge.train.checkpointing import CONFIG, RECIPE, RUN, STATE, STREAM, UNMERGED_CONFIG, last_checkpoint, step_of
@@ -36,11 +37,13 @@ from langbridge.train.parts import (
     reads_new_rows,
     start_connector,
 )
-from langbridge.train.provenance import data_fingerprint, versions
 from langbridge.train.reading import ReadingMonitor, reading_score
 from langbridge.train.recipe import Recipe
-from langbridge.train.resuming import check_same_run
+from langbridge.train.resuming import check_same_run, data_fingerprint
 from langbridge.train.trainer import BridgeTrainer
+
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "peft")
+"""Those that a run's numbers depend on."""
 
 
 def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False, progress: bool = True) -> Path:
@@ -70,7 +73,7 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         if progress:
             say("the prompts hold white space that the encoder's tokenizer would lose: training its new rows")
     run: dict[str, Any] = {
-        **versions(),
+        **versions(LIBRARIES),
         "processes": state.num_processes,
         "data": data_fingerprint(rows.lengths),
         "start": None,

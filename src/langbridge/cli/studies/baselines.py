@@ -9,7 +9,6 @@ from langbridge.cli.studies.lift import ALL, LOW, alone, base
 from langbridge.cli.studies.page import Page
 from langbridge.cli.studies.runs import PLAIN_TEMPLATE, Asked, Found, Run
 from langbridge.cli.studies.sizes import Sizes
-from langbridge.cli.studies.written import write_suite
 from langbridge.files import write_jsonl
 from langbridge.languages import LANGUAGE_GROUPS
 
@@ -53,7 +52,7 @@ def prepare(sizes: Sizes, out: Path, models: Path) -> None:
     """
     from langbridge.evaluate.translating import Translator
     from langbridge.miniature import world
-    from langbridge.miniature.dataset import held_out_rows
+    from langbridge.miniature.dataset import held_out_rows, write_suite
     from langbridge.miniature.study import TRANSLATION, encoder_folders
 
     encoder_folders(models)

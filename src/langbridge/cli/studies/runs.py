@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
+from langbridge.miniature.dataset import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langbridge.evaluate.asking import Asker
 
-SUITE = "miniature"
 DONE = "done.json"
 
 

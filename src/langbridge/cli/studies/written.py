@@ -4,17 +4,15 @@ import re
 from functools import cache
 from pathlib import Path
 
-from langbridge.cli.studies.runs import SUITE, Run
+from langbridge.cli.studies.runs import Run
 from langbridge.cli.studies.sizes import Sizes
-from langbridge.files import write_atomically, write_jsonl
-
-_SUITE = f"suite: {SUITE}\nfiles: '*.jsonl'\nquestion: question\nanswer: answer\n"
+from langbridge.files import write_jsonl
 
 
 def write_problems(out: Path, sizes: Sizes) -> None:
     """The held-out problems in every language, English validation problems, and parallel ones."""
     from langbridge.miniature import world
-    from langbridge.miniature.dataset import held_out_rows
+    from langbridge.miniature.dataset import held_out_rows, write_suite
     from langbridge.miniature.grammar import LANGUAGES
 
     for split, languages, count in (
@@ -38,12 +36,6 @@ def write_problems(out: Path, sizes: Sizes) -> None:
                 for problem in problems
             ),
         )
-
-
-def write_suite(folder: Path) -> None:
-    """The description by which `langbridge evaluate` takes a folder's files for a suite."""
-    if not (folder / f"{SUITE}.yaml").is_file():
-        write_atomically(folder / f"{SUITE}.yaml", _SUITE)
 
 
 def write_training(out: Path, run: Run) -> None:
