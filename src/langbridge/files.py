@@ -111,15 +111,17 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes the file private; a result should be as readable as any new file.
-        part.chmod(0o666 & ~_umask())
+        as_any_new(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def as_any_new(path: Path) -> None:
+    """Give a file, or a folder with all in it, the permissions of any new one: temporary files and folders are private,
+    and so is what safetensors writes, which nobody else could then load from a shared folder."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for item in (path, *(path.rglob("*") if path.is_dir() else ())):
+        item.chmod((0o777 if item.is_dir() else 0o666) & ~mask)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 
 import pytest
@@ -56,6 +57,20 @@ def test_auto_classes(built, saved):
 def test_nothing_half_written_is_left(built, saved):
     built[0].save_pretrained(saved)
     assert [path.name for path in saved.parent.iterdir()] == ["bridge"]
+
+
+def test_others_may_read_it_where_they_may_read_any_new_file(built, tmp_path):
+    before = os.umask(0o027)
+    try:
+        built[0].save_pretrained(tmp_path / "small")
+        built[1].save_pretrained(tmp_path / "small")
+        built[0].save_pretrained(tmp_path / "small")
+        export_merged(tmp_path / "small", tmp_path / "whole")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "small", tmp_path / "whole"):
+        for item in (folder, *folder.rglob("*")):
+            assert oct(item.stat().st_mode & 0o777) == ("0o750" if item.is_dir() else "0o640"), item
 
 
 def test_a_trained_encoder_is_in_the_checkpoint(bases, tmp_path):

@@ -93,9 +93,7 @@ def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
     chosen = _spread(len(named), _SAMPLED_TENSORS)
     samples = {}
     for name, parameter in (named[i] for i in chosen):
-        flat = parameter.detach().flatten()
-        values = flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().tolist()
-        samples[name] = {"shape": list(parameter.shape), "values": values}
+        samples[name] = {"shape": list(parameter.shape), "values": _values(parameter)}
     return {"model_type": model.config.model_type, "samples": samples}
 
 
@@ -104,10 +102,7 @@ def check_same(role: str, recorded: dict[str, Any], now: dict[str, Any], found: 
     before, after = recorded["samples"], now["samples"]
     same = recorded["model_type"] == now["model_type"] and before.keys() == after.keys()
     same = same and all(
-        before[key]["shape"] == after[key]["shape"]
-        and torch.allclose(
-            torch.tensor(before[key]["values"]), torch.tensor(after[key]["values"]), rtol=1e-2, atol=1e-6
-        )
+        before[key]["shape"] == after[key]["shape"] and _close(before[key]["values"], after[key]["values"])
         for key in before
     )
     if not same:
@@ -140,19 +135,12 @@ def check_fingerprint(
             )
         if parameter.is_meta or not parameter.is_floating_point():
             continue
-        flat = parameter.detach().flatten()
         if list(parameter.shape) != sample["shape"]:
             raise LangBridgeError(
                 f"{name}: got {found!r}, where {key!r} has shape {list(parameter.shape)}; expected "
                 f"{wanted!r}, where it has {sample['shape']}. {remedy}"
             )
-        got, expected = (
-            flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().cpu(),
-            torch.tensor(sample["values"]),
-        )
-        # bfloat16 keeps 8 bits: 0.4%. Twice that, and something absolute for values that half precision
-        # flushes.
-        if not torch.allclose(got, expected, rtol=1e-2, atol=1e-6):
+        if not _close(_values(parameter), sample["values"]):
             raise LangBridgeError(
                 f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}"
             )
@@ -222,6 +210,16 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
             f"checkpoint: {str(source)!r} is neither a folder nor a bridge that can be fetched: {error}"
         ) from error
     return Path(found).parent
+
+
+def _values(parameter: torch.Tensor) -> list[float]:
+    flat = parameter.detach().flatten()
+    return flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().tolist()
+
+
+def _close(values: list[float], others: list[float]) -> bool:
+    # bfloat16 keeps 8 bits: 0.4%. Twice that, and something absolute for values that half precision flushes.
+    return torch.allclose(torch.tensor(values), torch.tensor(others), rtol=1e-2, atol=1e-6)
 
 
 def _spread(total: int, count: int) -> list[int]:

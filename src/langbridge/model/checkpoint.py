@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from langbridge.errors import LangBridgeError
+from langbridge.files import as_any_new
 from langbridge.model.bases import (
     ENCODER,
     LANGUAGE_MODEL,
@@ -347,8 +348,8 @@ def appearing(folder: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield draft
+        as_any_new(draft)
         if not folder.exists():
-            draft.chmod(0o755)
             os.rename(draft, folder)
             return
         for item in sorted(draft.iterdir(), key=lambda path: path.name == "config.json"):
