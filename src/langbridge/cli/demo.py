@@ -89,7 +89,7 @@ def demo(
             "lm": generate_texts_lm(
                 model.language_model, processor.tokenizer, [question + SEPARATOR for question in questions],
                 # Few at once: a Thai question is 600 of its tokens, and their cache must stay small.
-                batch_size=16, max_new_tokens=MAX_NEW_TOKENS,
+                batch_size=32, max_new_tokens=MAX_NEW_TOKENS,
             ),
             "bridge": generate_texts(
                 model, processor, questions, batch_size=64, max_new_tokens=MAX_NEW_TOKENS
