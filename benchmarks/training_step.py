@@ -88,27 +88,20 @@ def build(tokenizer: PreTrainedTokenizerFast) -> tuple[LangBridgeModel, LangBrid
     return model.train(), processor
 
 
-def straightforward(model: LangBridgeModel, batch: Batch, targets: int, limit: int | None) -> float:
+def straightforward(model: LangBridgeModel, batch: Batch, targets: int) -> torch.Tensor:
     """Logits at every position, and what is not a target left out of the loss."""
     batch = dict(batch)
     labels = batch.pop("labels")
     logits = model(**batch, use_cache=False).logits.float()
     shifted, wanted = logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1)
-    loss = nn.functional.cross_entropy(shifted, wanted, ignore_index=-100, reduction="sum") / targets
-    loss.backward()
-    return float(loss.detach())
+    return nn.functional.cross_entropy(shifted, wanted, ignore_index=-100, reduction="sum") / targets
 
 
-def ours(model: LangBridgeModel, batch: Batch, targets: int, limit: int | None) -> float:
-    total = 0.0
-    for part in in_passes(batch, 1 if limit is None else passes_needed(batch, limit)):
-        loss = model(**part, num_items_in_batch=targets, return_logits=False).loss
-        loss.backward()
-        total += float(loss.detach())
-    return total
+def ours(model: LangBridgeModel, batch: Batch, targets: int) -> torch.Tensor:
+    return model(**batch, num_items_in_batch=targets, return_logits=False).loss
 
 
-STEPS: dict[str, Callable[[LangBridgeModel, Batch, int, int | None], float]] = {
+STEPS: dict[str, Callable[[LangBridgeModel, Batch, int], torch.Tensor]] = {
     "straightforward": straightforward,
     "ours": ours,
 }
@@ -139,10 +132,13 @@ class Race:
 
     def step(self, kind: str, batch: Batch) -> None:
         clock, processor = time.perf_counter(), time.process_time()
-        loss = STEPS[kind](self.model, batch, self.targets, self.limit)
+        passes = 1 if self.limit is None or kind != "ours" else passes_needed(batch, self.limit)
+        for part in in_passes(batch, passes):
+            loss = STEPS[kind](self.model, part, self.targets)
+            loss.backward()
+            self.losses[kind] += float(loss.detach())
         self.seconds[kind] += time.perf_counter() - clock
         self.processor[kind] += time.process_time() - processor
-        self.losses[kind] += loss
         for name, parameter in self.trained.items():
             assert parameter.grad is not None
             self.gradients[kind][name] += parameter.grad
