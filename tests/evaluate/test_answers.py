@@ -13,6 +13,7 @@ from langbridge.evaluate.answers import (
     reference_number,
     word_choice,
 )
+from langbridge.evaluate.tasks.bbh.documents import BENGALI_WORDS
 
 NUMBERS = {
     "The answer is 72.": "72",
@@ -51,7 +52,34 @@ NUMBERS = {
     "12 m²": "12",
     "x2": "2",
     "007": "7",
+    "The answer is 5 + 3 = 8.": "8",
+    "The answer is 20 - 2 = 18 dollars. There were 3.": "18",
+    "The answer is 1/2": "0.5",
+    "The answer would be 12, not 13.": "12",
+    "1.500.000": "1500000",
+    "70.000": "70",
 }
+IN_LANGUAGES = [
+    ("fr", "La réponse est 70 000.", "70000"),
+    ("ru", "Ответ — 70 000 рублей.", "70000"),
+    ("es", "En total, 1 234 567", "1234567"),
+    ("fr", "Il y a 12 345 pommes et 3 poires", "3"),
+    ("fr", "3 + 7 = 10 100 fois", "10100"),
+    ("de", "Die Antwort ist 70.000", "70000"),
+    ("deu_Latn", "Das macht 70.000,50 €.", "70000.50"),
+    ("de", "Sie zahlt 70,5 Euro.", "70.5"),
+    ("de", "Sie zahlt $12.50", "12.50"),
+    ("de", "0.125", "0.125"),
+    ("de", "The answer is 70,000.", "70000"),
+    ("en", "The answer is 70.000", "70"),
+    ("en", "70 000", "0"),
+    ("th", "3.125", "3.125"),
+]
+
+
+@pytest.mark.parametrize(("language", "text", "number"), IN_LANGUAGES)
+def test_numbers_as_a_language_groups_them(language: str, text: str, number: str) -> None:
+    assert last_number(text, language) == Decimal(number)
 
 
 @pytest.mark.parametrize("text", NUMBERS)
@@ -103,6 +131,12 @@ LETTERS = {
     "The answer is A. The answer is not B, though.": "A",
     "The answer is a dog": None,
     "It is (Z)": None,
+    "The answer is not (A). So the answer is (B).": "B",
+    "First (A) and (B). It must be C": "C",
+    "The answer is A because (B) is wrong": "A",
+    "The answer would be (C). (A) is wrong": "C",
+    r"So we have \boxed{B}": "B",
+    "The answer is (A) or rather the answer is (D)": "D",
     "I do not know": None,
     "": None,
 }
@@ -125,6 +159,19 @@ WORDS = [
     ("is it valid? the answer is invalid, not valid", VALIDITY, "invalid"),
     ("VALID", VALIDITY, "valid"),
     ("invalidity", VALIDITY, None),
+    ("One may think the answer is yes. But no: so the answer is no.", YES_NO, "no"),
+    ("Yes. There is no doubt.", YES_NO, "yes"),
+    ("So no, it is not.", YES_NO, "no"),
+    ("This is not a plausible sentence", YES_NO, "no"),
+    ("So Ann is telling the truth", YES_NO, "yes"),
+    ("So Ann doesn’t tell the truth", YES_NO, "no"),
+    ("The argument isn't valid", VALIDITY, "invalid"),
+    ("it is not necessarily valid", VALIDITY, "invalid"),
+    ("so it cannot be valid", VALIDITY, "invalid"),
+    ("যুক্তিটি বৈধ", {**VALIDITY, **BENGALI_WORDS["validity"]}, "valid"),
+    ("যুক্তিটি বৈধ নয়।", {**VALIDITY, **BENGALI_WORDS["validity"]}, "invalid"),
+    ("যুক্তিটি বৈধ ন\u09df", {**VALIDITY, **BENGALI_WORDS["validity"]}, "invalid"),
+    ("তিনি যাবেন কিনা জানি: হ্যাঁ, কিনা", {**YES_NO, **BENGALI_WORDS["yes_no"]}, "yes"),
 ]
 
 

@@ -96,7 +96,7 @@ def demo(
             ),
         }  # fmt: skip
         correct = {
-            name: [last_number(text) == test["answer"] for text, test in zip(texts, tests, strict=True)]
+            name: [last_number(text, language) == test["answer"] for text, test in zip(texts, tests, strict=True)]
             for name, texts in answers.items()
         }
         rows.append(Row("floor", language, mean_with_error([test["guess"] for test in tests])))

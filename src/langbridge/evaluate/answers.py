@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 
+from langbridge.languages import two_letter
+
 # A sign counts only right before its number, and where nothing stands that it could subtract from: "48-24".
 # Groups after a comma have three digits, or two in the Indian style: 1,00,000.
 _NUMBER = (
@@ -18,7 +20,10 @@ _NUMBER = (
 )
 _LAST = re.compile(_NUMBER)
 # Between "answer is" and the number only marks may stand: ": $", "**", "\boxed{".
-_STATED = re.compile(r"answer\s+is[^\w\n+-]*?(?:\\?boxed\{)?" + _NUMBER, re.IGNORECASE)
+_STATED = re.compile(r"answer\s+(?:is|would\s+be|must\s+be)[^\w\n+-]*?(?:\\?boxed\{)?" + _NUMBER, re.IGNORECASE)
+# What follows a stated number in its sentence: "5 + 3 = 8." states 8, and "1/2" is not 1.
+_SENTENCE = re.compile(r"(?:(?![.!?]\s|\n).)*")
+_DENOMINATOR = re.compile(r"\s?/\s?(\d+)")
 
 _SAME_AS_ASCII = str.maketrans(
     {
@@ -34,19 +39,49 @@ _SAME_AS_ASCII = str.maketrans(
 )
 # Written only between the digits of one number, unlike the ordinary space.
 _NARROW_SPACES = re.compile(r"(?<=\d)[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}](?=\d{3}(?!\d))")
+# The custom of a language, by CLDR; several write a space by hand where print has a narrow one or a dot.
+_GROUPS_BY_DOT = {"ca", "da", "de", "el", "es", "hr", "id", "it", "nl", "pt", "ro", "sl", "sr", "tr", "vi"}
+_GROUPS_BY_SPACE = {"bg", "cs", "de", "es", "fi", "fr", "hu", "no", "pl", "pt", "ru", "sv", "uk"}
+_COMMA_IS_DECIMAL = _GROUPS_BY_DOT | _GROUPS_BY_SPACE
+_DOT_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?!\d)")
+_MANY_DOT_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?!\d)")
+_SPACE_GROUPS = re.compile(r"(?<![\d.,])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)")
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
 
 
-def last_number(text: str) -> Decimal | None:
+def last_number(text: str, language: str | None = None) -> Decimal | None:
     """The number a text ends on: the last one stated as "the answer is N", else the last one at all.
 
-    Digits of every script count, `1,234` is one number, and a point is always the decimal point.
+    Digits of every script count, and `1,234` is one number. So are `1.234.567`, and, in a `language` that groups digits
+    so, `70.000` and `70 000`; in others a point is the decimal point. `70,5` is a decimal where the language has it so.
     """
     text = "".join(_ascii_digit(character) for character in text.translate(_SAME_AS_ASCII))
-    text = _NARROW_SPACES.sub(",", text)
-    matches = list(_STATED.finditer(text)) or list(_LAST.finditer(text))
-    if not matches:
-        return None
-    match = matches[-1]
+    text = _as_in_english(_NARROW_SPACES.sub(",", text), None if language is None else two_letter(language))
+    if stated := list(_STATED.finditer(text)):
+        return _stated_value(text, stated[-1])
+    found = list(_LAST.finditer(text))
+    return _value(found[-1]) if found else None
+
+
+def _as_in_english(text: str, language: str | None) -> str:
+    """Groups of digits without their separators, and decimals with a point."""
+    groups = [_DOT_GROUPS if language in _GROUPS_BY_DOT else _MANY_DOT_GROUPS]
+    groups += [_SPACE_GROUPS] if language in _GROUPS_BY_SPACE else []
+    for pattern in groups:
+        text = pattern.sub(lambda match: re.sub(r"\D", "", match[0]), text)
+    return _DECIMAL_COMMA.sub(".", text) if language in _COMMA_IS_DECIMAL else text
+
+
+def _stated_value(text: str, match: re.Match[str]) -> Decimal:
+    following = _SENTENCE.match(text, match.end())
+    rest = following[0] if following else ""
+    if "=" in rest and (result := _LAST.search(rest.rpartition("=")[2])):
+        return _value(result)
+    value, fraction = _value(match), _DENOMINATOR.match(rest)
+    return value / int(fraction[1]) if fraction and int(fraction[1]) else value
+
+
+def _value(match: re.Match[str]) -> Decimal:
     digits = match["digits"].replace(",", "")
     return Decimal(f"{match['sign'] or ''}{digits}{match['rest'] or ''}")
 
@@ -70,19 +105,30 @@ def reference_number(text: str) -> Decimal:
     return Decimal(numbers[-1]) if numbers else Decimal(0)
 
 
-_STATED_REST = re.compile(r"(?:final\s+answer|answer)\s*(?:is|:)\s*:?\s*([^\n]*)", re.IGNORECASE)
+_STATES = r"(?:answer\s*(?:is|:|would\s+be|must\s+be|should\s+be)|\bit\s+must\s+be)"
+_STATED_REST = re.compile(rf"{_STATES}\s*:?\s*((?:(?!{_STATES})[^\n])*)", re.IGNORECASE)
+
+
+def _statements(text: str) -> list[str]:
+    """What follows "the answer is" and the like, to the next such words or the end of the line; the last one first."""
+    return [match[1] for match in _STATED_REST.finditer(text)][::-1]
 
 
 def choice_letter(text: str, letters: Sequence[str]) -> str | None:
     """One of `letters` (upper case): stated, bracketed as "(B)", or alone at the start or end of a text as "B." is."""
     allowed = "".join(letters)
-    bracketed = re.compile(rf"\(\s*([{allowed}])\s*\)", re.IGNORECASE)
-    for rest in reversed([match[1] for match in _STATED_REST.finditer(text)]):
-        found = bracketed.search(rest) or re.match(rf"[\W_]*(?:boxed\{{)?([{allowed}])(?![\w'’])", rest)
+    bracketed = re.compile(rf"\(\s*([{allowed}])\s*\)|boxed\{{\s*\(?([{allowed}])\)?\s*\}}", re.IGNORECASE)
+    # Alone, or with its reason after it; another option may be named in that.
+    alone = re.compile(rf"[^\w(]*([{allowed}])\s*(?:[^\w\s'’]|$|because\b|since\b|as\b)")
+    loosely = re.compile(rf"[\W_]*(?:boxed\{{)?([{allowed}])(?![\w'’])")
+    for rest in _statements(text):
+        if re.match(r"\W*not\b", rest, re.IGNORECASE):
+            continue
+        found = alone.match(rest) or bracketed.search(rest) or loosely.match(rest)
         if found:
-            return found[1].upper()
+            return next(group for group in found.groups() if group).upper()
     if match := list(bracketed.finditer(text)):
-        return match[-1][1].upper()
+        return next(group for group in match[-1].groups() if group).upper()
     # Without brackets only where nothing but a letter is meant: "A" also opens many English sentences.
     first = re.match(rf"[\s\"'*]*([{allowed}])(?:[.):,][\s*]|[\s.\"'*]*(?:\n|$))", text)
     last = re.search(rf"(?:^|[\s\"'*])([{allowed}])[.)\"'*]*\s*$", text)
@@ -93,27 +139,41 @@ def choice_letter(text: str, letters: Sequence[str]) -> str | None:
 def word_choice(text: str, words: dict[str, str]) -> str | None:
     """The value of the last word that is a key of `words`, whole and in any case; stated ones first.
 
-    Longer keys win where two begin at the same place, so that "not plausible" is not "plausible".
+    Longer keys win where two begin at the same place, so that "not plausible" is not "plausible"; and "no" is one only
+    where it stands for itself, not as in "no doubt".
     """
-    keys = "|".join(re.escape(key) for key in sorted(words, key=len, reverse=True))
-    pattern = re.compile(rf"(?<!\w)(?:{keys})(?!\w)", re.IGNORECASE)
-    values = {key.lower(): value for key, value in words.items()}
-    for rest in reversed([match[1] for match in _STATED_REST.finditer(text)]):
+    text = unicodedata.normalize("NFC", text).replace("’", "'")
+    values = {unicodedata.normalize("NFC", key).lower(): value for key, value in words.items()}
+    keys = "|".join(
+        re.escape(key) + (r"(?!\s+\w)" if key == "no" else "") for key in sorted(values, key=len, reverse=True)
+    )
+    # Vowel signs of Indic scripts are part of a word, though they are no letters.
+    pattern = re.compile(rf"(?<!{_IN_WORD})(?:{keys})(?!{_IN_WORD})", re.IGNORECASE)
+    for rest in _statements(text):
         if found := pattern.search(rest):
             return values[found[0].lower()]
     every = pattern.findall(text)
     return values[every[-1].lower()] if every else None
 
 
+_IN_WORD = r"[\w\u0900-\u0963\u0966-\u0dff]"
+
 YES_NO = {
-    "yes": "yes", "no": "no", "plausible": "yes", "not plausible": "no", "implausible": "no",
-    "tells the truth": "yes", "does not tell the truth": "no", "lies": "no",
+    "yes": "yes", "no": "no", "implausible": "no",
+    "plausible": "yes", "not plausible": "no", "isn't plausible": "no", "not a plausible": "no",
+    "tells the truth": "yes", "telling the truth": "yes", "tell the truth": "yes",
+    "does not tell the truth": "no", "doesn't tell the truth": "no", "not telling the truth": "no",
+    "isn't telling the truth": "no", "lies": "no", "lying": "no",
 }  # fmt: skip
 """The words for a yes and a no in BIG-Bench Hard's questions of that kind."""
 
 VALIDITY = {
-    "valid": "valid", "invalid": "invalid", "not valid": "invalid",
-    "deductively valid": "valid", "not deductively valid": "invalid", "deductively invalid": "invalid",
+    "deductively valid": "valid", "deductively invalid": "invalid", "valid": "valid", "invalid": "invalid",
+    **{
+        f"{negation} {word}": "invalid"
+        for negation in ("not", "isn't", "not necessarily", "isn't necessarily", "cannot be", "can't be", "not a")
+        for word in ("valid", "deductively valid")
+    },
 }  # fmt: skip
 
 

@@ -9,13 +9,20 @@ from langbridge.evaluate.answers import last_number, reference_number
 from langbridge.evaluate.judging import Judge, Verdict
 from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows
 
-MSVAMP = Source("msvamp", ("test_{language}.jsonl", "*_{language}.jsonl"), ("m_query", "response"))
-GSM8K = Source("gsm8k", ("test.jsonl",), ("question", "answer"), HubPlace("openai/gsm8k", "main"))
+MSVAMP = Source("msvamp", ("test_{language}.jsonl", "*_{language}.jsonl"), ("m_query", "response"), texts=("m_query",))
+GSM8K = Source(
+    "gsm8k",
+    ("test.jsonl",),
+    ("question", "answer"),
+    HubPlace("openai/gsm8k", "main"),
+    texts=("question", "answer"),
+)
 SVAMP = Source(
     "svamp",
     ("SVAMP.json", "svamp.json", "test.jsonl", "*.jsonl"),
     ("Body", "Question", "Answer"),
     HubPlace("ChilleD/SVAMP", None),
+    texts=("Body", "Question"),
 )
 
 
@@ -24,7 +31,7 @@ class NumberJudge(Judge):
 
     def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
         (output,) = results
-        expected, number = Decimal(doc["expected"]), last_number(output)
+        expected, number = Decimal(doc["expected"]), last_number(output, doc["language"])
         loose = float(reference_number(output)) == float(expected)  # the reference compares floats
         return Verdict(
             output, None if number is None else str(number), number == expected, {"accuracy_reference": loose}
@@ -53,7 +60,7 @@ def load_msvamp(language: str, data: Any = None, **_: Any) -> dict[str, Any]:
 def load_gsm8k(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
     found = read_rows(GSM8K, data, language=language)
     return _documents(
-        found, language, [(row["question"], str(row["answer"]).rpartition("####")[2]) for _, row in found.rows]
+        found, language, [(row["question"], row["answer"].rpartition("####")[2]) for _, row in found.rows]
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import VALIDITY, YES_NO, choice_letter, option_text, word_choice
 from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows
+from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows, row_ids
 
 SUBTASKS = {
     "causal_judgement": "yes_no", "date_understanding": "choice", "disambiguation_qa": "choice",
@@ -18,16 +18,25 @@ SUBTASKS = {
 }  # fmt: skip
 """The subtasks of logical reasoning, and how each is answered."""
 
-ENGLISH = Source("bbh", ("{part}.jsonl",), ("input", "target"), HubPlace("SaylorTwift/bbh", "{part}"))
+ENGLISH = Source(
+    "bbh",
+    ("{part}.jsonl",),
+    ("input", "target"),
+    HubPlace("SaylorTwift/bbh", "{part}"),
+    texts=("input", "target"),
+)
 BENGALI = Source(
-    "bbh_bn", ("{part}.csv", "*{part}*.csv"), ("input_en", "options_en", "target_en", "input_bn", "options_bn")
+    "bbh_bn",
+    ("{part}.csv", "*{part}*.csv"),
+    ("input_en", "options_en", "target_en", "input_bn", "options_bn"),
+    texts=("input_en", "target_en", "input_bn"),
 )
 
 COT = "Let's think step by step."
 
 BENGALI_WORDS = {
     "yes_no": {"হ্যাঁ": "yes", "হ্যা": "yes", "না": "no"},
-    "validity": {"বৈধ": "valid", "অবৈধ": "invalid"},
+    "validity": {"বৈধ": "valid", "অবৈধ": "invalid", "বৈধ নয়": "invalid", "অবৈধ নয়": "valid"},
 }
 _OPTION = re.compile(r"\(([A-Z])\)\s*([^\n(]*)")
 
@@ -78,12 +87,12 @@ def _documents(found: Rows, part: str, language: str, pairs: Sequence[tuple[str,
         raise LangBridgeError(f"bbh: got the subtask {part!r}, expected one of {', '.join(SUBTASKS)}")
     kind = SUBTASKS[part]
     documents = []
-    for number, ((where, row), (question, target)) in enumerate(zip(found.rows, pairs, strict=True)):
+    for name, (where, _), (question, target) in zip(row_ids(found), found.rows, pairs, strict=True):
         options = [text.strip() for _, text in _OPTION.findall(question)] if kind == "choice" else []
         expected = expected_answer(target, kind, len(options), where)
         documents.append(
             {
-                "id": f"{part}/{row.get('id', number)}",
+                "id": f"{part}/{name}",
                 "language": language,
                 "prompt": f"Q: {question}\nA: {COT}",
                 "expected": expected,
