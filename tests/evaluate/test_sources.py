@@ -9,9 +9,10 @@ from datasets import Dataset
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate import sources
-from langbridge.evaluate.sources import HubPlace, Source, read_rows
+from langbridge.evaluate.sources import HubPlace, Rows, Source, read_rows, row_ids
 from langbridge.evaluate.suites import load_suites, suite_files
-from langbridge.evaluate.tasks.xcopa.documents import corrections
+from langbridge.evaluate.tasks.bbh.documents import SUBTASKS
+from langbridge.evaluate.tasks.xcopa.documents import CONNECTORS, corrections
 
 SOURCE = Source(
     "farm", ("farm_{language}.jsonl", "*_{language}.jsonl"), ("q", "a"), HubPlace("owner/farm", "{language}")
@@ -97,6 +98,60 @@ def test_bad_gold_answers_are_named(tmp_path: Path) -> None:
     )
     with pytest.raises(LangBridgeError, match=r"test\.en\.jsonl, row 1: expected a question of 'cause' or 'effect'"):
         load_suites(["xcopa"], data=tmp_path, languages=["en"])
+
+
+MGSM = {"question": "1 + 1?", "answer_number": 2}
+XCOPA = {"premise": "It rained.", "choice1": "A", "choice2": "B", "question": "effect", "label": 0, "idx": 0}
+PROBLEM = {
+    "task_id": "HumanEval/0",
+    "prompt": "def f():\n",
+    "canonical_solution": " pass",
+    "test": "x",
+    "entry_point": "f",
+}
+
+
+@pytest.mark.parametrize(
+    ("suite", "language", "file", "row", "message"),
+    [
+        ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": None}, "field 'question': expected text, got NoneType"),
+        ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": " "}, "field 'question': the text is empty"),
+        ("msvamp", "en", "test_en.jsonl", {"m_query": None, "response": 2}, "field 'm_query': expected text"),
+        ("gsm8k", "en", "test.jsonl", {"question": 5, "answer": "#### 2"}, "field 'question': expected text, got int"),
+        ("svamp", "en", "svamp.json", [{"Body": None, "Question": "?", "Answer": 2}], "field 'Body': expected text"),
+        ("bbh", "en", "snarks.jsonl", {"input": "(A) x (B) y", "target": 1}, "field 'target': expected text, got int"),
+        ("bbh_bn", "bn", "snarks.csv", "input_en,options_en,target_en,input_bn,options_bn\n1,2,(A)\n",
+         "field 'input_bn': expected text, got NoneType"),
+        ("xcopa", "en", "test.en.jsonl", {**XCOPA, "choice2": ""}, "field 'choice2': the text is empty"),
+        ("xcopa", "en", "test.en.jsonl", {**XCOPA, "label": 1.0}, "a label of 0 or 1, got 'effect' and 1.0"),
+        ("humaneval", "en", "HumanEval.jsonl", {**PROBLEM, "prompt": None}, "field 'prompt': expected text"),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_asked_are_named_as_they_are_read(
+    tmp_path: Path, suite: str, language: str, file: str, row: object, message: str
+) -> None:
+    (tmp_path / file).write_text(row if isinstance(row, str) else json.dumps(row))
+    for part in SUBTASKS if suite.startswith("bbh") else ():
+        if not (tmp_path / file).name.startswith(part):
+            (tmp_path / f"{part}{Path(file).suffix}").write_text((tmp_path / file).read_text())
+    with pytest.raises(LangBridgeError, match=rf"{Path(file).suffix}, row 1.*{message}"):
+        load_suites([suite], data=tmp_path, languages=[language])
+
+
+def test_ids_are_places_where_there_are_none_and_never_twice_the_same() -> None:
+    rows = Rows([("f, row 1", {}), ("f, row 2", {"id": "x"}), ("f, row 3", {"id": 2})])
+    assert row_ids(rows) == ["0", "x", "2"]
+    with pytest.raises(LangBridgeError, match=r"f, row 2: the id '0' is that of f, row 1 too"):
+        row_ids(Rows([("f, row 1", {}), ("f, row 2", {"id": 0})]))
+
+
+def test_a_premise_without_a_full_stop_keeps_its_end_in_the_corrected_suite(tmp_path: Path) -> None:
+    for premise, published, corrected in (("ปลวกกินบ้าน", "ปลวกกินบ้า", "ปลวกกินบ้าน"), ("ฝนตก.", "ฝนตก", "ฝนตก")):
+        (tmp_path / "test.th.jsonl").write_text(json.dumps({**XCOPA, "premise": premise}))
+        for suite, text in (("xcopa", published), ("xcopa_corrected", corrected)):
+            (one,) = load_suites([suite], data=tmp_path, languages=["th"])
+            (doc,) = one.task.eval_docs
+            assert doc["prompt"] == f"{text} {CONNECTORS['th'][doc['question'] == 'effect']}"
 
 
 def test_suites_are_read_from_our_folder_alone() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset, DatasetInfo, load_dataset
 
 from langbridge.errors import LangBridgeError
-from langbridge.files import read_jsonl
+from langbridge.files import read_jsonl, text_field
 
 HUB = "hub"
 """The data setting that asks for the hub; anything else is a folder."""
@@ -32,13 +32,15 @@ class Source:
 
     family: its folder's name below a data folder. patterns: names of files, tried in their order, with `{language}` and
     other fields of a task in them; one with `*` must match exactly one file. hub: None where there is no dataset on the
-    hub in a layout known to us. required: fields that every row must have.
+    hub in a layout known to us. required: fields that every row must have. texts: those of them that must be text with
+    something in it, so that no question is asked as "None".
     """
 
     family: str
     patterns: tuple[str, ...]
     required: tuple[str, ...]
     hub: HubPlace | None = None
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Rows:
 def read_rows(source: Source, data: str | Path | None, **names: str) -> Rows:
     """The rows of a source. data: a folder, which holds the family's folder or is it, or `hub`.
 
-    Raises `LangBridgeError` where the file is not there, is not unique, is empty, or lacks a field.
+    Raises `LangBridgeError` where the file is not there, is not unique, is empty, or lacks a field or a text.
     """
     found = _from_hub(source, names) if data in (None, HUB) else _from_folder(source, Path(str(data)), names)
     for where, row in found.rows:
@@ -61,7 +63,26 @@ def read_rows(source: Source, data: str | Path | None, **names: str) -> Rows:
             raise LangBridgeError(
                 f"{where}: no field {', '.join(map(repr, missing))}; the row has {', '.join(map(repr, row))}"
             )
+        for name in source.texts:
+            text_field(row, name, where)
     return found
+
+
+def row_ids(rows: Rows, field: str = "id") -> list[str]:
+    """What each question is known by: the row's own `field`, or its place from 0 where it has none.
+
+    Raises `LangBridgeError` where two rows have the same, because a question's answers are joined by it.
+    """
+    seen: dict[str, str] = {}
+    for place, (where, row) in enumerate(rows.rows):
+        name = str(row.get(field, place))
+        if name in seen:
+            raise LangBridgeError(
+                f"{where}: the id {name!r} is that of {seen[name]} too; expected another {field!r} in each row, or in "
+                "none (a row without one is known by its place from 0)"
+            )
+        seen[name] = where
+    return list(seen)
 
 
 def dataset(documents: Sequence[Mapping[str, Any]], origin: Mapping[str, Any]) -> Dataset:

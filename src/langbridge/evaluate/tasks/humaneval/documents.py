@@ -7,12 +7,12 @@ from typing import Any
 from langbridge.evaluate.code import Sandbox, find_sandbox, run_all
 from langbridge.evaluate.judging import Judge, Verdict
 from langbridge.evaluate.runs import Sample
-from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows
+from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
 from langbridge.evaluate.tasks.humaneval.problems import checks, corrected, program, repaired, source
 
 _FIELDS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
-ENGLISH = Source("humaneval", ("HumanEval.jsonl",), _FIELDS, HubPlace("openai/openai_humaneval", None))
-TRANSLATED = Source("humaneval_mt", ("humaneval_{language}{ending}.jsonl",), _FIELDS)
+ENGLISH = Source("humaneval", ("HumanEval.jsonl",), _FIELDS, HubPlace("openai/openai_humaneval", None), texts=_FIELDS)
+TRANSLATED = Source("humaneval_mt", ("humaneval_{language}{ending}.jsonl",), _FIELDS, texts=_FIELDS)
 NAMES = ("original", "plain", "anonymised", "corrected")
 
 
@@ -34,11 +34,11 @@ def load(language: str = "en", names: str = "original", data: Any = None, **_: A
     ending = "" if names == "plain" else "_anon"
     found = read_rows(ENGLISH if names == "original" else TRANSLATED, data, language=language, ending=ending)
     documents = []
-    for _where, published in found.rows:
+    for name, (_, published) in zip(row_ids(found, "task_id"), found.rows, strict=True):
         row = corrected(published) if names == "corrected" else published
         documents.append(
             {
-                "id": row["task_id"],
+                "id": name,
                 "language": language,
                 "prompt": repaired(row["prompt"]),
                 "entry_point": row["entry_point"],

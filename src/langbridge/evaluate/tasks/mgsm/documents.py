@@ -7,17 +7,22 @@ import re
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.sources import HUB, HubPlace, Rows, Source, dataset, read_rows
+from langbridge.evaluate.sources import HUB, HubPlace, Rows, Source, dataset, read_rows, row_ids
 from langbridge.evaluate.tasks.word_problems import number_text
 
 TEST = Source(
-    "mgsm", ("mgsm_{language}.jsonl",), ("question", "answer_number"), HubPlace("juletxara/mgsm", "{language}")
+    "mgsm",
+    ("mgsm_{language}.jsonl",),
+    ("question", "answer_number"),
+    HubPlace("juletxara/mgsm", "{language}"),
+    texts=("question",),
 )
 EXEMPLARS = Source(
     "mgsm",
     ("exemplars_{language}.jsonl",),
     ("question", "answer", "answer_number"),
     HubPlace("juletxara/mgsm", "{language}", "train"),
+    texts=("question", "answer"),
 )
 MODES = ("zero_shot", "en_cot", "native_cot", "direct")
 ENGLISH_ANSWER, DIRECT_ANSWER = "Step-by-Step Answer:", "Answer:"
@@ -38,12 +43,12 @@ def load(
     found = read_rows(TEST, data, language=language)
     around = _Frame.read(frame or language, mode, shots_data or data) if mode != "zero_shot" else None
     documents = []
-    for number, (where, row) in enumerate(found.rows):
+    for name, (where, row) in zip(row_ids(found), found.rows, strict=True):
         expected = number_text(row["answer_number"], where)
-        question = str(row["question"]).strip()
+        question = row["question"].strip()
         documents.append(
             {
-                "id": str(row.get("id", number)),
+                "id": name,
                 "language": language,
                 "prompt": question if around is None else around.prompt(question),
                 "expected": expected,

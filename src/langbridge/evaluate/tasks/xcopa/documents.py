@@ -9,13 +9,14 @@ from typing import Any
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, option_text
 from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows
+from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
 
 XCOPA = Source(
     "xcopa",
     ("{language}/{split}.{language}.jsonl", "{split}.{language}.jsonl"),
     ("premise", "choice1", "choice2", "question", "label"),
     HubPlace("cambridgeltl/xcopa", "{language}", "{hub_split}"),
+    texts=("premise", "choice1", "choice2"),
 )
 
 # The words between premise and choice, (for a cause, for an effect): in each language as in its common prompt.
@@ -25,6 +26,9 @@ CONNECTORS = {
     "ta": ("காரணமாக", "எனவே"), "th": ("เพราะ", "ดังนั้น"), "tr": ("çünkü", "bu yüzden"), "vi": ("bởi vì", "vì vậy"),
     "zh": ("因为", "所以"),
 }  # fmt: skip
+
+FULL_STOPS = ".。!?！？"
+"""What ends a premise and is cut where it goes on."""
 
 CORRECTIONS = Path(__file__).with_name("corrections.json")
 """By language and split the `idx` of rows that say "effect" where COPA, and so every other language, says "cause"."""
@@ -64,23 +68,26 @@ def load(
     frame: str | None = None,
     **_: Any,
 ) -> dict[str, Any]:
-    """form: `choice` between continuations, or `written`. corrected: with the wrong `question` fields put right.
-    frame: the language of the connectors, where the rows were translated."""
+    """form: `choice` between continuations, or `written`. corrected: with the wrong `question` fields put right, and
+    of a premise that goes on only a full stop cut. frame: the language of the connectors, where the rows were
+    translated."""
     names = {"language": language, "split": split, "hub_split": {"val": "validation"}.get(split, split)}
     found = read_rows(XCOPA, data, **names)
-    wrong = set(corrections().get(language, {}).get(split, [])) if corrected else set()
+    wrong = set(map(str, corrections().get(language, {}).get(split, []))) if corrected else set()
     documents = []
-    for number, (where, row) in enumerate(found.rows):
-        index = int(row.get("idx", number))
+    for index, (where, row) in zip(row_ids(found, "idx"), found.rows, strict=True):
         question = "cause" if index in wrong else row["question"]
-        if question not in ("cause", "effect") or row["label"] not in (0, 1):
+        if question not in ("cause", "effect") or type(row["label"]) is not int or row["label"] not in (0, 1):
             raise LangBridgeError(
                 f"{where}: expected a question of 'cause' or 'effect' and a label of 0 or 1, got {row['question']!r} "
                 f"and {row['label']!r}"
             )
-        choices = [str(row["choice1"]).strip(), str(row["choice2"]).strip()]
-        ask = _continued if form == "choice" else _asked
-        prompt, choices = ask(str(row["premise"]).strip(), choices, question, frame or language)
+        premise, choices = row["premise"].strip(), [row["choice1"].strip(), row["choice2"].strip()]
+        if form == "choice":
+            start = _without_full_stop(premise) if corrected else premise[:-1]
+            prompt, choices = _continued(start, choices, question, frame or language)
+        else:
+            prompt, choices = _asked(premise, choices, question)
         documents.append(
             {
                 "id": f"{split}/{index}",
@@ -102,13 +109,18 @@ def corrections() -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def _continued(premise: str, choices: list[str], question: str, language: str) -> tuple[str, list[str]]:
-    """The premise without its full stop, the connector, and the choices as they go on."""
+def _without_full_stop(premise: str) -> str:
+    """The published way cuts the last character whatever it is, in Thai and Tamil a letter of nearly every premise."""
+    return premise[:-1] if premise[-1] in FULL_STOPS else premise
+
+
+def _continued(start: str, choices: list[str], question: str, language: str) -> tuple[str, list[str]]:
+    """The premise's start, the connector, and the choices as they go on."""
     connector = CONNECTORS[language][question == "effect"]
-    return f"{premise[:-1]} {connector}", [choice[0].lower() + choice[1:] for choice in choices]
+    return f"{start} {connector}", [choice[0].lower() + choice[1:] for choice in choices]
 
 
-def _asked(premise: str, choices: list[str], question: str, language: str) -> tuple[str, list[str]]:
+def _asked(premise: str, choices: list[str], question: str) -> tuple[str, list[str]]:
     """The same question put in English to a model that writes, the sentences in their own language."""
     ask = "What was the cause of this?" if question == "cause" else "What happened as a result?"
     return f"{premise}\n{ask}\n(A) {choices[0]}\n(B) {choices[1]}\nAnswer with A or B.", choices
