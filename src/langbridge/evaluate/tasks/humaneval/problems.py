@@ -29,7 +29,7 @@ _FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 def repaired(prompt: str) -> str:
     """The prompt as a model is to continue it: ending in a newline.
 
-    In HumanEval-MT's translated files 63 to 79 of 164 prompts end right after the docstring's quotes, so that no body
+    In HumanEval-MT's translated files 65 to 81 of 164 prompts end right after the docstring's quotes, so that no body
     can follow. Every other prompt is left as published.
     """
     return prompt if prompt.endswith("\n") else prompt.rstrip() + "\n"
