@@ -176,11 +176,76 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_is_counted(bridge_fol
     lm = LangBridgeLM(str(bridge_folder), max_encoder_length=8, template="{prompt}")
     assert not lm.cut(Prompt("abcdefg"))
     assert lm.cut(Prompt("abcdefgh"))
-    inputs = lm._inputs([Prompt("0123456789")])
+    inputs = lm._inputs([Prompt("0123456789")], cut_to=lm._cut_to(Prompt("0123456789")))
     kept = lm.processor.encoder_tokenizer.decode(inputs["encoder_input_ids"][0], skip_special_tokens=True)
     assert kept == "3456789", "the question stands at the end"
     (answer,) = BridgeAsker(lm).answer([Request(GENERATE, "012", "3456789", SETTINGS, "en")])
     assert answer["prompt_cut"]
+
+
+def positions(lm: LangBridgeLM, monkeypatch, number: int) -> None:
+    monkeypatch.setattr(lm.model.language_model.config, "max_position_embeddings", number)
+
+
+def test_what_the_language_model_has_no_positions_for_is_cut_and_counted(
+    lm: LangBridgeLM, alone: list[str], monkeypatch
+) -> None:
+    # BOS, one soft prompt a character and one for the encoder's end, the end vector, and twelve new tokens.
+    prompt = Prompt("What is 12 + 30, please?")
+    whole = 1 + len(lm.processor.format(prompt.text)) + 1 + 1 + 12
+    positions(lm, monkeypatch, whole)
+    assert not lm.cut(prompt, 12)
+    assert lm.generate_until(generations([prompt.text])) == [alone[1]]
+    positions(lm, monkeypatch, whole - 1)
+    assert lm.cut(prompt, 12)
+    seen: list[tuple[int, ...]] = []
+    generate = lm.model.generate
+    monkeypatch.setattr(lm.model, "generate", lambda **k: seen.append(k["input_ids"].shape) or generate(**k))
+    answers = BridgeAsker(lm).answer([Request(GENERATE, "", text, SETTINGS, "en") for text in (prompt.text, "b")])
+    assert [one["prompt_cut"] for one in answers] == [True, False]
+    assert seen == [(2, whole - 1 - 12)], "what is read and what is written fill the positions"
+    monkeypatch.setitem(vars(lm.model.language_model.config), "max_position_embeddings", None)
+    assert not lm.cut(prompt, 10**6), "relative positions have no end"
+
+
+def test_a_continuation_takes_its_own_room(lm: LangBridgeLM, monkeypatch) -> None:
+    pairs = [("What is 12 + 30, please?", " it"), ("What is 12 + 30, please?", " it is forty-two"), ("b", " no")]
+    free = lm.score_prompts([Prompt(text) for text, _ in pairs], [text for _, text in pairs])
+    assert not lm.cut(Prompt(pairs[0][0]), 2)
+    positions(lm, monkeypatch, 34)
+    requests = [Request(SCORE, "", text, after, "en") for text, after in pairs]
+    answers = BridgeAsker(lm).answer(requests)
+    assert [one["prompt_cut"] for one in answers] == [True, True, False]
+    for request, answer in zip(requests, answers, strict=True):
+        (single,) = BridgeAsker(lm).answer([request])
+        # Single precision in batches of other shapes.
+        assert answer["loglikelihood"] == pytest.approx(single["loglikelihood"], abs=1e-4), "in any batch the same"
+    assert answers[2]["loglikelihood"] == pytest.approx(free[2][0], abs=1e-4)
+    assert abs(answers[1]["loglikelihood"] - free[1][0]) > 1e-3, "another, shorter prompt"
+
+
+def test_examples_that_leave_no_room_are_refused(lm: LangBridgeLM, monkeypatch) -> None:
+    request = Request(GENERATE, "Q: 1 A: 2; ", "What is 12 + 30, please?", SETTINGS, "en")
+    least = 1 + len(request.shots) + 1 + 12 + 2  # BOS, shots, the end vector, the answer, one character and the end
+    positions(lm, monkeypatch, least)
+    assert BridgeAsker(lm, "lm").answer([request])[0]["prompt_cut"]
+    positions(lm, monkeypatch, least - 1)
+    message = rf"positions for {least - 1} tokens, of which 12 go to examples.* and 12 to the answer.*shots-in"
+    with pytest.raises(LangBridgeError, match=message):
+        BridgeAsker(lm, "lm").answer([request])
+    assert BridgeAsker(lm).answer([request])[0]["prompt_cut"], "through the encoder they can be cut"
+    positions(lm, monkeypatch, 12)
+    with pytest.raises(LangBridgeError, match=r"got 0; let it write less \(--max-new-tokens\)$"):
+        BridgeAsker(lm).answer([request])
+
+
+def test_a_resampler_makes_the_same_number_of_soft_prompts_of_any_prompt(lm: LangBridgeLM, monkeypatch) -> None:
+    monkeypatch.setattr(lm.processor, "connector", "resampler")
+    monkeypatch.setattr(lm.processor, "num_latents", 8)
+    positions(lm, monkeypatch, 1 + 8 + 1 + 12)
+    assert not lm.cut(Prompt("x" * 1000), 12)
+    with pytest.raises(LangBridgeError, match="expected at least 9 left for the prompt, got 8"):
+        lm.cut(Prompt("x"), 13)
 
 
 def test_shots_go_through_the_encoder_or_to_the_language_model(lm: LangBridgeLM) -> None:

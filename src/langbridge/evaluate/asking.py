@@ -90,7 +90,8 @@ class BridgeAsker(Asker):
 
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         prompts = [self._prompt(request) for request in batch]
-        cut = [self.lm.cut(prompt) for prompt in prompts]
+        after = [self.lm.new_tokens(request.argument) for request in batch]
+        cut = [self.lm.cut(prompt, count) for prompt, count in zip(prompts, after, strict=True)]
         if batch[0].kind == GENERATE:
             written = self.lm.continue_prompts(prompts, batch[0].argument)
             return [

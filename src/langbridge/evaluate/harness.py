@@ -43,8 +43,9 @@ class LangBridgeLM(LM):
     encoder, language_model: the bases, where they are not where the checkpoint says. dtype: of the bases; `auto` as
         saved, but single precision on a processor, which has no fast half precision.
     batch_size: requests at once; halved where memory runs out.
-    max_encoder_length: longer prompts lose their beginning, as the harness's models cut theirs. template: instead of
-        the processor's own. cache: a folder that keeps responses, apart for every model and setting.
+    max_encoder_length: longer prompts lose their beginning, as the harness's models cut theirs; so do those that with
+        examples, template and answer are more than the language model has positions for. template: instead of the
+        processor's own. cache: a folder that keeps responses, apart for every model and setting.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LangBridgeLM(LM):
         self.processor.encoder_tokenizer.truncation_side = "left"
         self.max_encoder_length = max_encoder_length
         self.fingerprint = fingerprint(self.settings())
+        self._around: dict[str, int] = {}
         self._responses = None if cache is None else Responses(Path(cache), self.fingerprint, rank=self.rank)
 
     # What the harness asks of a model
@@ -159,10 +161,16 @@ class LangBridgeLM(LM):
             "max_encoder_length": self.max_encoder_length,
         }
 
-    def cut(self, prompt: Prompt) -> bool:
-        """Whether a prompt is too long and loses its beginning."""
-        limit = self._encoder_limit()
-        return limit is not None and self._encoder_length(prompt) > limit
+    def cut(self, prompt: Prompt, new_tokens: int = 0) -> bool:
+        """Whether a prompt, with so many tokens of the language model after it, is too long and loses its beginning.
+        Raises `LangBridgeError` where what cannot be cut leaves no room for it."""
+        return self._cut_to(prompt, new_tokens) is not None
+
+    def new_tokens(self, argument: Any) -> int:
+        """How many tokens follow a prompt at most: a generation's limit, or those of a continuation."""
+        if isinstance(argument, str):
+            return self._lm_length(argument.removeprefix(" "))
+        return int(normalize_gen_kwargs(argument, DEFAULT_NEW_TOKENS)["max_gen_toks"])
 
     def length(self, prompt: Prompt, continuation: str = "") -> int:
         """Tokens of the encoder for the prompt, of the language model for what follows: how much there is to compute.
@@ -175,7 +183,8 @@ class LangBridgeLM(LM):
         stop, limit = generation.pop("until", []), generation.pop("max_gen_toks")
         if not generation.get("do_sample"):
             generation.pop("temperature", None)
-        inputs = self._inputs(prompts)
+        limits = [found for found in (self._cut_to(prompt, limit) for prompt in prompts) if found is not None]
+        inputs = self._inputs(prompts, cut_to=min(limits, default=None))  # one set of shots and one limit: all the same
         return continuations(
             self.model,
             inputs,
@@ -190,15 +199,17 @@ class LangBridgeLM(LM):
     def score_prompts(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[float, bool]]:
         """Log-probability and greediness of a text after each prompt, one batch. After an empty prompt it is scored by
         the language model alone, after BOS, as the harness's causal models do."""
-        scores: list[tuple[float, bool] | None] = [None] * len(prompts)
-        alone = [index for index, prompt in enumerate(prompts) if not prompt.text.strip() and not prompt.shots]
-        bridged = [index for index in range(len(prompts)) if index not in set(alone)]
-        for chosen, score in ((alone, self._score_alone), (bridged, self._score_bridged)):
-            if chosen:
-                found = score([prompts[index] for index in chosen], [texts[index] for index in chosen])
-                for index, one in zip(chosen, found, strict=True):
-                    scores[index] = one
-        return [score for score in scores if score is not None]
+        # Those that are cut to the same length are scored together: a batch of the processor has one limit.
+        groups: dict[str | int | None, list[int]] = {}
+        for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            alone = not prompt.text.strip() and not prompt.shots
+            groups.setdefault("alone" if alone else self._cut_to(prompt, self.new_tokens(text)), []).append(index)
+        scores: dict[int, tuple[float, bool]] = {}
+        for group, chosen in groups.items():
+            some, after = [prompts[index] for index in chosen], [texts[index] for index in chosen]
+            found = self._score_bridged(some, after, group) if group != "alone" else self._score_alone(after)
+            scores.update(zip(chosen, found, strict=True))
+        return [scores[index] for index in range(len(prompts))]
 
     # Inside
 
@@ -258,17 +269,50 @@ class LangBridgeLM(LM):
             answers.update(zip(group, found, strict=True))
         return [answers[index] for index in range(len(arguments))]
 
-    def _encoder_limit(self) -> int | None:
-        limits = [limit for limit in (self.max_encoder_length, self.processor.encoder_length_limit) if limit]
-        return min(limits, default=None)
+    def _cut_to(self, prompt: Prompt, new_tokens: int = 0) -> int | None:
+        """How many of its encoder's tokens a prompt that is too long keeps; None where it is not."""
+        limits = [self.max_encoder_length, self.processor.encoder_length_limit, self._room(prompt, new_tokens)]
+        limit = min((limit for limit in limits if limit is not None), default=None)
+        return limit if limit is not None and self._encoder_length(prompt) > limit else None
+
+    def _room(self, prompt: Prompt, new_tokens: int) -> int | None:
+        """How many of the encoder's tokens the language model has positions for, beside all that it reads and writes
+        itself; None where it has positions without end, or where their number does not depend on the prompt."""
+        positions = getattr(self.model.language_model.config.get_text_config(), "max_position_embeddings", None)
+        if positions is None:
+            return None
+        processor, shots = self.processor, prompt.shots
+        if shots not in self._around:
+            before, after = processor.template.split("{prompt}") if processor.template_in == "lm" else ("", "")
+            begin = 0 if processor.tokenizer.bos_token_id is None else 1
+            self._around[shots] = begin + self._lm_length(shots + before) + self._lm_length(after)
+        # One goes to the vector that ends the soft prompts.
+        room = positions - self._around[shots] - new_tokens - 1
+        fixed = processor.connector == "resampler"
+        least = processor.num_latents if fixed else processor.encoder_tokenizer.num_special_tokens_to_add() + 1
+        if room < least:
+            around = "examples, template and beginning" if shots else "template and beginning"
+            fewer = ", give fewer examples, or let them go through the encoder (--shots-in encoder)" if shots else ""
+            raise LangBridgeError(
+                f"the language model has positions for {positions} tokens, of which {self._around[shots]} go to "
+                f"{around} and {new_tokens} to the answer: expected at least {least + 1} left for the prompt, "
+                f"got {max(0, room + 1)}; let it write less (--max-new-tokens){fewer}"
+            )
+        return None if fixed else room
+
+    def _lm_length(self, text: str) -> int:
+        return len(self.processor.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encoder_length(self, prompt: Prompt) -> int:
         whole = self.processor.template_in == "encoder"
         text = self.processor.format(prompt.text) if whole else prompt.text
         return len(self.processor.encoder_tokenizer(text, verbose=False)["input_ids"])
 
-    def _inputs(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-        """A batch for the model. All prompts of a batch share their shots, which then are part of the template."""
+    def _inputs(
+        self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None, cut_to: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """A batch for the model. All prompts of a batch share their shots, which then are part of the template, and
+        the number of the encoder's tokens that longer ones are cut to."""
         processor, texts = self.processor, [prompt.text for prompt in prompts]
         shots = {prompt.shots for prompt in prompts}
         if len(shots) > 1:
@@ -281,24 +325,23 @@ class LangBridgeLM(LM):
                 raise LangBridgeError("shots_in=lm: the examples contain '{prompt}', which stands for the prompt")
             processor = copy.copy(processor)
             processor.template, processor.template_in = shot + before + "{prompt}" + after, "lm"
-        cut = any(self.cut(prompt) for prompt in prompts)
-        if cut:
+        if cut_to is not None:
             import warnings
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # cuts are counted, not told of row by row
-                batch = processor(
-                    texts, targets, max_encoder_length=self.max_encoder_length, truncation="encoder", add_eos=False
-                )
+                batch = processor(texts, targets, max_encoder_length=cut_to, truncation="encoder", add_eos=False)
         else:
             batch = processor(texts, targets, add_eos=False)
         return dict(batch.to(self._device))
 
-    def _score_bridged(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[float, bool]]:
+    def _score_bridged(
+        self, prompts: Sequence[Prompt], texts: Sequence[str], cut_to: int | None
+    ) -> list[tuple[float, bool]]:
         # The language model's text begins after the soft prompts as a training target does, so the space that separates
         # words in one text is not part of it.
         targets = [text.removeprefix(" ") for text in texts]
-        inputs = self._inputs(prompts, targets)
+        inputs = self._inputs(prompts, targets, cut_to)
         labels = inputs["labels"]
         counts = (labels[:, 1:] >= 0).sum(1).tolist()
         if not sum(counts):
@@ -307,7 +350,7 @@ class LangBridgeLM(LM):
         learned = labels[:, 1:][labels[:, 1:] >= 0]
         return _per_row(logits, learned.to(logits.device), counts)
 
-    def _score_alone(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[float, bool]]:
+    def _score_alone(self, texts: Sequence[str]) -> list[tuple[float, bool]]:
         tokenizer = self.processor.tokenizer
         first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
