@@ -83,9 +83,24 @@ def test_what_is_no_model_is_named(bridge_folder: Path, base_folders, tmp_path: 
         (bridge_folder, {"template": "chat"}, "no chat template of its own"),
         (bridge_folder, {"template": "mathoctopus"}, "formats all languages alike"),
         (base_folders[1], {"shots_in": "lm"}, "is no bridge"),
+        (base_folders[0], {}, "cannot be loaded as a causal language model: Unrecognized configuration class"),
     ]:
         with pytest.raises(LangBridgeError, match=message):
             load_asker(str(name), **settings)
+
+
+def test_device_and_precision_are_checked_alike_for_every_kind(bridge_folder: Path, base_folders) -> None:
+    for name in (bridge_folder, base_folders[1]):
+        for settings, message in [
+            ({"device": "foo"}, "device: got 'foo', expected cpu, cuda or cuda:N"),
+            ({"device": "meta"}, "device: got 'meta', expected cpu"),
+            ({"device": "cuda:99"}, "device: got 'cuda:99', but "),
+            ({"dtype": "foo"}, "dtype: got 'foo', expected auto, float32"),
+        ]:
+            with pytest.raises(LangBridgeError, match=message):
+                load_asker(str(name), **settings)
+        lm = load_asker(str(name), device="cpu", dtype="bfloat16")[0].lm
+        assert getattr(lm.model, "language_model", lm.model).dtype == torch.bfloat16
 
 
 def test_translate_then_solve(seq2seq: Path, data: Path, tmp_path: Path) -> None:

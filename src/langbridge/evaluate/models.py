@@ -5,6 +5,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
+from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
 from langbridge.evaluate.templates import CHAT, template_text
@@ -26,8 +27,6 @@ def load_asker(
     template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
     where it has one, else none. max_length: of the encoder's input of a bridge, of the whole sequence of other models.
     """
-    import torch
-
     config = _config(name, revision)
     kind = str(config.get("model_type"))
     if kind == "langbridge":
@@ -57,20 +56,26 @@ def load_asker(
     from accelerate import Accelerator, PartialState
     from lm_eval.models.huggingface import HFLM
 
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    state = PartialState(cpu=chosen == "cpu")  # who this process is, where torchrun started several
-    with quiet_harness():
-        lm = HFLM(
-            pretrained=name,
-            backend="seq2seq" if config.get("is_encoder_decoder") else "causal",
-            # Processors have no fast half precision.
-            dtype="float32" if dtype == "auto" and chosen == "cpu" else dtype,
-            device=chosen,
-            batch_size=batch_size,
-            max_length=max_length,
-            truncation=True,
-            **({} if revision is None else {"revision": revision}),
-        )
+    chosen, two_sided = usable_device(device), bool(config.get("is_encoder_decoder"))
+    precise = precision(dtype, chosen)
+    state = PartialState(cpu=chosen.type == "cpu")  # who this process is, where torchrun started several
+    try:
+        with quiet_harness():
+            lm = HFLM(
+                pretrained=name,
+                backend="seq2seq" if two_sided else "causal",
+                dtype=precise,
+                device=str(chosen),
+                batch_size=batch_size,
+                max_length=max_length,
+                truncation=True,
+                **({} if revision is None else {"revision": revision}),
+            )
+    except (OSError, ValueError) as error:
+        # The rest of the message is a list of all architectures that there are.
+        reason = str(error).strip().split("\n")[0]
+        as_what = "an encoder-decoder" if two_sided else "a causal language model"
+        raise LangBridgeError(f"{name}: model_type {kind!r} cannot be loaded as {as_what}: {reason}") from error
     if state.num_processes > 1 and lm.world_size == 1:
         # The harness shares the questions only among several GPUs of one machine; processes on CPUs can as well.
         lm.accelerator = Accelerator(cpu=state.device.type == "cpu")
