@@ -21,8 +21,11 @@ def farm(tmp_path: Path) -> Path:
         rows = [{"q": text, "a": index + 1} for index, text in enumerate(questions)]
         (tmp_path / f"farm_{language}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = tmp_path / "farm.yaml"
-    path.write_text("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\n")
+    path.write_text(FARM)
     return path
+
+
+FARM = "suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\n"
 
 
 def right(request) -> str:
@@ -132,12 +135,48 @@ def test_a_question_that_is_sampled_twice_is_one_question(farm: Path, tmp_path: 
         ("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\nkind: poem\n", "got 'poem'"),
         ("suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\ncolour: red\n", "unknown key colour"),
         ("suite: ../x\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\n", "expected letters, digits"),
+        (f"{FARM}stop: 5\n", "farm.yaml, stop: expected a text or a list of texts, got 5"),
+        (f"{FARM}stop: [Q, 5]\n", "stop: expected a text or a list of texts, got .'Q', 5."),
+        (f"{FARM}max_new_tokens: many\n", "farm.yaml, max_new_tokens: expected a number of at least 1, got 'many'"),
+        (f"{FARM}max_new_tokens: 0\n", "max_new_tokens: expected a number of at least 1, got 0"),
+        ("suite: farm\nfiles: /farm_*.jsonl\nquestion: q\nanswer: a\n", "files: got '/farm_.*expected a name beside"),
+        ("suite: farm\nfiles: '*/farm.jsonl'\nquestion: q\nanswer: a\n", "expected a name with one"),
+        (
+            "suite: farm\nfiles: far*.jsonl\nquestion: q\nanswer: a\n",
+            "farm_en.jsonl: expected a language code .*'m_en'",
+        ),
     ],
 )
 def test_a_family_that_is_described_wrongly(farm: Path, text: str, message: str) -> None:
     farm.write_text(text)
     with pytest.raises(LangBridgeError, match=message):
         load_suites([str(farm)])
+
+
+def test_where_a_family_of_ones_own_stops(farm: Path) -> None:
+    for stop, expected in (('"Q:"', ["Q:"]), ("['Q:', '\\n\\n']", ["Q:", "\\n\\n"])):
+        farm.write_text(f"{FARM}stop: {stop}\n")
+        for one in load_suites([str(farm)]):
+            assert one.task.config.generation_kwargs["until"] == expected
+
+
+def test_two_families_of_one_name_are_not_mixed(farm: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(FARM)
+    with pytest.raises(LangBridgeError, match=r"--suite: .*other\.yaml is called 'farm', and so is .*farm\.yaml"):
+        load_suites([str(farm), str(other)])
+
+
+def test_an_id_names_one_question(farm: Path, tmp_path: Path) -> None:
+    rows = [{"q": "one", "a": 1, "id": 0}, {"q": "two", "a": 2, "id": 1}, {"q": "three", "a": 3, "id": "0"}]
+    (tmp_path / "farm_sw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(LangBridgeError, match=r"farm_sw\.jsonl, row 3: the id '0' is that of .*farm_sw\.jsonl, row 1"):
+        load_suites([str(farm)])
+
+
+def test_a_language_that_no_suite_has_is_named(farm: Path) -> None:
+    with pytest.raises(LangBridgeError, match=r"--languages: farm has en, sw; got xx"):
+        load_suites([str(farm)], languages=["en", "xx"])
 
 
 def test_answers_that_are_words_or_letters(farm: Path, tmp_path: Path, scripted) -> None:

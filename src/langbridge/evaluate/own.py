@@ -18,9 +18,10 @@ import yaml
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, word_choice
 from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import Source, dataset, read_rows
+from langbridge.evaluate.sources import Source, dataset, read_rows, row_ids
 from langbridge.evaluate.tasks.word_problems import judge as number_judge
 from langbridge.evaluate.tasks.word_problems import number_text
+from langbridge.languages import group_of
 
 _KEYS = {"suite", "files", "question", "answer", "kind", "max_new_tokens", "stop", "version"}
 _LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
@@ -49,7 +50,7 @@ def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
     """The name of the suite that a YAML file describes, and its group of tasks for the harness."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LangBridgeError(f"--suite: {path}: {error}") from error
     if not isinstance(found, dict) or not {"suite", "files", "question", "answer"} <= set(found):
         raise LangBridgeError(f"--suite: {path}: expected the keys suite, files, question and answer, got {found!r}")
@@ -61,8 +62,11 @@ def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
     name, pattern = str(found["suite"]), str(found["files"])
     if not name.replace("_", "").replace("-", "").isalnum():
         raise LangBridgeError(f"--suite: {path}, suite: got {name!r}, expected letters, digits, '-' and '_'")
-    if pattern.count("*") != 1:
+    if pattern.count("*") != 1 or "*" not in Path(pattern).name:
         raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name with one * for the language")
+    if Path(pattern).is_absolute():
+        raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name beside the YAML file")
+    generation = _generation(found, path)
     before, after = Path(pattern).name.split("*")
     files = sorted(path.parent.glob(pattern))
     if not files:
@@ -70,7 +74,15 @@ def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
     items = []
     for file in files:
         language = file.name[len(before) : len(file.name) - len(after)]
-        source = Source(name, (file.name,), (str(found["question"]), str(found["answer"])))
+        try:
+            group_of(language)
+        except LangBridgeError as error:
+            raise LangBridgeError(
+                f"--suite: {path}, files: {file.name}: expected a language code such as 'sw' or 'zh-Hant' in the place "
+                f"of *, got {language!r}"
+            ) from error
+        question = str(found["question"])
+        source = Source(name, (file.name,), (question, str(found["answer"])), texts=(question,))
         documents, possible = _documents(found, kind, source, file.parent, language)
         judges = {"number": number_judge, "choice": LetterJudge(), "exact": WordJudge(possible)}
         items.append(
@@ -87,14 +99,20 @@ def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
         "test_split": "test",
         "doc_to_text": "prompt",
         "doc_to_target": "target",
-        "generation_kwargs": {
-            "until": list(found.get("stop", ["</s>", "<|im_end|>"])),
-            "do_sample": False,
-            "max_gen_toks": int(found.get("max_new_tokens", 256)),
-        },
+        "generation_kwargs": generation,
         "metric_list": [{"metric": "accuracy", "aggregation": "mean", "higher_is_better": True}],
         "task": items,
     }
+
+
+def _generation(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    stop, most = found.get("stop", ["</s>", "<|im_end|>"]), found.get("max_new_tokens", 256)
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+        raise LangBridgeError(f"--suite: {path}, stop: expected a text or a list of texts, got {stop!r}")
+    if type(most) is not int or most < 1:
+        raise LangBridgeError(f"--suite: {path}, max_new_tokens: expected a number of at least 1, got {most!r}")
+    return {"until": stops, "do_sample": False, "max_gen_toks": most}
 
 
 class _Given:
@@ -113,21 +131,18 @@ def _documents(
     rows = read_rows(source, folder)
     question, answer = str(found["question"]), str(found["answer"])
     documents = []
-    for number, (where, row) in enumerate(rows.rows):
+    for name, (where, row) in zip(row_ids(rows), rows.rows, strict=True):
         text = str(row[answer]).strip()
         expected = (
             number_text(text, where) if kind == "number" else text.strip("() ").upper() if kind == "choice" else text
         )
         if not expected or (kind == "choice" and expected not in _LETTERS):
             raise LangBridgeError(f"{where}, field {answer!r}: expected an answer of kind {kind}, got {row[answer]!r}")
-        prompt = row[question]
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise LangBridgeError(f"{where}, field {question!r}: expected text, got {prompt!r}")
         documents.append(
             {
-                "id": str(row.get("id", number)),
+                "id": name,
                 "language": language,
-                "prompt": prompt,
+                "prompt": row[question],
                 "expected": expected,
                 "target": expected,
             }

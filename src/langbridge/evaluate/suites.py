@@ -46,7 +46,18 @@ def suite_files() -> dict[str, Path]:
 
 def suite_languages(name: str) -> list[str]:
     """The languages of a suite, in its order."""
-    return list(dict.fromkeys(str(item["metadata"]["language"]) for item in _config(name)[1]["task"]))
+    return _languages(_config(name)[1])
+
+
+def check_languages(has: Mapping[str, Sequence[str]], languages: Sequence[str] | None) -> None:
+    """has: by suite its languages. Raises `LangBridgeError` for a wanted one in none, and for a suite without any."""
+    if languages is None:
+        return
+    strange = [code for code in languages if not any(code in own for own in has.values())]
+    without = {suite: own for suite, own in has.items() if not set(own) & set(languages)}
+    if strange or without:
+        about = "; ".join(f"{suite} has {', '.join(own)}" for suite, own in (has if strange else without).items())
+        raise LangBridgeError(f"--languages: {about}; got {', '.join(strange or languages)}")
 
 
 def load_suites(
@@ -60,26 +71,37 @@ def load_suites(
     """The tasks of suites, their documents read.
 
     names: of this package, or paths of YAML files that describe a family of one's own (`own.py`).
-    data: a folder, or `hub`. languages: all of a suite's, or these; a suite that has none of them is an error.
+    data: a folder, or `hub`. languages: all of a suite's, or these; a suite that has none of them is an error, and so
+    are a language that no suite has and two suites of one name.
     generation: settings over the suites' own, such as `max_gen_toks`. metadata: more for the documents' `load`.
     """
-    tasks: list[SuiteTask] = []
+    configs: dict[str, dict[str, Any]] = {}
+    called: dict[str, str] = {}
     for name in dict.fromkeys(names):
         suite, config = _config(name)
+        if suite in called:
+            raise LangBridgeError(
+                f"--suite: {name} is called {suite!r}, and so is {called[suite]}; give one of them another name"
+            )
+        called[suite], configs[suite] = name, config
+    check_languages({suite: _languages(config) for suite, config in configs.items()}, languages)
+    tasks: list[SuiteTask] = []
+    for suite, config in configs.items():
         items = [item for item in config["task"] if languages is None or item["metadata"]["language"] in languages]
-        if not items:
-            has = ", ".join(dict.fromkeys(item["metadata"]["language"] for item in config["task"]))
-            raise LangBridgeError(f"--languages: {suite} has {has}; got {', '.join(languages or [])}")
         shared = {key: value for key, value in config.items() if key not in _OF_GROUPS}
-        configs = [_with_generation({**shared, **item}, generation) for item in items]
+        own = [_with_generation({**shared, **item}, generation) for item in items]
         more = {"data": None if data is None else str(data), **(metadata or {})}
         with quiet_harness():
-            found = TaskManager(include_defaults=False, metadata=more).load(configs)["tasks"]
-        for item in configs:
+            found = TaskManager(include_defaults=False, metadata=more).load(own)["tasks"]
+        for item in own:
             about, task = item["metadata"], found[item["task"]]
             task.set_fewshot_seed(seed=1234)  # the harness's own; our samplers take the first examples
             tasks.append(SuiteTask(suite, about["language"], about.get("part"), task, about.get("scorer")))
     return tasks
+
+
+def _languages(config: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(str(item["metadata"]["language"]) for item in config["task"]))
 
 
 def _config(name: str) -> tuple[str, dict[str, Any]]:
