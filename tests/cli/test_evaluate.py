@@ -67,6 +67,63 @@ def test_mistakes_are_one_line(command, bridge_folder: Path, suite: Path, tmp_pa
         assert message in error
 
 
+def test_bad_data_leave_no_run_behind(command, bridge_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_sw.jsonl").write_text('{"m_query": null, "response": 2}\n')
+    arguments = ("--suite", "msvamp", "--languages", "sw", "--data", tmp_path, "--out", tmp_path / "run")
+    code, _, error = command("evaluate", bridge_folder, *arguments)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "test_sw.jsonl, row 1, field 'm_query': expected text" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_translations_stands_beside_where_the_run_is(command, tmp_path: Path, monkeypatch) -> None:
+    from langbridge.evaluate import translating
+
+    asked = []
+    monkeypatch.setattr(translating, "Translator", lambda *_, **__: None)
+    monkeypatch.setattr(translating, "translate_family", lambda *arguments, **_: asked.append(arguments[4]))
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    assert command("evaluate", "x", "--suite", "mgsm", "--out", ".", "--translator", "y", "--quiet")[0] == 2
+    assert asked == [tmp_path / "run-english"]
+    code, _, error = command("evaluate", "x", "--suite", "mgsm,xcopa", "--out", ".", "--languages", "sw,xx",
+                             "--translator", "y")  # fmt: skip
+    assert (code, len(asked)) == (2, 1), "nothing is translated before all languages are known"
+    assert "; got xx" in error
+
+
+def test_tasks_that_the_harness_does_not_know_are_one_line(command, monkeypatch) -> None:
+    import lm_eval.__main__
+
+    def unknown(message: str):
+        def cli_evaluate() -> None:
+            raise ValueError(message)
+
+        return cli_evaluate
+
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", unknown("Tasks not found: lb_mgsm_en"))
+    code, printed, error = command("lm-eval", "--model", "langbridge", "--tasks", "lb_mgsm_en")
+    assert (code, printed, error.count("\n")) == (2, "", 1)
+    assert "--tasks: the harness knows no lb_mgsm_en;" in error
+    monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", unknown("a fault of the harness"))
+    with pytest.raises(ValueError, match="a fault of the harness"):
+        command("lm-eval", "--model", "langbridge", "--tasks", "lb_mgsm")
+
+
+@pytest.mark.slow
+def test_a_misspelt_task_of_the_harness_is_one_line() -> None:
+    """Slow because the harness first reads all of its own tasks."""
+    done = subprocess.run(
+        [sys.executable, "-m", "langbridge.cli", "lm-eval", "--model", "langbridge", "--model_args", "pretrained=x",
+         "--tasks", "lb_mgsm_en"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "the harness knows no lb_mgsm_en" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_harness_s_own_command_line_knows_our_model(bridge_folder: Path, tmp_path: Path) -> None:
     """Slow because the harness first reads all of its own tasks."""

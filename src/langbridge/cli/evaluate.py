@@ -122,6 +122,7 @@ def lm_eval(ctx: typer.Context) -> None:
 
     from langbridge.evaluate import harness, suites  # noqa: F401 (the first registers the model)
 
+    unknown = "Tasks not found: "
     arguments = list(ctx.args)
     runs = arguments and arguments[0] not in ("ls", "validate", "-h", "--help")
     if runs and not any(argument.split("=")[0] == "--include_path" for argument in arguments):
@@ -129,7 +130,16 @@ def lm_eval(ctx: typer.Context) -> None:
     if runs and not torch.cuda.is_available() and not any(word.split("=")[0] == "--device" for word in arguments):
         arguments += ["--device", "cpu"]  # the harness takes a GPU for granted
     sys.argv = ["lm-eval", *arguments]
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except ValueError as error:
+        if not str(error).startswith(unknown):
+            raise
+        raise LangBridgeError(
+            f"--tasks: the harness knows no {str(error).removeprefix(unknown)}; `langbridge lm-eval ls tasks` lists "
+            f"what it has, and here also {', '.join(f'lb_{name}' for name in suites.suite_files())}, each whole "
+            "(single languages: `langbridge evaluate --languages`)"
+        ) from error
 
 
 # Every word after the command is the harness's, its --help included.
@@ -153,7 +163,7 @@ def _translated(
     quiet: bool,
 ) -> tuple[str, dict[str, Any]]:
     """The data folder with the questions in English, and what their documents are made with."""
-    from langbridge.evaluate.suites import suite_files, suite_languages
+    from langbridge.evaluate.suites import check_languages, suite_files, suite_languages
     from langbridge.evaluate.translating import TRANSLATED, Translator, translate_family
 
     files = suite_files()
@@ -162,8 +172,10 @@ def _translated(
             raise LangBridgeError(
                 f"--translator: {name} has no text to translate; expected suites of {', '.join(TRANSLATED)}"
             )
+    check_languages({name: suite_languages(name) for name in names}, languages)
     model = Translator(translator, dtype=dtype, device=device, batch_size=batch_size)
-    folder = out.with_name(f"{out.name}-english")
+    place = out.expanduser().resolve()  # `.` has no name of its own
+    folder = place.with_name(f"{place.name}-english")
     for name in names:
         own = [code for code in suite_languages(name) if languages is None or code in languages]
         with progress_bar(0, f"translate {name}", quiet=quiet) as bar:
