@@ -18,10 +18,12 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import in_batches
 from langbridge.evaluate.continuing import Continuation, continuations
+from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.generate import left_padded
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
+from langbridge.evaluate.sampling import seeded
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 
 DEFAULT_NEW_TOKENS = 256
@@ -73,9 +75,7 @@ class LangBridgeLM(LM):
                 f"batch_size: got {batch_size!r}, expected a number of at least 1 (it is halved where memory runs out)"
             )
         self.batch_size = int(batch_size)
-        self._device: Any = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise LangBridgeError(f"device: got {device!r}, but there is no GPU that torch can use; give --device cpu")
+        self._device: Any = usable_device(device)
         self._join()
         if isinstance(pretrained, LangBridgeModel):
             if processor is None:
@@ -84,7 +84,9 @@ class LangBridgeLM(LM):
         else:
             bases = {"encoder": encoder, "language_model": language_model, "revision": revision}
             self.model = LangBridgeModel.from_pretrained(
-                pretrained, dtype=self._dtype(dtype), **{name: value for name, value in bases.items() if value}
+                pretrained,
+                dtype=precision(dtype, self._device),
+                **{name: value for name, value in bases.items() if value},
             ).to(self._device)
             self.processor = LangBridgeProcessor.from_pretrained(pretrained)
         self._device = self.model.device
@@ -94,8 +96,8 @@ class LangBridgeLM(LM):
         # The end of a prompt is its question; what is cut is cut from the front.
         self.processor.encoder_tokenizer.truncation_side = "left"
         self.max_encoder_length = max_encoder_length
-        self.fingerprint = fingerprint(self.settings())
         self._around: dict[str, int] = {}
+        self.fingerprint = fingerprint(self.settings())
         self._responses = None if cache is None else Responses(Path(cache), self.fingerprint, rank=self.rank)
 
     # What the harness asks of a model
@@ -222,16 +224,6 @@ class LangBridgeLM(LM):
         if self._world_size > 1 and self._device.type == "cuda":
             self._device = state.device
 
-    def _dtype(self, dtype: str | torch.dtype) -> str | torch.dtype:
-        if dtype == "auto":
-            return "auto" if self._device.type == "cuda" else torch.float32
-        if isinstance(dtype, torch.dtype):
-            return dtype
-        found = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
-        if found is None:
-            raise LangBridgeError(f"dtype: got {dtype!r}, expected auto, float32, bfloat16 or float16")
-        return found
-
     def _kept(self, kind: str, requests: list[Any]) -> list[dict[str, Any]]:
         """The answer to each request, from the cache where it has it."""
         arguments = [request.args for request in requests]
@@ -256,7 +248,8 @@ class LangBridgeLM(LM):
         def answer(batch: list[int]) -> list[dict[str, Any]]:
             prompts = [Prompt(arguments[index][0]) for index in batch]
             if kind == "generate_until":
-                return [{"text": one.text} for one in self.continue_prompts(prompts, arguments[batch[0]][1])]
+                with seeded([(index, arguments[index]) for index in batch]):
+                    return [{"text": one.text} for one in self.continue_prompts(prompts, arguments[batch[0]][1])]
             found = self.score_prompts(prompts, [arguments[index][1] for index in batch])
             return [{"loglikelihood": value, "greedy": greedy} for value, greedy in found]
 

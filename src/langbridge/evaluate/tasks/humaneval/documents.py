@@ -34,7 +34,7 @@ def load(language: str = "en", names: str = "original", data: Any = None, **_: A
     ending = "" if names == "plain" else "_anon"
     found = read_rows(ENGLISH if names == "original" else TRANSLATED, data, language=language, ending=ending)
     documents = []
-    for name, (_, published) in zip(row_ids(found, "task_id"), found.rows, strict=True):
+    for name, (_where, published) in zip(row_ids(found, "task_id"), found.rows, strict=True):
         row = corrected(published) if names == "corrected" else published
         documents.append(
             {
