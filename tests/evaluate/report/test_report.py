@@ -218,6 +218,40 @@ def test_published_rows_are_marked_with_their_source(make: Make) -> None:
     assert "LayAlign, arXiv 2502.11405v1, Table 2" in text
 
 
+def test_published_rows_stand_only_beside_suites_that_ask_as_they_do(make: Make) -> None:
+    suites = ("mgsm", "mgsm_direct", "mgsm_en_cot", "xcopa", "xcopa_gen", "xcopa_corrected", "msvamp")
+    named = name_runs([str(make("first", {name: [sample(name, "sw", "0", 1)] for name in suites}))])
+    beside = [table.task for table in make_report(named, published=True).tables
+              if any(row.kind == "published" for row in table.rows)]  # fmt: skip
+    assert beside == ["mgsm", "xcopa", "msvamp"]
+
+
+@pytest.mark.parametrize("form", [as_markdown, as_latex, as_csv])
+def test_another_measure_of_the_same_answers_has_its_own_table(make: Make, form: Any) -> None:
+    def run(name: str, loose: str) -> str:
+        rows = [sample("mgsm", "sw", str(i), int(i == 0), accuracy_reference=float(mark), cut_off=True)
+                for i, mark in enumerate(loose)]  # fmt: skip
+        return str(make(name, {"mgsm": rows}))
+
+    named = name_runs([run("first", "1110"), run("second", "1100")])
+    made = make_report(named, compare=("first", "second"), published=True)
+    strict, loose = made.tables
+    assert (strict.measure, loose.measure) == ("accuracy", "accuracy by the reference's looser rule")
+    assert cells(made, 0)["sw"] == 0.25
+    assert [cells(made, row, table=1)["sw"] for row in range(3)] == [0.75, 0.5, 0.25]
+    assert [row.name for row in loose.rows] == [row.name for row in strict.rows], "published ones beside both"
+    assert not any("cut off" in note for note in loose.notes), "said once"
+    assert "looser rule" in form(made)
+
+
+def test_a_language_that_no_run_has_is_named(make: Make) -> None:
+    named = name_runs([str(make("first", mgsm(FIRST)))])
+    with pytest.raises(
+        LangBridgeError, match=r"--languages: got xx, fr, which no run has; expected some of en, sw, te"
+    ):
+        make_report(named, languages=["sw", "xx", "fr"])
+
+
 def test_published_averages_are_those_of_their_own_languages() -> None:
     """Guards against slips of the pen: sources round to one digit, of means over up to eleven languages."""
     checked = 0

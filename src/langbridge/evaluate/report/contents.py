@@ -24,6 +24,11 @@ from langbridge.languages import group_of
 GROUPS = ("high", "low")
 PASS_AT = (10, 100)
 """pass@k that is reported beside pass@1 where every problem has that many samples."""
+MEASURES = {
+    "accuracy_reference": "accuracy by the reference's looser rule",
+    "accuracy_norm": "accuracy by log-probability a character",
+}
+"""More measures of the same answers, as samples name them; one without words here is called by its name."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,11 @@ def make_report(
     from langbridge.evaluate.report.statements import state
 
     groups = groups or Groups.default()
+    known = {code for one in runs for task in one.run.tasks for code in one.run.languages(task)}
+    if strange := [code for code in languages or () if code not in known]:
+        raise LangBridgeError(
+            f"--languages: got {', '.join(strange)}, which no run has; expected some of {', '.join(sorted(known))}"
+        )
     pair = None if compare is None else (_named(runs, compare[0]), _named(runs, compare[1]))
     tables = []
     for task in dict.fromkeys(task for one in runs for task in one.run.tasks):
@@ -175,20 +185,21 @@ def question(sample: Sample) -> str:
     return sample.id if part is None else f"{part}/{sample.id}"
 
 
-def values_of(samples: Sequence[Sample]) -> dict[tuple[str, str], float]:
-    """Of every question that was scored, the mean over its samples."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+def values_of(samples: Sequence[Sample], measure: str = "accuracy") -> dict[tuple[str, str], float]:
+    """Of every question that was scored, the mean over its samples. measure: or another one that samples have."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for sample in samples:
-        if sample.correct is not None:
-            found[question(sample), sample.language].append(sample.correct)
+        mark = sample.correct if measure == "accuracy" else sample.extra.get(measure)
+        if mark is not None:
+            found[question(sample), sample.language].append(float(mark))
     return {key: sum(marks) / len(marks) for key, marks in found.items()}
 
 
 @cache
 def published_rows() -> tuple[dict[str, Any], ...]:
     """Rows of the literature, with their sources."""
-    text = files("langbridge.evaluate.report").joinpath("published.json").read_text(encoding="utf-8")
-    return tuple(json.loads(text)["rows"])
+    found = json.loads(files("langbridge.evaluate.report").joinpath("published.json").read_text(encoding="utf-8"))
+    return tuple({**row, "suites": found["suites"][row["task"]]} for row in found["rows"])
 
 
 def _tables(
@@ -202,27 +213,44 @@ def _tables(
     samples = {
         one.name: [s for s in one.run.samples(task) if languages is None or s.language in languages] for one in runs
     }
-    values = {name: values_of(rows) for name, rows in samples.items()}
-    seen = languages_of(key for found in values.values() for key in found)
+    seen = languages_of(key for rows in samples.values() for key in values_of(rows))
     if not seen:
         return []
     columns = {group: [code for code in seen if groups.of(code) == group] for group in GROUPS}
-    rows = [Row(name, _cells(found, columns), "ours") for name, found in values.items() if found]
     notes = [note for one in runs for note in _notes(one, task, samples[one.name])]
+    more = {key for rows in samples.values() for row in rows for key in row.extra if key.startswith("accuracy_")}
+    tables = []
+    for measure in ("accuracy", *sorted(more)):
+        values = {name: values_of(rows, measure) for name, rows in samples.items()}
+        rows, about = _compared(task, values, columns, pair, published)
+        # What is amiss with the answers is said once.
+        about = [*notes, *about] if measure == "accuracy" else about
+        tables.append(Table(task, MEASURES.get(measure, measure), columns, rows, about))
+    return tables + _pass_tables(task, samples, columns)
+
+
+def _compared(
+    task: str,
+    values: Mapping[str, Values],
+    columns: Mapping[str, list[str]],
+    pair: tuple[NamedRun, NamedRun] | None,
+    published: bool,
+) -> tuple[list[Row], list[str]]:
+    """The rows of one measure, and notes on those that are differences or published."""
+    rows = [Row(name, _cells(found, columns), "ours") for name, found in values.items() if found]
+    notes = []
     if pair is not None and all(one.name in values for one in pair):
         both = differences(values[pair[0].name], values[pair[1].name])
         if both:
             rows.append(Row(f"{pair[0].name} − {pair[1].name}", _cells(both, columns, interval=True), "difference"))
             notes += _pairing_notes(task, pair, values)
-    if published:
-        rows += _published(task, columns)
-        if any(row.kind == "published" for row in rows):
-            notes.append(
-                "Published rows are their sources' figures, to one digit; their averages are over their own languages, "
-                "and their prompts, decoding and extraction are their authors'."
-            )
-    tables = [Table(task, "accuracy", columns, rows, notes)]
-    return tables + _pass_tables(task, samples, columns)
+    if published and (found := _published(task, columns)):
+        rows += found
+        notes.append(
+            "Published rows are their sources' figures, to one digit; their averages are over their own languages, "
+            "and their prompts, decoding and extraction are their authors'."
+        )
+    return rows, notes
 
 
 def _cells(values: Values, columns: Mapping[str, list[str]], *, interval: bool = False) -> dict[str, Cell]:
@@ -261,11 +289,10 @@ def _pass_tables(task: str, samples: Mapping[str, Sequence[Sample]], columns: Ma
 
 
 def _published(task: str, columns: Mapping[str, list[str]]) -> list[Row]:
-    family = task.split("_")[0]
     shown = [code for codes in columns.values() for code in codes]
     rows = []
     for row in published_rows():
-        if row["task"] != family:
+        if task not in row["suites"]:
             continue
         cells = {code: Cell(published=value) for code, value in row.get("languages", {}).items() if code in shown}
         cells |= {name: Cell(published=value) for name, value in row["averages"].items()}

@@ -50,7 +50,7 @@ def _table(table: Table, legend: str) -> str:
             r"\bottomrule",
             r"\end{tabular}}",
             rf"\caption{{{_escaped(title(table))}. {_escaped(' '.join(notes))}}}",
-            rf"\label{{tab:{table.task}-{table.measure.replace('@', '-')}}}",
+            rf"\label{{tab:{table.task}-{_key(table.measure)}}}",
             r"\end{table}",
         ]
     )
@@ -64,6 +64,10 @@ def _cell(row: Row, cell: Cell | None) -> str:
     if stderr is not None:
         text += rf" {{\scriptsize$\pm${stderr}}}"
     return text + (rf" {{\scriptsize {bounds.replace('−', '$-$')}}}" if bounds else "")
+
+
+def _key(measure: str) -> str:
+    return "".join(character if character.isalnum() else "-" for character in measure)
 
 
 def _escaped(text: str) -> str:
