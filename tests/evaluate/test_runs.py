@@ -38,6 +38,22 @@ def test_the_same_settings_go_on_and_others_are_named(tmp_path: Path) -> None:
     assert "limit" not in str(raised.value)
 
 
+def test_a_change_in_all_tasks_is_named_once_and_a_new_task_by_its_name(tmp_path: Path) -> None:
+    def settings(limit: int, *languages: str) -> dict:
+        return {"tasks": {f"mgsm/{one}": {"generation": {"limit": limit}, "data": {"hash": one}} for one in languages}}
+
+    def refusal(new: dict) -> str:
+        with pytest.raises(LangBridgeError, match="other settings") as raised:
+            runs.begin(tmp_path / "run", new)
+        return str(raised.value).partition("settings: ")[2].partition(". ")[0]
+
+    runs.begin(tmp_path / "run", settings(5, "en", "sw", "te"))
+    changed = "tasks.mgsm/en.generation.limit was 5 and is 9 (the same in 2 more tasks)"
+    assert refusal(settings(9, "en", "sw", "te")) == changed
+    assert refusal(settings(5, "en", "sw", "te", "th")) == "tasks.mgsm/th is new"
+    assert refusal(settings(5, "en")) == "tasks.mgsm/sw, mgsm/te are gone"
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")

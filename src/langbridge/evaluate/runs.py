@@ -128,7 +128,7 @@ def begin(folder: str | Path, settings: Mapping[str, Any]) -> str:
         write_json(path, {"format": FORMAT, "fingerprint": fingerprint(settings), "settings": settings})
         return fingerprint(settings)
     recorded = read_json(path)
-    differences = sorted(_differences(recorded["settings"], settings))
+    differences = _grouped(_differences(recorded["settings"], settings))
     if differences:
         raise LangBridgeError(
             f"--out: {folder} holds an evaluation with other settings: {'; '.join(differences)}. "
@@ -146,12 +146,39 @@ def finish(folder: str | Path, results: Mapping[str, Any], samples: Mapping[str,
     return Run.read(folder)
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+def _differences(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(place, what happened there) of all that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+            if key in old and key in new:
+                yield from _differences(old[key], new[key], (*place, key))
+            elif isinstance(old.get(key, new.get(key)), dict):
+                yield (*place, key), "is new" if key in new else "is gone"  # all of it would fill pages
+            else:
+                yield (*place, key), f"was {old.get(key)!r} and is {new.get(key)!r}"
     elif old != new:
-        yield f"{name} was {old!r} and is {new!r}"
+        yield place, f"was {old!r} and is {new!r}"
+
+
+def _grouped(differences: Iterable[tuple[tuple[str, ...], str]]) -> list[str]:
+    """One clause for each change: what changed alike, such as a setting in all languages, is named once."""
+    groups: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    for place, what in differences:
+        # Tasks differ in the second part of a place: `tasks`, `mgsm/sw`, `generation`, `max_gen_toks`.
+        alike = ".".join(("tasks", *place[2:])) if place[0] == "tasks" else ".".join(place)
+        groups.setdefault((alike, what), []).append(place)
+    found = []
+    for (_, what), places in groups.items():
+        first = ".".join(places[0])
+        if len(places) == 1:
+            found.append(f"{first} {what}")
+        elif len(places[0]) == 2:
+            found.append(
+                f"tasks.{', '.join(place[1] for place in places)} {'are' if what[:2] == 'is' else ''}{what[2:]}"
+            )
+        else:
+            found.append(f"{first} {what} (the same in {len(places) - 1} more tasks)")
+    return sorted(found)
 
 
 def read_json(path: Path) -> dict[str, Any]:
