@@ -20,6 +20,7 @@ from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.harness import DEFAULT_NEW_TOKENS, LangBridgeLM, Prompt
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
+from langbridge.evaluate.sampling import SEED, seeded
 from langbridge.evaluate.suites import SuiteTask
 from langbridge.evaluate.templates import CHAT, fill, template_text
 
@@ -78,7 +79,7 @@ class BridgeAsker(Asker):
         self.lm, self.shots_in, self.batch_size = lm, shots_in, lm.batch_size
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": "bridge", **self.lm.settings(), "shots_in": self.shots_in}
+        return {"kind": "bridge", **self.lm.settings(), "shots_in": self.shots_in, "seed": SEED}
 
     def shown(self, request: Request) -> str:
         if self.shots_in == "lm":
@@ -125,6 +126,7 @@ class HarnessAsker(Asker):
             "model": model_fingerprint(self.lm.model),
             "dtype": str(self.lm.model.dtype).removeprefix("torch."),
             "template": self.lm.tokenizer.chat_template if self.template == CHAT else self.template,
+            "seed": SEED,
         }
 
     def shown(self, request: Request) -> str:
@@ -238,7 +240,8 @@ class Recorder(LM):
         batch_size = self.asker.batch_size
 
         def answer(batch: list[Any]) -> list[dict[str, Any]]:
-            return self.asker.answer([left[key] for key in batch])
+            with seeded(batch):  # a key says which of several samples it is
+                return self.asker.answer([left[key] for key in batch])
 
         def keep(batch: list[Any], found: Sequence[dict[str, Any]]) -> None:
             self.asked += len(batch)
@@ -257,7 +260,9 @@ class Recorder(LM):
         if not isinstance(question, str) or not context.endswith(question):
             question = context
         shots = context.removesuffix(question) if question else ""
-        return Request(instance.request_type, shots, question, argument, task.language)
+        # A translated question is no longer in its task's language.
+        language = (task.task.config.metadata or {}).get("frame") or task.language
+        return Request(instance.request_type, shots, question, argument, language)
 
     def _keys(self, instances: list[Any], requests: list[Request]) -> list[tuple[Any, ...]]:
         """What tells one answer from all others. A request that is sampled several times has several answers."""
