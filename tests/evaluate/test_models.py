@@ -113,10 +113,25 @@ def test_translate_then_solve(seq2seq: Path, data: Path, tmp_path: Path) -> None
     assert [row["question"] for row in english] == ["en 0 + 1?", "en 1 + 1?"], "English stays as it is"
     translator.translate = None  # not asked again
     translate_family(translator, "mgsm", ["en", "sw"], data, tmp_path / "english", limit=2)
-    with pytest.raises(LangBridgeError, match="delete it first"):
+    with pytest.raises(LangBridgeError, match="translated otherwise: limit was 2 and is 3; delete it first"):
         translate_family(translator, "mgsm", ["sw"], data, tmp_path / "english", limit=3)
     with pytest.raises(LangBridgeError, match="gsm8k has no text to translate"):
         translate_family(translator, "gsm8k", ["en"], data, tmp_path / "english")
+
+
+def test_a_translated_question_is_asked_as_english(base_folders, seq2seq: Path, data: Path, tmp_path: Path) -> None:
+    out = translate_family(Translator(str(seq2seq)), "mgsm", ["sw"], data, tmp_path / "english", limit=1)
+    tasks = load_suites(["mgsm"], data=out, languages=["sw"], generation={"max_gen_toks": 3}, metadata={"frame": "en"})
+    asker, _ = load_asker(str(base_folders[1]), template="In {language}: {prompt}")
+    run = evaluate(asker, tasks, tmp_path / "run")
+    assert run.samples("mgsm")[0].prompt.startswith("In English: ")
+
+
+def test_a_translator_warns_of_texts_that_it_cut(seq2seq: Path) -> None:
+    translator = Translator(str(seq2seq))
+    translator.tokenizer.model_max_length = 8
+    with pytest.warns(UserWarning, match=r"reads 8 tokens: 1 of 2 texts in 'sw' lost their end"):
+        translator.translate(["a" * 20, "b"], "sw", max_new_tokens=2)
 
 
 def test_a_translator_is_told_the_languages_that_it_knows(seq2seq: Path, tmp_path: Path) -> None:

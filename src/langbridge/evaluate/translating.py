@@ -3,6 +3,7 @@
 The translated rows are files in the published layout, so they can be read and corrected, and are not made twice.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,16 @@ class Translator:
     def translate(
         self, texts: Sequence[str], language: str, *, max_new_tokens: int = 512, progress: Progress | None = None
     ) -> list[str]:
-        """English for each text, greedily."""
+        """English for each text, greedily. Warns of texts that are longer than the translator reads and were cut."""
         forced = self._languages(language)
+        limit = self.tokenizer.model_max_length
+        cut = sum(len(ids) > limit for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]) if texts else 0
+        if cut:
+            warnings.warn(
+                f"--translator: {self.name} reads {limit} tokens: {cut} of {len(texts)} texts in {language!r} lost "
+                "their end",
+                stacklevel=2,
+            )
 
         def answer(batch: list[str]) -> list[str]:
             inputs = self.tokenizer(batch, return_tensors="pt", padding=True, truncation=True).to(self.model.device)
@@ -111,8 +120,13 @@ def translate_family(
         stamp = path.with_suffix(".json")
         wanted = {**translator.settings(), "data": found.origin, "limit": limit}
         if path.is_file() and stamp.is_file():
-            if read_json(stamp).get("fingerprint") != fingerprint(wanted):
-                raise LangBridgeError(f"{path}: was translated by another model or from other data; delete it first")
+            made = read_json(stamp)
+            if made.get("fingerprint") != fingerprint(wanted):
+                changed = [f"{name} was {made.get(name)!r} and is {wanted[name]!r}" for name in wanted
+                           if made.get(name) != wanted[name]]  # fmt: skip
+                raise LangBridgeError(
+                    f"{path}: was translated otherwise: {'; '.join(changed)}; delete it first, or give another --out"
+                )
             continue
         rows = [row for _, row in found.rows[:limit]]
         write_jsonl(path, _translated(translator, rows, fields, language, progress))
