@@ -60,6 +60,30 @@ def check_languages(has: Mapping[str, Sequence[str]], languages: Sequence[str] |
         raise LangBridgeError(f"--languages: {about}; got {', '.join(strange or languages)}")
 
 
+def check_handed_over(arguments: Sequence[str]) -> None:
+    """arguments: of the harness's own command line. Raises `LangBridgeError` where its `--tasks` names a suite that the
+    harness cannot score, because its samples are scored after all are generated."""
+    later = {
+        f"lb_{name}"
+        for name in suite_files()
+        if any(item["metadata"].get("scorer") for item in _config(name)[1]["task"])
+    }
+    chosen: list[str] = []
+    selecting = False
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if word.startswith("-"):
+            selecting = name in ("--tasks", "-t")
+            word = value if equals else ""
+        if selecting:
+            chosen += word.split(",")
+    if refused := [name for name in chosen if name in later]:
+        raise LangBridgeError(
+            f"--tasks: {', '.join(refused)}: programs are run after all are written, which the harness's command does "
+            f"not do, so it would give no score; use `langbridge evaluate --suite {refused[0].removeprefix('lb_')}`"
+        )
+
+
 def load_suites(
     names: Sequence[str],
     *,
