@@ -202,15 +202,19 @@ class LangBridgeLM(LM):
         """Log-probability and greediness of a text after each prompt, one batch. After an empty prompt it is scored by
         the language model alone, after BOS, as the harness's causal models do."""
         # Those that are cut to the same length are scored together: a batch of the processor has one limit.
-        groups: dict[str | int | None, list[int]] = {}
+        alone: list[int] = []
+        groups: dict[int | None, list[int]] = {}
         for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-            alone = not prompt.text.strip() and not prompt.shots
-            groups.setdefault("alone" if alone else self._cut_to(prompt, self.new_tokens(text)), []).append(index)
+            if prompt.text.strip() or prompt.shots:
+                groups.setdefault(self._cut_to(prompt, self.new_tokens(text)), []).append(index)
+            else:
+                alone.append(index)
         scores: dict[int, tuple[float, bool]] = {}
-        for group, chosen in groups.items():
+        if alone:
+            scores.update(zip(alone, self._score_alone([texts[index] for index in alone]), strict=True))
+        for cut_to, chosen in groups.items():
             some, after = [prompts[index] for index in chosen], [texts[index] for index in chosen]
-            found = self._score_bridged(some, after, group) if group != "alone" else self._score_alone(after)
-            scores.update(zip(chosen, found, strict=True))
+            scores.update(zip(chosen, self._score_bridged(some, after, cut_to), strict=True))
         return [scores[index] for index in range(len(prompts))]
 
     # Inside
