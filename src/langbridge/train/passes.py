@@ -52,7 +52,7 @@ def _cut(items: list[int], count: int) -> list[list[int]]:
 
 
 def _rows(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
-    found = {
+    found: dict[str, Any] = {
         name: value[rows] if isinstance(value, torch.Tensor) else [value[row] for row in rows]
         for name, value in inputs.items()
     }
