@@ -124,6 +124,7 @@ def lm_eval(ctx: typer.Context) -> None:
 
     unknown = "Tasks not found: "
     arguments = list(ctx.args)
+    suites.check_handed_over(arguments)
     runs = arguments and arguments[0] not in ("ls", "validate", "-h", "--help")
     if runs and not any(argument.split("=")[0] == "--include_path" for argument in arguments):
         arguments += ["--include_path", str(suites.FOLDER)]

@@ -222,7 +222,8 @@ def _tables(
     tables = []
     for measure in ("accuracy", *sorted(more)):
         values = {name: values_of(rows, measure) for name, rows in samples.items()}
-        rows, about = _compared(task, values, columns, pair, published)
+        # Published figures are by a reference's own rule or by the plain one, as far as is recorded.
+        rows, about = _compared(task, values, columns, pair, published and measure != "accuracy_norm")
         # What is amiss with the answers is said once.
         about = [*notes, *about] if measure == "accuracy" else about
         tables.append(Table(task, MEASURES.get(measure, measure), columns, rows, about))
