@@ -107,7 +107,8 @@ def test_tasks_that_the_harness_does_not_know_are_one_line(command, monkeypatch)
     assert (code, printed, error.count("\n")) == (2, "", 1)
     assert "--tasks: the harness knows no lb_mgsm_en;" in error
     code, _, error = command("lm-eval", "--model", "langbridge", "--tasks", "lb_humaneval")
-    assert code == 2 and "lb_humaneval" in error and "langbridge evaluate --suite humaneval" in error
+    assert code == 2
+    assert "lb_humaneval: programs are run after" in error
 
     monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", unknown("a fault of the harness"))
     with pytest.raises(ValueError, match="a fault of the harness"):
