@@ -112,6 +112,8 @@ BAD_ROWS = {
     "b.csv": (b"x,y\n1,\xff\xfe\n3,4\n", [2, 3], "row 2: not UTF-8"),
     "c.txt": (b"good\nb\xffd\n", [1, 2], "row 2: not UTF-8 (byte 2 of the row)"),
     "d.json": (b'[{"a": 1},\n3]', [1, 2], "row 2: expected a JSON object, got int"),
+    "f.jsonl": (b'{"a": 1, "b": 2, "a": 3}\n{"a": 1}', [1, 2], "row 1: field 'a' stands there more than once"),
+    "g.json": (b'[{"a": 1}, {"m": [{"c": 1, "c": 2}]}]', [1, 2], "row 2: field 'c' stands there more than once"),
     "e.jsonl": (b'{"a": 1}\n{"a": \n', [1, 2], "row 2: broken JSON at column 7: Expecting value"),
 }
 
@@ -130,6 +132,17 @@ def test_a_field_of_a_table_may_be_as_long_as_a_document(tmp_path: Path) -> None
     (tmp_path / "long.csv").write_text("text\n" + "word " * 100_000 + "\n")
     ((_, row),) = read_rows(tmp_path / "long.csv")
     assert len(row["text"]) == 500_000  # type: ignore[call-overload]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("query,response,query\na,b,c\n")
+    table = pyarrow.Table.from_arrays([pyarrow.array([text]) for text in "abc"], ["query", "response", "query"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        with pytest.raises(LangBridgeError, match=f"{name}: has 2 columns 'query'; rename or remove all but one"):
+            list(read_rows(tmp_path / name))
+    (tmp_path / "b.csv").write_text("query,,\na,,\n")
+    assert [row for _, row in read_rows(tmp_path / "b.csv")] == [{"query": "a", "": ""}], "columns without a name"
 
 
 BROKEN_FILES = {

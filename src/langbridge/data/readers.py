@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, existing_file, json_lines
+from langbridge.files import BadRow, RepeatedField, existing_file, json_lines, json_object
 
 Row = tuple[int, dict[str, Any] | BadRow]
 """A row's number from 1 with its fields, or with what is wrong. In text formats it is the line that it begins on."""
@@ -95,7 +95,8 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
         yield from json_lines(_with_first(head, file), path)
         return
     try:
-        rows = json.loads((head + file.read()).removeprefix(_BOM).decode("utf-8"))
+        text = (head + file.read()).removeprefix(_BOM).decode("utf-8")
+        rows = json.loads(text, object_pairs_hook=json_object)
     except UnicodeDecodeError as error:
         raise LangBridgeError(f"{path}: not UTF-8 (byte {error.start + 1} of the file)") from None
     except json.JSONDecodeError as error:
@@ -103,7 +104,9 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
             f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
     for number, row in enumerate(rows, start=1):
-        if isinstance(row, dict):
+        if isinstance(row, RepeatedField):
+            yield number, row.at(f"{path}, row {number}")
+        elif isinstance(row, dict):
             yield number, row
         else:
             message = f"{path}, row {number}: expected a JSON object, got {type(row).__name__}"
@@ -137,6 +140,7 @@ def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
                 continue
             if header is None:
                 header = fields
+                _refuse_repeated(header, path)
             elif len(fields) != len(header):
                 message = f"{where}: expected {len(header)} columns as in the first line, got {len(fields)}"
                 yield number, BadRow(message, "wrong number of columns")
@@ -144,6 +148,13 @@ def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
                 yield number, BadRow(f"{where}: not UTF-8", "not UTF-8")
             else:
                 yield number, dict(zip(header, fields, strict=True))
+
+
+def _refuse_repeated(columns: list[str], path: Path) -> None:
+    """A row would silently have the last of them. Columns without a name are no fields: spreadsheets add them."""
+    for name in columns:
+        if name and columns.count(name) > 1:
+            raise LangBridgeError(f"{path}: has {columns.count(name)} columns {name!r}; rename or remove all but one")
 
 
 def _text_rows(file: BinaryIO, path: Path, sample_by: SampleBy) -> Iterator[Row]:
@@ -181,6 +192,7 @@ def _parquet_rows(path: Path, columns: list[str] | None) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
+            _refuse_repeated(names, path)
             number = 0
             wanted = names if columns is None else [name for name in names if name in columns]
             if not wanted:
