@@ -226,6 +226,15 @@ def test_a_saved_recipe_loads_as_the_same_recipe(write, tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text()) == recipe.to_dict()
 
 
+@pytest.mark.parametrize("key", ["save_strategy", "eval_strategy"])
+def test_nothing_happens_at_the_ends_of_a_streams_epochs(write, key: str) -> None:
+    """To the loop a stream is one epoch without an end, so what waits for that would wait for the run's."""
+    changes = ["train.max_steps=9", "data.validation_path=v.jsonl", f"train.{key}=epoch"]
+    assert getattr(Recipe.load(write(MINIMAL), changes).train, key) == "epoch"
+    with pytest.raises(LangBridgeError, match=rf"train\.{key}: got 'epoch' with data\.streaming.*expected steps or no"):
+        Recipe.load(write(MINIMAL), [*changes, "data.streaming=true"])
+
+
 def test_recipes_made_in_python_are_held_to_the_same_rules() -> None:
     recipe = Recipe(encoder="e", language_model="l", data=Data(path="d"), ridge=Ridge(penalty="1e-3"))  # type: ignore[arg-type]
     assert recipe.ridge.penalty == 1e-3

@@ -134,6 +134,11 @@ class Recipe:
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
         if self.data.streaming and self.train.max_steps < 0:
             raise LangBridgeError("train.max_steps: missing; data.streaming needs it, because a stream has no length")
+        for key in ("save_strategy", "eval_strategy"):
+            if self.data.streaming and getattr(self.train, key) == "epoch":
+                raise LangBridgeError(
+                    f"train.{key}: got 'epoch' with data.streaming, where no end of an epoch is seen; expected steps or no"
+                )
         if self.freeze_encoder is None:
             object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled")
         if self.train.learning_rate is None:
