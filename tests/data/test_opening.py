@@ -177,6 +177,12 @@ def test_weights_are_the_shares_of_the_rows_and_no_row_comes_twice(tmp_path: Pat
     assert [row.text for row in other] != texts
 
 
+def test_rounding_costs_the_source_that_is_used_up_no_row(tmp_path: Path) -> None:
+    """48 / 0.7 * 0.7 is a little less than 48."""
+    table = open_data(Data(sources=sources(tmp_path, 48, 5000, weight=(0.7, 0.3))), regime="unlabelled", seed=0)
+    assert next(iter(table.shares.values())) == (48, 48)
+
+
 def test_validation_sets_are_read_by_their_own_columns(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "pairs.jsonl", [{"q": "a", "response": "b"}])
     write_jsonl(tmp_path / "texts.jsonl", [{"text": "long text"}])

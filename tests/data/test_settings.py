@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 
-from langbridge.data import Data, Source, Validation
+from langbridge.data import Data, Source, Validation, schema
 from langbridge.data.schema import build
 from langbridge.data.settings import is_hub_id
 from langbridge.errors import LangBridgeError
@@ -118,3 +119,9 @@ def test_the_room_is_light() -> None:
     code = code.replace("import *", "import Data, open_data, LabelledCollator, UnlabelledCollator")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_no_is_a_choice_that_yaml_reads_as_false() -> None:
+    assert schema.read(False, Literal["no", "steps"], "save_strategy") == "no"
+    with pytest.raises(LangBridgeError, match="expected one of auto, random, got False"):
+        schema.read(False, Literal["auto", "random"], "init")

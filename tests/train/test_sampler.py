@@ -57,12 +57,27 @@ def test_two_processes_make_the_updates_of_two_accumulated_batches(rows):
     assert [sorted(row for batch in pair for row in batch) for pair in both] == updates
 
 
-def test_rows_carry_the_number_of_their_pass_on_all_ranks_alike():
+def test_rows_carry_the_number_of_their_update_on_all_ranks_alike():
     samplers = [LengthGrouped(lengths_of(32), 4, seed=1, rank=rank, ranks=2) for rank in range(2)]
     for sampler in samplers:
         sampler.set_epoch(2)
     steps = [[{row.step for row in batch} for batch in sampler] for sampler in samplers]
     assert steps[0] == steps[1] == [{8}, {9}, {10}, {11}]
+
+
+@pytest.mark.parametrize(("ranks", "accumulated"), [(1, 4), (2, 2), (4, 1)])
+def test_an_update_draws_alike_however_it_is_made(ranks, accumulated):
+    """So many rows that the last update of an epoch is not whole."""
+    drawn: dict[int, set[int]] = {}
+    for rank in range(ranks):
+        sampler = LengthGrouped(lengths_of(54), 4, seed=1, rank=rank, ranks=ranks, accumulated=accumulated)
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            for row in (row for batch in sampler for row in batch):
+                drawn.setdefault(row.step, set()).add(int(row))
+    whole = list(LengthGrouped(lengths_of(54), 4, seed=1))
+    assert list(drawn) == list(range(8))
+    assert drawn[0] == {int(row) for batch in whole[:4] for row in batch}
 
 
 def test_fewer_rows_than_processes_are_an_error():

@@ -98,7 +98,8 @@ def _mixed(tables: Sequence[RowTable], weights: Sequence[float | None], seed: in
     for number, (table, weight) in enumerate(zip(tables, weights, strict=True)):
         inner = table.indices if table.indices is not None else np.arange(len(table))
         if weight is not None:
-            count = max(int(whole * weight), 1)
+            # Rounding must not cost the source that is used up a row: 48 / 0.7 * 0.7 is less than 48.
+            count = min(max(int(whole * weight + 1e-9), 1), len(table))
             inner = np.sort(np.random.default_rng([seed, number]).permutation(inner)[:count])
         chosen.append(inner + first)
         first += len(table.dataset)

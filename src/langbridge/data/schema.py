@@ -66,6 +66,8 @@ def read(value: Any, kind: Any, path: str) -> Any:
     """`value` as the declared `kind`, or an error that names `path`, what was expected and what came."""
     options = get_args(kind)
     if get_origin(kind) is Literal:
+        if value is False and "no" in options:
+            value = "no"  # as YAML reads it
         if not isinstance(value, str) or value not in options:
             raise LangBridgeError(f"{path}: expected one of {', '.join(options)}, got {_shown(value)}")
         return value

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from langbridge.model.configuration import IGNORE
+
 _GROUPS = (
     ("attention_mask", ("input_ids", "attention_mask", "labels", "position_ids")),
     ("encoder_attention_mask", ("encoder_input_ids", "encoder_attention_mask")),
@@ -29,13 +31,17 @@ def passes_needed(inputs: dict[str, Any], positions: int) -> int:
 def in_passes(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """The rows of a batch in `count` passes, the longest first, each without the columns that only it does not need.
 
-    inputs: (batch, seq) tensors, and lists of one entry a row. At least one row is in each pass, so there are no more
-    passes than rows.
+    inputs: (batch, seq) tensors, and lists of one entry a row. Where there are fewer rows than passes, the shortest row
+    comes again with nothing to learn: models that are cut up among processes need as many passes on each.
     """
     if count <= 1:
         return [inputs]
     order = _lengths(inputs).argsort(descending=True, stable=True).tolist()
-    return [_rows(inputs, part) for part in _cut(order, count)]
+    passes = [_rows(inputs, part) for part in _cut(order, count)]
+    for _ in range(count - len(passes)):
+        again = _rows(inputs, order[-1:])
+        passes.append({**again, "labels": torch.full_like(again["labels"], IGNORE)})
+    return passes
 
 
 def _lengths(inputs: dict[str, Any]) -> torch.Tensor:

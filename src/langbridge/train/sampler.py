@@ -30,16 +30,26 @@ class LengthGrouped(Sampler[list[int]]):
 
     So an update is made of the same rows whether it is two processes or two accumulated batches. What is left at the
     end of an epoch is dealt out evenly: every process makes as many forward passes as the others, and no row comes
-    twice. Each position is a `BatchRow` with the number of the pass, counted over epochs and the same on every process.
+    twice. Each position is a `BatchRow` with the number of the update, counted over epochs: what is drawn for an update, as
+    the length at which texts are split, is the same however many processes and passes it is made of.
 
-    lengths: of the rows, in any unit. Raises `LangBridgeError` where there are fewer rows than processes.
+    lengths: of the rows, in any unit. accumulated: passes to an update. Raises `LangBridgeError` where there are fewer rows than processes.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, *, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        accumulated: int = 1,
+    ) -> None:
         if len(lengths) < ranks:
             raise LangBridgeError(f"data: {len(lengths)} rows for {ranks} processes; expected at least one row each")
         self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.accumulated = rank, ranks, accumulated
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -76,5 +86,6 @@ class LengthGrouped(Sampler[list[int]]):
             for part in range(self.rank, parts, self.ranks)
         ]
         assert len(batches) == len(self)
-        for step, batch in enumerate(batches, start=self.epoch * len(self)):
-            yield [BatchRow(row, step) for row in batch]
+        first_update = self.epoch * -(-len(self) // self.accumulated)
+        for number, batch in enumerate(batches):
+            yield [BatchRow(row, first_update + number // self.accumulated) for row in batch]

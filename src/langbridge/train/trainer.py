@@ -139,6 +139,7 @@ class BridgeTrainer(Checkpoints):
             self.args.seed,
             rank=self.args.process_index,
             ranks=self.args.world_size,
+            accumulated=self.args.gradient_accumulation_steps,
         )
         return DataLoader(self.train_dataset, batch_sampler=self.sampler, **options)
 
