@@ -137,7 +137,7 @@ class Recipe:
         for key in ("save_strategy", "eval_strategy"):
             if self.data.streaming and getattr(self.train, key) == "epoch":
                 raise LangBridgeError(
-                    f"train.{key}: got 'epoch' with data.streaming, where no end of an epoch is seen; expected steps or no"
+                    f"train.{key}: got 'epoch' with data.streaming, which has no ends of epochs; expected steps or no"
                 )
         if self.freeze_encoder is None:
             object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled")
