@@ -199,10 +199,18 @@ def _parquet_rows(path: Path, columns: list[str] | None) -> Iterator[Row]:
                 # Reading no column would give no rows; with the first one every row says what it lacks.
                 wanted = names[:1]
             for batch in file.iter_batches(batch_size=256, columns=wanted):
-                for row in batch.to_pylist():
+                for row in _decoded(batch):
                     number += 1
-                    yield number, row
-    except (pyarrow.ArrowInvalid, OSError) as error:
+                    yield number, BadRow(f"{path}, row {number}: not UTF-8", "not UTF-8") if row is None else row
+    except (pyarrow.ArrowInvalid, UnicodeDecodeError, OSError) as error:
         raise LangBridgeError(f"{path}: is no Parquet file that can be read: {error}") from None
+
+
+def _decoded(batch: Any) -> Iterable[dict[str, Any] | None]:
+    """A batch's rows, None for one with text that is not UTF-8: Parquet's writers need not check it."""
+    try:
+        return cast(list[dict[str, Any] | None], batch.to_pylist())
     except UnicodeDecodeError:
-        raise LangBridgeError(f"{path}: rows after {number} are not UTF-8") from None
+        if batch.num_rows == 1:
+            return [None]
+        return [row for place in range(batch.num_rows) for row in _decoded(batch.slice(place, 1))]
