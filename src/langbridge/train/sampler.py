@@ -30,8 +30,8 @@ class LengthGrouped(Sampler[list[int]]):
 
     So an update is made of the same rows whether it is two processes or two accumulated batches. What is left at the
     end of an epoch is dealt out evenly: every process makes as many forward passes as the others, and no row comes
-    twice. Each position is a `BatchRow` with the number of the update, counted over epochs: what is drawn for an update, as
-    the length at which texts are split, is the same however many processes and passes it is made of.
+    twice. Each position is a `BatchRow` with the number of the update, counted over epochs: what is drawn for an
+    update, as the length at which texts are split, is the same however many processes and passes it is made of.
 
     lengths: of the rows, in any unit. accumulated: passes to an update. Raises `LangBridgeError` where there are fewer rows than processes.
     """
