@@ -3,7 +3,7 @@
 import datasets
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainerCallback, TrainingArguments
 
 from langbridge.data import Example, LabelledCollator
@@ -83,6 +83,38 @@ def test_plain_arguments_and_a_plain_dataset_do(build):
     assert trainer.lengths == [len(p) + len(t) for p, t in PAIRS]
     with pytest.raises(LangBridgeError, match=r"no column 'query', it has prompt, answer"):
         build(dataset=datasets.Dataset.from_dict({"prompt": ["a"], "answer": ["b"]}))
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield Example(*PAIRS[0])
+
+
+REFUSED = {
+    "label_smoothing_factor: got 0.1, expected 0": {"label_smoothing_factor": 0.1},
+    "dataloader_drop_last: got True, expected False": {"dataloader_drop_last": True},
+    "compute_metrics: expected none": {"compute_metrics": dict},
+    "preprocess_logits_for_metrics: expected none": {"preprocess_logits_for_metrics": max},
+    "train_dataset: got Endless, expected rows with a length": {"train_dataset": Endless()},
+    "train_dataset: got IterableDataset, expected rows with a length": {
+        "train_dataset": datasets.Dataset.from_dict({"query": ["a"], "response": ["b"]}).to_iterable_dataset()
+    },
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_would_be_wrong_or_passed_over_is_refused(tmp_path, message):
+    ours = {"compute_metrics", "preprocess_logits_for_metrics", "train_dataset"}
+    settings = {name: value for name, value in REFUSED[message].items() if name not in ours}
+    given = {name: value for name, value in REFUSED[message].items() if name in ours}
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True, **settings)
+    with pytest.raises(LangBridgeError, match=message):
+        BridgeTrainer(None, arguments, **given)
+
+
+def test_a_collator_may_be_given_by_its_place(build):
+    trainer = build()
+    assert BridgeTrainer(trainer.model, trainer.args, trainer.data_collator).data_collator is trainer.data_collator
 
 
 def test_the_loss_does_not_depend_on_how_an_update_is_cut_up(build):

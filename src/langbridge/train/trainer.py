@@ -5,12 +5,13 @@ trains a plain language model as well, for the baselines.
 """
 
 import contextlib
+import inspect
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -42,6 +43,9 @@ class BridgeTrainer(Checkpoints):
     positions_per_pass: most positions, padding included, in one forward and backward pass; a batch of longer rows takes
         several. None for one pass a batch.
     records: texts by file name, laid beside every checkpoint. adapter: the PEFT model around the language model.
+
+    Raises `LangBridgeError` for what `Trainer` has and this one has not: label smoothing, metrics, dropped batches,
+    iterable datasets.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class BridgeTrainer(Checkpoints):
         max_length: int = 1152,
         **kwargs: Any,
     ) -> None:
+        given = inspect.signature(super().__init__).bind(*args, **kwargs).arguments
+        _refuse_what_is_not_done(given)
         self.encoder_settings = {"lr": encoder_learning_rate, "weight_decay": encoder_weight_decay}
         self.adapter_settings = {"lr": adapter_learning_rate, "weight_decay": 0.0}
         self.positions_per_pass = positions_per_pass
@@ -70,11 +76,11 @@ class BridgeTrainer(Checkpoints):
         self.records = dict(records or {})
         self.adapter = adapter
         # One process drives one GPU. Left to itself, transformers would cut each batch over all that it sees.
-        arguments = kwargs.get("args", args[1] if len(args) > 1 else None)
+        arguments = given.get("args")
         if arguments is not None and arguments.n_gpu > 1:
             arguments._n_gpu = 1
         super().__init__(*args, **kwargs)
-        if kwargs.get("data_collator") is None:
+        if given.get("data_collator") is None:
             self.data_collator = ColumnCollator(
                 input, output, LabelledCollator(self.processing_class, max_encoder_length=max_encoder_length,
                                                 max_length=max_length),
@@ -202,6 +208,25 @@ class BridgeTrainer(Checkpoints):
             logs["peak_memory_gib"] = peak_memory()
             self._tokens, self._since = 0, now
         super().log(logs, start_time)
+
+
+def _refuse_what_is_not_done(given: Mapping[str, Any]) -> None:
+    """Of `Trainer`'s arguments those that would be passed over in silence, or make a wrong loss."""
+    arguments, rows = given.get("args"), given.get("train_dataset")
+    if arguments is not None and arguments.label_smoothing_factor > 0:
+        # Hugging Face smooths the labels as they stand, not moved on by one as a causal language model reads them.
+        raise LangBridgeError(f"label_smoothing_factor: got {arguments.label_smoothing_factor:g}, expected 0")
+    if arguments is not None and arguments.dataloader_drop_last:
+        raise LangBridgeError("dataloader_drop_last: got True, expected False: every row is trained on in every epoch")
+    for name in ("compute_metrics", "preprocess_logits_for_metrics"):
+        if given.get(name) is not None:
+            raise LangBridgeError(f"{name}: expected none: evaluate() measures the loss alone; score the saved bridge")
+    iterable = isinstance(rows, IterableDataset) or not hasattr(rows, "__len__")
+    if rows is not None and iterable and not isinstance(rows, RowStream):
+        raise LangBridgeError(
+            f"train_dataset: got {type(rows).__name__}, expected rows with a length and a place each, "
+            "or a RowStream (open_data with streaming: true)"
+        )
 
 
 class ColumnCollator:
