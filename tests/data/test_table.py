@@ -12,6 +12,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from langbridge.data import BatchRow, Data, Example, RowTable, open_data, write_jsonl
+from langbridge.data.settings import Source
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
@@ -73,6 +74,22 @@ def test_a_second_run_finds_the_table_and_a_changed_file_makes_another(path: Pat
     write_jsonl(path, rows(3))
     assert len(opened(path)) == 3
     assert len(tables()) == 3
+
+
+def test_the_same_texts_have_the_same_content_wherever_they_lie(path: Path) -> None:
+    there, other = path.parent / "there.jsonl", path.parent / "other.jsonl"
+    there.write_bytes(path.read_bytes())
+    write_jsonl(other, [{"query": "a", "response": "bc"}])
+    assert opened(there).content == opened(path).content != opened(other).content
+    content = opened(other).content
+    write_jsonl(other, [{"query": "ab", "response": "c"}])
+    assert opened(other).content != content, "the same characters, another prompt"
+
+    def mixed(*paths: Path) -> str:
+        data = Data(sources=tuple(Source(path=str(one)) for one in paths))
+        return open_data(data, regime="labelled", seed=0).content
+
+    assert mixed(path, other) == mixed(there, other) != mixed(other, path)
 
 
 def test_skipped_rows_are_remembered_with_the_table(path: Path) -> None:

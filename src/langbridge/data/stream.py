@@ -67,6 +67,15 @@ class RowStream(IterableDataset[Example | TextExample]):
         """The rows of the current epoch that were left out so far, on this rank, whichever worker met them."""
         return self._skips.summary()
 
+    @property
+    def places(self) -> list[tuple[str, int | None]]:
+        """Names and sizes in bytes of the sources' files, without their folders; of the hub, ids without a size."""
+        found: list[tuple[str, int | None]] = []
+        for source in self.data.training_sources:
+            files = local_files(source)
+            found += [(source.path, None)] if files is None else [(file.name, file.stat().st_size) for file in files]
+        return found
+
     def set_epoch(self, epoch: int) -> None:
         """Begin another epoch: another order of the same examples."""
         self.epoch, self.examples = epoch, 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Places = Iterator[tuple[str, Row]]
 """Rows with the name of the place that they stand in."""
 
-_FORMAT = 1  # of the table on disk; another number makes other files
+_FORMAT = 2  # of the table on disk; another number makes other files
 _ROWS, _CHARACTERS = 1000, 4 << 20  # a batch of the table is written at whichever comes first
 
 
@@ -86,6 +86,15 @@ class RowTable(Sequence[Any]):
         """Characters of each row, prompt and target together: an int32 array (rows,)."""
         lengths = self.dataset.data.column("length").to_numpy()
         return lengths if self.indices is None else lengths[self.indices]
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of all prepared texts, chosen or not; the same rows in another place have the same."""
+        digest = hashlib.sha256()
+        for file in self.dataset.cache_files:  # in the order of the sources
+            about = json.loads((Path(file["filename"]).parent / "about.json").read_text(encoding="utf-8"))
+            digest.update(about["content"].encode())
+        return digest.hexdigest()[:16]
 
     def fitting(self, judge: Judge, on_bad_row: Literal["error", "skip"]) -> "RowTable":
         """The rows that `judge` can use; the others are skipped and counted, or raise.
@@ -225,6 +234,7 @@ def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["
     schema = pyarrow.schema({**kinds, "origin": pyarrow.string(), "length": pyarrow.int32()})
     columns: dict[str, list[Any]] = {field: [] for field in schema.names}
     skipped, rows, characters = Skipped(), 0, 0
+    content = hashlib.sha256()
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as table:
 
         def flush() -> None:
@@ -243,6 +253,8 @@ def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["
             length = sum(map(len, texts.values()))
             for field, text in texts.items():
                 columns[field].append(text)
+                raw = text.encode("utf-8")
+                content.update(len(raw).to_bytes(8, "little") + raw)
             columns["origin"].append(f"{place}:{number}")
             columns["length"].append(length)
             rows, characters = rows + 1, characters + length
@@ -255,4 +267,4 @@ def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["
         raise LangBridgeError(f"{name}: all {len(skipped)} rows are bad; the first: {skipped.first[0]}")
     if not rows:
         raise LangBridgeError(f"{name}: there are no rows in it, expected one example a row")
-    return {"rows": rows, "skipped": skipped.counts, "first": skipped.first}
+    return {"rows": rows, "content": content.hexdigest(), "skipped": skipped.counts, "first": skipped.first}

@@ -5,12 +5,16 @@ the names of what differs. What changes nothing that was learned so far (more st
 """
 
 import hashlib
+import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from langbridge.data import RowTable
+from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
+from langbridge.model.bases import LANGUAGE_MODEL, check_same
 from langbridge.train.recipe import Recipe
 
 _HARMLESS = """
@@ -33,21 +37,35 @@ def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], before
     wrong = list(_changed(Recipe.load(checkpoint / "recipe.yaml"), recipe))
     if before["processes"] != run["processes"]:
         wrong.append(f"processes: {before['processes']} in the checkpoint, {run['processes']} now")
-    if before["data"] != run["data"]:
+    # Earlier checkpoints recorded less: what is not in both cannot be compared.
+    if any(before["data"][key] != run["data"][key] for key in before["data"].keys() & run["data"].keys()):
         rows = [f"{data['rows']} rows" if data["rows"] else "a stream" for data in (before["data"], run["data"])]
-        wrong.append(f"the training rows: {rows[0]} in the checkpoint, {rows[1]} of other lengths now")
+        other = "of other files" if rows[1] == "a stream" else "with other texts"
+        wrong.append(f"the training rows: {rows[0]} in the checkpoint, {rows[1]} {other} now")
     if wrong:
         raise LangBridgeError(
             f"{checkpoint}: cannot go on with another run: {'; '.join(wrong)}. Take the change back, or begin a new "
             "run in another folder with --out"
         )
+    if LANGUAGE_MODEL in run and LANGUAGE_MODEL in before:
+        check_same(
+            LANGUAGE_MODEL, before[LANGUAGE_MODEL], run[LANGUAGE_MODEL], recipe.language_model, "the checkpoint's"
+        )
 
 
-def data_fingerprint(lengths: Sequence[int] | None) -> dict[str, Any]:
-    """Number of rows and a hash of their lengths: enough to notice that a run would go on with other data."""
-    if lengths is None:
-        return {"rows": None}
-    return {"rows": len(lengths), "lengths": hashlib.sha256(array("q", lengths).tobytes()).hexdigest()[:16]}
+def data_fingerprint(rows: RowTable | RowStream) -> dict[str, Any]:
+    """What tells that a run would go on with other training rows, wherever they lie.
+
+    Of a table the number of rows, a hash of their lengths (which rows were chosen, in which order) and one of all
+    texts; of a stream, which is not read beforehand, a hash of its files' names and sizes.
+    """
+    if isinstance(rows, RowStream):
+        return {"rows": None, "files": _hash(json.dumps(rows.places).encode())}
+    return {"rows": len(rows), "lengths": _hash(array("q", rows.lengths).tobytes()), "content": rows.content}
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _changed(old: Recipe, new: Recipe) -> Iterator[str]:

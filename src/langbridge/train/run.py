@@ -75,9 +75,11 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     run: dict[str, Any] = {
         **versions(LIBRARIES),
         "processes": state.num_processes,
-        "data": data_fingerprint(rows.lengths),
+        "data": data_fingerprint(rows.training),
         "start": None,
     }
+    if bridge is None:  # a bridge has its bases' in its config
+        run[LANGUAGE_MODEL] = fingerprint(model)
     if checkpoint is not None:
         before = json.loads((checkpoint / RUN).read_text(encoding="utf-8"))
         check_same_run(checkpoint, recipe, run, before)

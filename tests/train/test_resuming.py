@@ -1,0 +1,62 @@
+"""Going on with a run: what it is held to, beside the recipe's own settings."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from langbridge.errors import LangBridgeError
+from langbridge.train import train
+
+SAVING = ("train.save_strategy=steps", "train.save_steps=5")
+
+
+def test_other_rows_of_the_same_lengths_do_not_go_on(load, tmp_path):
+    begun = tmp_path / "run"
+    train(load(*SAVING, "train.max_steps=5"), begun, progress=False)
+    text = (tmp_path / "train.jsonl").read_text()
+    (tmp_path / "other.jsonl").write_text(text.replace("aaa", "bab", 1))
+    recipe = load(*SAVING, "train.max_steps=6", f"data.path={tmp_path / 'other.jsonl'}")
+    with pytest.raises(LangBridgeError, match="64 rows in the checkpoint, 64 rows with other texts now"):
+        train(recipe, begun, resume=True, progress=False)
+    # A checkpoint of before texts were recorded holds less to compare, and goes on.
+    file = begun / "checkpoint-5" / "run.json"
+    run = json.loads(file.read_text())
+    del run["data"]["content"]
+    file.write_text(json.dumps(run))
+    train(recipe, begun, resume=True, progress=False)
+
+
+def test_a_stream_of_other_files_does_not_go_on(load, tmp_path):
+    streamed = (*SAVING, "data.streaming=true", "train.max_steps=6")
+    train(load(*streamed, "train.max_steps=5"), tmp_path / "run", progress=False)
+    (tmp_path / "train.jsonl").rename(tmp_path / "other.jsonl")
+    other = load(*streamed, f"data.path={tmp_path / 'other.jsonl'}")
+    with pytest.raises(LangBridgeError, match="a stream in the checkpoint, a stream of other files now"):
+        train(other, tmp_path / "run", resume=True, progress=False)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "other.jsonl").rename(tmp_path / "moved" / "train.jsonl")
+    moved = load(*streamed, f"data.path={tmp_path / 'moved' / 'train.jsonl'}")
+    final = train(moved, tmp_path / "run", resume=True, progress=False)
+    assert (final / "model.safetensors").is_file()
+
+
+def test_another_plain_language_model_does_not_go_on(load, recipe_file, base_folders, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(base_folders[1])
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    shutil.copytree(base_folders[1], tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    recipe_file.write_text(recipe_file.read_text().replace("encoder: ", "# "))
+    plain = (*SAVING, "regime=lm_only")
+    train(load(*plain, "train.max_steps=5"), tmp_path / "run", progress=False)
+    other = load(*plain, "train.max_steps=6", f"language_model={tmp_path / 'other'}")
+    with pytest.raises(LangBridgeError, match=r"language model: got .*other.*weights differ"):
+        train(other, tmp_path / "run", resume=True, progress=False)
+    file = tmp_path / "run" / "checkpoint-5" / "run.json"
+    run = json.loads(file.read_text())
+    assert run.pop("language_model")["samples"]
+    file.write_text(json.dumps(run))  # as it was written before the model was recorded
+    train(load(*plain, "train.max_steps=6"), tmp_path / "run", resume=True, progress=False)
