@@ -241,7 +241,12 @@ def test_steps_and_tokens(planned, base_folders, tmp_path: Path) -> None:
     assert (found.rows_per_step, found.steps) == (8, 9)
     assert (found.encoder_tokens, found.lm_tokens) == (9 * 8 * 8, 9 * 8 * 16)
     assert planned(*base_folders, train__max_steps=5, **settings).steps == 5
-    assert planned(*base_folders, **settings | {"data": "OWNER/rows"}).steps is None
+    elsewhere = planned(*base_folders, **settings | {"data": "OWNER/rows"})
+    assert elsewhere.steps is None
+    assert any("only one local JSON lines file is counted here" in note for note in elsewhere.notes)
+    absent = planned(*base_folders, **settings | {"data": tmp_path / "absent.jsonl"})
+    assert absent.steps is None
+    assert any(f"data.path: no such file: {tmp_path / 'absent.jsonl'}" in note for note in absent.notes)
 
 
 def test_whether_it_fits(planned, base_folders) -> None:

@@ -119,6 +119,10 @@ def _steps(recipe: Recipe, gpus: int) -> tuple[int | None, str | None]:
         return train.max_steps, None
     rows = _rows(path)
     if rows is None:
+        try:
+            recipe.data.check_files()
+        except LangBridgeError as error:
+            return None, f"steps: {error}; set train.max_steps to plan without it"
         return None, "steps: only one local JSON lines file is counted here; set train.max_steps to plan other data"
     batches = math.ceil(rows / (train.per_device_train_batch_size * gpus))
     per_epoch = math.ceil(batches / train.gradient_accumulation_steps)
