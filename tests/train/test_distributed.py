@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from langbridge.data import write_jsonl
 from langbridge.train import train
 
 
@@ -52,3 +53,21 @@ def test_two_processes_have_the_loss_curve_of_one(load, tmp_path, updates, more)
     checkpoint = tmp_path / "two" / "checkpoint-5"
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in checkpoint.iterdir()}
     assert json.loads((checkpoint / "run.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow  # two starts of Python with torch
+def test_two_processes_of_a_stream_train_the_same_weights(load, tmp_path):
+    """One row of white space, which one of the two meets."""
+    rows = [{"query": "say\nb" if n == 5 else "say a", "response": "a"} for n in range(16)]
+    write_jsonl(tmp_path / "white.jsonl", rows)
+    load(f"data.path={tmp_path / 'white.jsonl'}", "data.streaming=true", "train.max_steps=3").save(tmp_path / "r.yaml")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29632"]
+    done = subprocess.run(
+        [*launch, "-m", "langbridge.cli", "train", tmp_path / "r.yaml", "--out", tmp_path / "two"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "two" / "final" / "config.json").read_text())["train_new_rows"]

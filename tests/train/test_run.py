@@ -13,9 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import langbridge
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.data import write_jsonl
+from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.train import Recipe, train
+from langbridge.train.parts import load_processor, reads_new_rows
 from langbridge.train.reading import PlateauWarning
 
 
@@ -79,6 +81,20 @@ def test_new_rows_are_trained_where_prompts_hold_white_space(load, tmp_path):
     ), "another row of the table, or another weight of the frozen encoder, moved"
     plain = train(load("train.max_steps=3", "data.input=response"), tmp_path / "plain", progress=False)
     assert not LangBridgeModel.from_pretrained(plain).config.train_new_rows, "no prompt holds any of them"
+
+
+def test_processes_agree_on_training_the_new_rows_of_a_stream(load, tmp_path, monkeypatch):
+    """White space in one row of a stream is met by one process of two, and both must train the same weights."""
+    rows = [{"query": "say\nb" if n == 5 else "say a", "response": "a"} for n in range(16)]
+    write_jsonl(tmp_path / "white.jsonl", rows)
+    recipe = load(f"data.path={tmp_path / 'white.jsonl'}", "data.streaming=true", "train.max_steps=3")
+    processor = load_processor(recipe)
+    streams = [RowStream(recipe.data, regime="labelled", seed=0, rank=rank, world_size=2) for rank in range(2)]
+    found = [reads_new_rows(processor, stream) for stream in streams]
+    assert sorted(found) == [False, True], "alone, each tells what it met"
+    for stream, other in zip(streams, reversed(found), strict=True):
+        monkeypatch.setattr("langbridge.train.parts.gather_object", lambda mine, other=other: [*mine, other])
+        assert reads_new_rows(processor, stream)
 
 
 def test_adapters_are_merged_into_a_bridge_that_loads_alone(load, base_folders, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 
 from langbridge.data import BatchRow, Example, LabelledCollator, Regime, RowTable, open_data, open_validation
 from langbridge.data.stream import RowStream
@@ -156,15 +157,17 @@ def _text(example: Any) -> str:
 def reads_new_rows(processor: LangBridgeProcessor, examples: Any) -> bool:
     """Whether the prompts hold a token that was added to the encoder's tokenizer.
 
-    Only then are the new rows worth training: it costs a backward pass through the frozen encoder. Of a stream the
-    first 1,000 rows are asked.
+    Only then are the new rows worth training: it costs a backward pass through the frozen encoder. Of a stream each
+    process asks its own first 1,000 rows, and what one of them finds holds for all: they must train the same weights.
     """
     added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
     if isinstance(examples, RowStream):
-        texts: Iterable[str] = some_texts(examples, 1000, 0)
-    else:
-        texts = (_text(example) for example in examples)
-    return any(token in processor.format(text) for text in texts for token in added)
+        return any(gather_object([_any_holds(some_texts(examples, 1000, 0), processor, added)]))
+    return _any_holds((_text(example) for example in examples), processor, added)
+
+
+def _any_holds(texts: Iterable[str], processor: LangBridgeProcessor, tokens: list[str]) -> bool:
+    return any(token in processor.format(text) for text in texts for token in tokens)
 
 
 def start_connector(
