@@ -128,6 +128,21 @@ def test_bad_rows_are_counted_whoever_meets_them(folder: Path) -> None:
         list(stream(folder))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_row_counts_once_however_many_epochs_begin(folder: Path, workers: int) -> None:
+    with (folder / "1.jsonl").open("a") as lines:
+        lines.write("{\n" * 4)
+    opened = stream(folder, on_bad_row="skip", shuffle_buffer=1)
+    next(iter(opened))  # as what looks at the first rows does
+    for epoch in range(2):
+        opened.set_epoch(epoch)
+        batches(opened, workers)
+        assert opened.skipped.counts == {"broken JSON": 4}
+    opened.set_epoch(2)
+    next(iter(opened))
+    assert opened.skipped.counts == {"broken JSON": 4}, "an epoch that has only begun takes nothing away"
+
+
 def test_a_bad_row_that_a_worker_meets_is_told_in_one_line(folder: Path) -> None:
     (folder / "1.jsonl").write_text('{"text": "a"}\n{"text"}\n')
     with pytest.raises(BadRow) as caught:

@@ -171,6 +171,23 @@ def test_what_the_console_says(load, tmp_path, capsys):
     assert re.search(line, said)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_left_out_are_told_of_training_and_validation(load, tmp_path, capsys, streaming):
+    with (tmp_path / "train.jsonl").open("a") as training, (tmp_path / "held_out.jsonl").open("a") as held_out:
+        training.write("{\n" * 3)
+        held_out.write('{"query": "say a", "response": ""}\n')
+    changes = (f"data.streaming={str(streaming).lower()}", "data.on_bad_row=skip", "train.max_steps=10",
+               f"data.validation_path={tmp_path / 'held_out.jsonl'}")  # fmt: skip
+    final = train(load(*changes), tmp_path / "run")  # into a second epoch
+    said = capsys.readouterr().err
+    told = "streamed to the end of the training" if streaming else "64 rows to train on"
+    assert f"{told}; 3 rows left out (3 broken JSON)" in said
+    assert said.count("row 65: broken JSON") == 1
+    assert "12 labelled rows to validate on; 1 rows left out (1 empty text)" in said
+    assert f"{tmp_path / 'held_out.jsonl'}, row 13" in said
+    assert "3 rows left out (3 broken JSON)" in (final / "README.md").read_text()
+
+
 def test_settings_that_the_machine_does_not_have_are_one_error(load, tmp_path):
     with pytest.raises(LangBridgeError, match=r"train: .*wandb"):
         train(load("train.report_to=wandb"), tmp_path / "run", progress=False)

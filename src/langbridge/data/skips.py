@@ -15,14 +15,21 @@ class SharedSkips:
         self._counts = torch.zeros(_REASONS, dtype=torch.int64).share_memory_()
         self._reasons = torch.zeros(_REASONS, _WIDTH, dtype=torch.uint8).share_memory_()
         self._first = torch.zeros(Skipped.FEW, _WIDTH, dtype=torch.uint8).share_memory_()
+        self._whole = torch.zeros(1, dtype=torch.bool).share_memory_()
         self._places: dict[str, int] = {}  # of the process that writes
 
-    def clear(self, counted: bool = True) -> None:
-        """Begin again; not where `counted` is false and another process counts."""
-        if counted:
-            self._places.clear()
-            for tensor in (self._counts, self._reasons, self._first):
-                tensor.zero_()
+    def begin(self) -> bool:
+        """Begin again, and whether to count: not once all rows were gone through, or each would count every time."""
+        if self._whole.item():
+            return False
+        self._places.clear()
+        for tensor in (self._counts, self._reasons, self._first):
+            tensor.zero_()
+        return True
+
+    def end(self) -> None:
+        """All rows were gone through: what was counted stays."""
+        self._whole.fill_(True)
 
     def add(self, row: BadRow) -> None:
         """Count a row."""

@@ -64,7 +64,10 @@ class RowStream(IterableDataset[Example | TextExample]):
 
     @property
     def skipped(self) -> Skipped:
-        """The rows of the current epoch that were left out so far, on this rank, whichever worker met them."""
+        """The rows left out in the first epoch that was gone through to its end, or so far in the one that is not.
+
+        So each row counts once, however many epochs there are, and whichever worker met it. All ranks meet the same.
+        """
         return self._skips.summary()
 
     @property
@@ -99,8 +102,7 @@ class RowStream(IterableDataset[Example | TextExample]):
         together = self.batch_size * self.world_size
         taken, done = self.examples, 0
         first = taken // self.batch_size  # a loader asks worker 0 for the first batch, wherever the stream stands
-        counted = number == 0  # every worker meets every bad row
-        self._skips.clear(counted)
+        counted = number == 0 and self._skips.begin()  # every worker meets every bad row
         for step, group in enumerate(self._steps(together, counted)):
             if len(group) < together and self.world_size > 1:
                 return
@@ -121,6 +123,8 @@ class RowStream(IterableDataset[Example | TextExample]):
             if len(group) == together:
                 yield group
                 group = []
+        if counted:
+            self._skips.end()
         if group:
             yield group
 

@@ -19,6 +19,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import set_seed
 
 from langbridge.data import write_atomically
+from langbridge.data.examples import Skipped
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, fingerprint
@@ -97,6 +98,8 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         _say_rows(rows, recipe)
     trainer = build_trainer(model, processor, rows, recipe, out, run=run, progress=progress)
     _train(trainer, checkpoint)
+    if progress and rows.lengths is None:  # a stream's bad rows are known only now
+        _say_skipped("streamed to the end of the training", rows.training.skipped)
     final = write_final(trainer, recipe, rows, run, out)
     if recipe.train.push_to_hub and state.is_main_process:
         upload(final, recipe)
@@ -125,19 +128,24 @@ def _checkpoint_to_go_on_from(out: Path, resume: bool) -> Path | None:
 
 
 def _say_rows(rows: Rows, recipe: Recipe) -> None:
-    skipped = getattr(rows.training, "skipped", None)
-    for line in getattr(skipped, "first", []):
-        say(f"left out: {line}")
     if rows.lengths is not None:
         kept = f"{len(rows.training)} rows to train on"
         if rows.reading is not None and not rows.validation:
             kept += f", {len(rows.reading)} more kept apart for the reading score"
-        say(f"{kept}; {skipped}" if skipped else kept)
+        _say_skipped(kept, rows.training.skipped)
+    for kind, table in rows.validation.items():
+        _say_skipped(f"{len(table)} {kind} rows to validate on", table.skipped)
     if rows.reading is None and recipe.regime != "lm_only" and recipe.train.reading_score_steps:
         say(
             "no reading score: the rows are too few, or streamed, to keep some apart; "
             "data.validation_path gives it held-out ones"
         )
+
+
+def _say_skipped(kept: str, skipped: Skipped) -> None:
+    for line in skipped.first:
+        say(f"left out: {line}")
+    say(f"{kept}; {skipped}" if skipped else kept)
 
 
 def _check_bases(model: LangBridgeModel, recipe: Recipe, checkpoint: Path) -> None:
