@@ -33,7 +33,8 @@ class LengthGrouped(Sampler[list[int]]):
     twice. Each position is a `BatchRow` with the number of the update, counted over epochs: what is drawn for an
     update, as the length at which texts are split, is the same however many processes and passes it is made of.
 
-    lengths: of the rows, in any unit. accumulated: passes to an update. Raises `LangBridgeError` where there are fewer rows than processes.
+    lengths: of the rows, in any unit. accumulated: passes to an update. Raises `LangBridgeError` where there are fewer
+    rows than processes.
     """
 
     def __init__(
