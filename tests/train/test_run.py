@@ -188,6 +188,12 @@ def test_rows_left_out_are_told_of_training_and_validation(load, tmp_path, capsy
     assert "3 rows left out (3 broken JSON)" in (final / "README.md").read_text()
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_sharding_without_accelerators_is_refused(load, tmp_path):
+    with pytest.raises(LangBridgeError, match=r"train\.fsdp: needs GPUs"):
+        train(load("train.fsdp=true"), tmp_path / "run", progress=False)
+
+
 def test_settings_that_the_machine_does_not_have_are_one_error(load, tmp_path):
     with pytest.raises(LangBridgeError, match=r"train: .*wandb"):
         train(load("train.report_to=wandb"), tmp_path / "run", progress=False)

@@ -59,6 +59,11 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     """
     out = Path(out) if out is not None else Path("runs") / run_name(recipe)
     state = PartialState(cpu=recipe.train.use_cpu) if "RANK" in os.environ else PartialState()
+    if recipe.train.fsdp and state.device.type == "cpu":
+        raise LangBridgeError(
+            "train.fsdp: needs GPUs, and here is none; on processors it would be plain data-parallel training. Set it"
+            " to false"
+        )
     progress = progress and state.is_main_process
     checkpoint = _checkpoint_to_go_on_from(out, resume)
     if resume and checkpoint is None and (out / "final").is_dir():
