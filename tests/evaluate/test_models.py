@@ -127,6 +127,16 @@ def test_a_translated_question_is_asked_as_english(base_folders, seq2seq: Path, 
     assert run.samples("mgsm")[0].prompt.startswith("In English: ")
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"), [({"device": "foo"}, "device: got 'foo'"), ({"dtype": "foo"}, "dtype: got")]
+)
+def test_a_translator_is_asked_for_a_device_and_precision_as_models_are(
+    seq2seq: Path, settings: dict, says: str
+) -> None:
+    with pytest.raises(LangBridgeError, match=says):
+        Translator(str(seq2seq), **settings)
+
+
 def test_a_translator_warns_of_texts_that_it_cut(seq2seq: Path) -> None:
     translator = Translator(str(seq2seq))
     translator.tokenizer.model_max_length = 8

@@ -177,7 +177,7 @@ class LangBridgeLM(LM):
     def length(self, prompt: Prompt, continuation: str = "") -> int:
         """Tokens of the encoder for the prompt, of the language model for what follows: how much there is to compute.
         Shots that go to the language model are left out, since a batch shares them."""
-        return self._encoder_length(prompt) + len(self.processor.tokenizer(continuation)["input_ids"])
+        return self._encoder_length(prompt) + self._lm_length(continuation)
 
     def continue_prompts(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[Continuation]:
         """One batch, with the generation settings of the harness."""

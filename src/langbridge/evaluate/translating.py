@@ -12,6 +12,7 @@ import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import Progress, in_batches
+from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.runs import fingerprint, read_json, write_json
 from langbridge.evaluate.sources import Source, read_rows
@@ -46,12 +47,11 @@ class Translator:
     def __init__(self, name: str, *, dtype: str = "auto", device: str | None = None, batch_size: int = 16):
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        chosen = usable_device(device)
+        precise = precision(dtype, chosen)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForSeq2SeqLM.from_pretrained(
-                name, dtype=torch.float32 if dtype == "auto" and chosen == "cpu" else dtype
-            )
+            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=precise)
         except (OSError, ValueError) as error:
             raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model: {error}") from error
         self.name, self.batch_size = name, batch_size

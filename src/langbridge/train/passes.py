@@ -29,7 +29,7 @@ def passes_needed(inputs: dict[str, Any], positions: int) -> int:
 
 
 def in_passes(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The rows of a batch in `count` passes, the longest first, each without the columns that only it does not need.
+    """The rows of a batch in `count` passes, the longest first, each without columns that are padding in all its rows.
 
     inputs: (batch, seq) tensors, and lists of one entry a row. Where there are fewer rows than passes, the shortest row
     comes again with nothing to learn: models that are cut up among processes need as many passes on each.
