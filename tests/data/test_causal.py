@@ -66,7 +66,8 @@ def test_what_is_too_long_is_cut(language_model_tokenizer: Any) -> None:
 
 
 def test_a_pair_whose_target_would_be_cut_whole(language_model_tokenizer: Any) -> None:
-    read = len(CausalCollator(language_model_tokenizer, max_length=200)._ids(PAIRS[0])[0])
+    ((head, _),) = CausalCollator(language_model_tokenizer, max_length=200)._ids(PAIRS[:1])
+    read = len(head)
     fits, short = (CausalCollator(language_model_tokenizer, max_length=read + more) for more in (2, 1))
     assert fits.misfits(PAIRS[:1]) == [None]
     assert len(parts(fits(PAIRS[:1]), 0)[1]) == 2

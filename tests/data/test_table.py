@@ -136,6 +136,8 @@ def test_tables_travel_to_workers_without_their_texts(path: Path) -> None:
 class Judge:
     """Refuses what it is told to."""
 
+    identity = None
+
     def __init__(self, reason: str, *refused: int, accepts_all: bool = False) -> None:
         self.reason, self.refused, self.accepts_all = reason, refused, accepts_all
 

@@ -36,6 +36,11 @@ def test_a_stream_of_other_files_does_not_go_on(load, tmp_path):
     other = load(*streamed, f"data.path={tmp_path / 'other.jsonl'}")
     with pytest.raises(LangBridgeError, match="a stream in the checkpoint, a stream of other files now"):
         train(other, tmp_path / "run", resume=True, progress=False)
+    text = (tmp_path / "other.jsonl").read_text()
+    (tmp_path / "train.jsonl").write_text(text.replace("aaa", "bab", 1))
+    with pytest.raises(LangBridgeError, match="a stream in the checkpoint, a stream of other files now"):
+        train(load(*streamed), tmp_path / "run", resume=True, progress=False)
+    (tmp_path / "train.jsonl").unlink()
     (tmp_path / "moved").mkdir()
     (tmp_path / "other.jsonl").rename(tmp_path / "moved" / "train.jsonl")
     moved = load(*streamed, f"data.path={tmp_path / 'moved' / 'train.jsonl'}")

@@ -17,7 +17,7 @@ from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.train import Recipe, train
-from langbridge.train.parts import load_processor, reads_new_rows
+from langbridge.train.parts import load_processor, reads_new_rows, some_texts
 from langbridge.train.reading import PlateauWarning
 
 
@@ -83,18 +83,23 @@ def test_new_rows_are_trained_where_prompts_hold_white_space(load, tmp_path):
     assert not LangBridgeModel.from_pretrained(plain).config.train_new_rows, "no prompt holds any of them"
 
 
-def test_processes_agree_on_training_the_new_rows_of_a_stream(load, tmp_path, monkeypatch):
-    """White space in one row of a stream is met by one process of two, and both must train the same weights."""
-    rows = [{"query": "say\nb" if n == 5 else "say a", "response": "a"} for n in range(16)]
+def test_processes_agree_on_what_a_stream_begins_with(load, tmp_path, monkeypatch):
+    """White space in one row of a stream is met by one process of two, and both must train the same weights; what the
+    ridge start is fitted to must be the same texts, or sharded weights would be pieces of different connectors."""
+    rows = [{"query": f"say{chr(10) if n == 5 else ' '}{n}", "response": "a"} for n in range(16)]
     write_jsonl(tmp_path / "white.jsonl", rows)
     recipe = load(f"data.path={tmp_path / 'white.jsonl'}", "data.streaming=true", "train.max_steps=3")
     processor = load_processor(recipe)
-    streams = [RowStream(recipe.data, regime="labelled", seed=0, rank=rank, world_size=2) for rank in range(2)]
-    found = [reads_new_rows(processor, stream) for stream in streams]
-    assert sorted(found) == [False, True], "alone, each tells what it met"
-    for stream, other in zip(streams, reversed(found), strict=True):
-        monkeypatch.setattr("langbridge.train.parts.gather_object", lambda mine, other=other: [*mine, other])
-        assert reads_new_rows(processor, stream)
+
+    def stream(rank):
+        return RowStream(recipe.data, regime="labelled", seed=0, rank=rank, world_size=2)
+
+    alone = [some_texts(stream(rank), 16, 0) for rank in range(2)]
+    assert sorted(text for texts in alone for text in texts) == sorted(row["query"] for row in rows)
+    monkeypatch.setattr("langbridge.train.parts.gather_object", lambda mine: [*alone[0], *alone[1]])
+    for rank in range(2):
+        assert reads_new_rows(processor, stream(rank))
+        assert some_texts(stream(rank), 10, 0) == (alone[0] + alone[1])[:10]
 
 
 def test_adapters_are_merged_into_a_bridge_that_loads_alone(load, base_folders, tmp_path):
@@ -185,7 +190,9 @@ def test_rows_left_out_are_told_of_training_and_validation(load, tmp_path, capsy
     assert said.count("row 65: broken JSON") == 1
     assert "12 labelled rows to validate on; 1 rows left out (1 empty text)" in said
     assert f"{tmp_path / 'held_out.jsonl'}, row 13" in said
-    assert "3 rows left out (3 broken JSON)" in (final / "README.md").read_text()
+    card = (final / "README.md").read_text()
+    assert "3 rows left out (3 broken JSON)" in card
+    assert "- `held_out.jsonl`: 12 labelled rows to validate on; 1 rows left out (1 empty text)" in card
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")

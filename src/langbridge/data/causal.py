@@ -4,11 +4,12 @@ pair    [BOS] prompt in its template | target [EOS]     loss on what stands behi
 text    [BOS] | text [EOS]
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langbridge.data.collator import ROWS, origins_of
 from langbridge.data.examples import CUT_WHOLE, Example, TextExample
+from langbridge.data.judging import identity_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
@@ -35,14 +36,20 @@ class CausalCollator:
 
     accepts_all = False
 
+    @property
+    def identity(self) -> str | None:
+        """As `Judge.identity`."""
+        return identity_of(
+            [self.tokenizer], {"before": self.before, "after": self.after, "max_length": self.max_length}
+        )
+
     def __call__(self, examples: Sequence[Example | TextExample]) -> dict[str, Any]:
         import torch
 
         from langbridge.model.configuration import IGNORE
 
         rows = []
-        for example in examples:
-            head, tail = self._ids(example)
+        for example, (head, tail) in zip(examples, self._ids(examples), strict=True):
             if not tail:
                 raise self._cut_whole(example, len(head))
             rows.append((head, tail))
@@ -64,27 +71,29 @@ class CausalCollator:
 
     def misfits(self, examples: Sequence[Example | TextExample]) -> list[BadRow | None]:
         """For each example that no token of its target would be left, or None."""
-        found: list[BadRow | None] = []
-        for example in examples:
-            head, tail = self._ids(example)
-            found.append(None if tail else self._cut_whole(example, len(head)))
-        return found
+        return [
+            None if tail else self._cut_whole(example, len(head))
+            for example, (head, tail) in zip(examples, self._ids(examples), strict=True)
+        ]
 
-    def _ids(self, example: Example | TextExample) -> tuple[list[int], list[int]]:
+    def _ids(self, examples: Sequence[Example | TextExample]) -> Iterator[tuple[list[int], list[int]]]:
         """What is read and what is learned; the latter is empty where the limit leaves no token of it but EOS."""
         tokenizer = self.tokenizer
-        head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        prompt = self.before + example.prompt + self.after if isinstance(example, Example) else ""
-        target = example.target if isinstance(example, Example) else example.text
-        prompt_ids, target_ids = tokenizer([prompt, target], add_special_tokens=False, verbose=False)["input_ids"]
-        head += prompt_ids
-        room = self.max_length - len(head)
-        if len(target_ids) < room:
-            return head, [*target_ids, tokenizer.eos_token_id]
-        if isinstance(example, TextExample):
-            return head, target_ids[: max(room, 0)]
-        kept = target_ids[: max(room - 1, 0)]
-        return head, [*kept, tokenizer.eos_token_id] if kept else []
+        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        prompts = [self.before + e.prompt + self.after if isinstance(e, Example) else "" for e in examples]
+        targets = [e.target if isinstance(e, Example) else e.text for e in examples]
+        # In one call, which a fast tokenizer spreads over the cores.
+        ids = tokenizer([*prompts, *targets], add_special_tokens=False, verbose=False)["input_ids"]
+        for example, prompt_ids, target_ids in zip(examples, ids, ids[len(examples) :], strict=False):
+            head = [*bos, *prompt_ids]
+            room = self.max_length - len(head)
+            if len(target_ids) < room:
+                yield head, [*target_ids, tokenizer.eos_token_id]
+            elif isinstance(example, TextExample):
+                yield head, target_ids[: max(room, 0)]
+            else:
+                kept = target_ids[: max(room - 1, 0)]
+                yield head, [*kept, tokenizer.eos_token_id] if kept else []
 
     def _cut_whole(self, example: Example | TextExample, read: int) -> BadRow:
         return BadRow(

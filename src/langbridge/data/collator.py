@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langbridge.data.examples import CUT_WHOLE, MARKER, Example, TextExample
+from langbridge.data.judging import identity_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
@@ -34,6 +35,11 @@ def marked(origin: str, marker: str) -> BadRow:
         "the bridge with another soft_prompt_token_id",
         MARKER,
     )
+
+
+def identity_of_processor(processor: "LangBridgeProcessor", **settings: Any) -> str | None:
+    """As `Judge.identity`, of a collator with this processor and these settings of its own."""
+    return identity_of([processor.tokenizer, processor.encoder_tokenizer], {**processor.to_dict(), **settings})
 
 
 class LabelledCollator:
@@ -93,6 +99,13 @@ class LabelledCollator:
     def _longest(self) -> int:
         limit = self.processor.encoder_length_limit
         return self.max_encoder_length if limit is None else min(self.max_encoder_length, limit)
+
+    @property
+    def identity(self) -> str | None:
+        """As `Judge.identity`."""
+        return identity_of_processor(
+            self.processor, max_encoder_length=self.max_encoder_length, max_length=self.max_length
+        )
 
     def misfits(self, examples: Sequence[Example]) -> list[BadRow | None]:
         """For each pair that truncation would remove its target whole or that it holds a mark, or None."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from langbridge.data.settings import Regime, Source
 from langbridge.data.templates import Columns
@@ -67,6 +67,11 @@ class Judge(Protocol):
         """Whether no example can be useless to it, so that none needs to be asked about."""
         ...
 
+    @property
+    def identity(self) -> str | None:
+        """All that its judgement depends on, the same in every process; None where that cannot be told."""
+        ...
+
     def misfits(self, examples: Sequence[Any]) -> list[BadRow | None]:
         """For each example what makes it useless, or None."""
         ...
@@ -109,6 +114,13 @@ class Skipped:
             return "no rows left out"
         kinds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items(), key=lambda c: -c[1]))
         return f"{len(self)} rows left out ({kinds})"
+
+
+def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Tally) -> None:
+    """Raise a bad row, or count it."""
+    if on_bad_row == "error" and row.reason != TOO_SHORT:
+        raise row
+    skipped.add(row)
 
 
 class Extractor:

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langbridge.data.examples import TOO_SHORT, Example, Extractor, Judge, Skipped, Tally, TextExample, example_of
+from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
+from langbridge.data.judging import judgement
 from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
@@ -78,8 +79,12 @@ class RowTable(Sequence[Any]):
         ]
 
     def __iter__(self) -> Iterator[Any]:
+        for examples in self._batches():
+            yield from examples
+
+    def _batches(self) -> Iterator[list[Example | TextExample]]:
         for first in range(0, len(self), _ROWS):
-            yield from self.__getitems__(list(range(first, min(first + _ROWS, len(self)))))
+            yield self.__getitems__(list(range(first, min(first + _ROWS, len(self)))))
 
     @cached_property
     def lengths(self) -> "np.ndarray":
@@ -105,13 +110,11 @@ class RowTable(Sequence[Any]):
             return self
         import numpy as np
 
-        skipped, kept = Skipped(self.skipped.counts, self.skipped.first), np.ones(len(self), dtype=bool)
-        for first in range(0, len(self), _ROWS):
-            examples = self.__getitems__(list(range(first, min(first + _ROWS, len(self)))))
-            for row, misfit in enumerate(judge.misfits(examples), start=first):
-                if misfit is not None:
-                    refuse(misfit, on_bad_row, skipped)
-                    kept[row] = False
+        # Rows that were chosen already are others than the table's, which alone has a place to keep an answer.
+        home = Path(self.dataset.cache_files[0]["filename"]).parent if self.indices is None else None
+        kept, misfits = judgement(self._batches(), len(self), judge, on_bad_row, home)
+        skipped = Skipped(self.skipped.counts, self.skipped.first)
+        skipped.update(misfits)
         if not kept.any():
             raise LangBridgeError(f"none of the {len(self)} rows can be used; the first: {skipped.first[0]}")
         if kept.all():
@@ -120,13 +123,6 @@ class RowTable(Sequence[Any]):
         inner = indices if self.indices is None else self.indices[indices]
         shares = {path: (len(inner), rows) for path, (_, rows) in self.shares.items()}
         return RowTable(self.dataset, skipped, indices=inner, shares=shares)
-
-
-def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Tally) -> None:
-    """Raise a bad row, or count it."""
-    if on_bad_row == "error" and row.reason != TOO_SHORT:
-        raise row
-    skipped.add(row)
 
 
 def source_table(

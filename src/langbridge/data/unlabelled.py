@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langbridge.data.collator import ROWS, marked, marker_of, origins_of
+from langbridge.data.collator import ROWS, identity_of_processor, marked, marker_of, origins_of
 from langbridge.data.examples import TOO_SHORT, TextExample
 from langbridge.data.splitting import split_text, token_ends
 from langbridge.errors import LangBridgeError
@@ -91,6 +91,11 @@ class UnlabelledCollator:
         self.with_rows = with_rows
 
     accepts_all = False
+
+    @property
+    def identity(self) -> str | None:
+        """As `Judge.identity`."""
+        return identity_of_processor(self.processor, **self.bounds)
 
     def misfits(self, examples: Sequence[TextExample]) -> list[BadRow | None]:
         """For each text that it is too short or that it holds a mark, or None."""

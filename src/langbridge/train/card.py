@@ -59,7 +59,7 @@ def _spoken(name: str) -> str:
 
 
 def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: Sequence[str], curves: bool) -> str:
-    """The card as Markdown with the hub's metadata on top. `data`: one line for each source of training rows."""
+    """The card as Markdown with the hub's metadata on top. `data`: one line for each source of rows."""
     plain = recipe.regime == "lm_only"
     bases = [recipe.language_model] if recipe.encoder is None else [recipe.encoder, recipe.language_model]
     named = {"language model": short_name(recipe.language_model)}

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,14 +140,13 @@ def reading_batches(rows: Rows, collate: Callable[..., dict[str, Any]], size: in
 
 
 def some_texts(examples: Any, count: int, seed: int) -> list[str]:
-    """Prompts, or texts, of a seeded sample of rows; of a stream, its first."""
+    """Prompts, or texts, of a seeded sample of rows; of a stream, its first. The same on every process."""
     if isinstance(examples, RowStream):
-        chosen: Iterable[Any] = list(itertools.islice(examples, count))
+        mine = [_text(example) for example in itertools.islice(examples, -(-count // examples.world_size))]
         examples.set_epoch(0)  # back to where it stood
-    else:
-        order = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
-        chosen = examples.__getitems__(order)
-    return [_text(example) for example in chosen]
+        return gather_object(mine)[:count]
+    order = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
+    return [_text(example) for example in examples.__getitems__(order)]
 
 
 def _text(example: Any) -> str:
@@ -157,17 +156,13 @@ def _text(example: Any) -> str:
 def reads_new_rows(processor: LangBridgeProcessor, examples: Any) -> bool:
     """Whether the prompts hold a token that was added to the encoder's tokenizer.
 
-    Only then are the new rows worth training: it costs a backward pass through the frozen encoder. Of a stream each
-    process asks its own first 1,000 rows, and what one of them finds holds for all: they must train the same weights.
+    Only then are the new rows worth training: it costs a backward pass through the frozen encoder. Of a stream the
+    first 1,000 rows are asked.
     """
     added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
-    if isinstance(examples, RowStream):
-        return any(gather_object([_any_holds(some_texts(examples, 1000, 0), processor, added)]))
-    return _any_holds((_text(example) for example in examples), processor, added)
-
-
-def _any_holds(texts: Iterable[str], processor: LangBridgeProcessor, tokens: list[str]) -> bool:
-    return any(token in processor.format(text) for text in texts for token in tokens)
+    streamed = isinstance(examples, RowStream)
+    texts = some_texts(examples, 1000, 0) if streamed else (_text(example) for example in examples)
+    return any(token in processor.format(text) for text in texts for token in added)
 
 
 def start_connector(

@@ -57,10 +57,10 @@ def data_fingerprint(rows: RowTable | RowStream) -> dict[str, Any]:
     """What tells that a run would go on with other training rows, wherever they lie.
 
     Of a table the number of rows, a hash of their lengths (which rows were chosen, in which order) and one of all
-    texts; of a stream, which is not read beforehand, a hash of its files' names and sizes.
+    texts; of a stream, which is not read beforehand, a hash of its files' names and sizes and one of pieces of them.
     """
     if isinstance(rows, RowStream):
-        return {"rows": None, "files": _hash(json.dumps(rows.places).encode())}
+        return {"rows": None, "files": _hash(json.dumps(rows.places).encode()), "sampled": rows.sampled()[:16]}
     return {"rows": len(rows), "lengths": _hash(array("q", rows.lengths).tobytes()), "content": rows.content}
 
 

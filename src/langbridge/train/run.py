@@ -309,15 +309,20 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
 
 
 def _sources(rows: Rows, recipe: Recipe) -> list[str]:
-    """One line for each source of training rows."""
+    """One line for each source of rows, and for what was left out of the training's."""
     shares = getattr(rows.training, "shares", {})
     lines = [f"`{short_name(path)}`: {used} of {there} rows" for path, (used, there) in shares.items()]
     if not lines:
         lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
     if rows.lengths is not None:
         lines.append(f"{len(rows.training)} rows trained on in all")
-    skipped = getattr(rows.training, "skipped", None)
-    return [*lines, str(skipped)] if skipped else lines
+    if skipped := getattr(rows.training, "skipped", None):
+        lines.append(str(skipped))
+    for kind, table in rows.validation.items():
+        ((path, (used, _)),) = table.shares.items()
+        left_out = f"; {table.skipped}" if table.skipped else ""
+        lines.append(f"`{short_name(path)}`: {used} {kind} rows to validate on{left_out}")
+    return lines
 
 
 def upload(final: Path, recipe: Recipe) -> str:
