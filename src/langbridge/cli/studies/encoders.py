@@ -160,5 +160,5 @@ def _said(ranked: dict[str, tuple[float, float, float]], order: list[str]) -> li
     if sure:
         lines.append(f"The sign is beyond doubt for {', '.join(sure)}.")
     if unsure:
-        lines.append(f"The interval holds zero for {', '.join(unsure)}: shown to foretell nothing here.")
+        lines.append(f"The interval holds zero for {', '.join(unsure)}: not shown to foretell anything here.")
     return lines
