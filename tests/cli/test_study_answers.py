@@ -25,7 +25,7 @@ def test_one_seed_and_one_language_is_the_ordinary_mean_with_its_error() -> None
     assert found.freedom == pytest.approx(5)
     low, high = found.interval
     reach = found.stderr * stats.t.ppf(0.975, 5)
-    assert (low, high) == pytest.approx((found.value - reach, found.value + reach))
+    assert (low, high) == pytest.approx((found.value - reach, min(found.value + reach, 1)))
 
 
 def test_seeds_add_their_spread_to_that_of_the_problems() -> None:
@@ -53,6 +53,21 @@ def test_differences_pair_the_problems() -> None:
     better = gain([answers({"sw": [1.0] * 20})], [answers({"sw": hard})], ["sw"])
     assert better.value == pytest.approx(0.5)
     assert better.stderr == pytest.approx(stdev(hard) / math.sqrt(20))
+
+
+def test_the_same_runs_asked_twice_are_paired_by_seed() -> None:
+    """Seeds far apart, each better by the same: what parts the seeds says nothing of the difference."""
+    before = [answers({"sw": [1.0] * n + [0.0] * (20 - n)}) for n in (2, 8, 14)]
+    after = [answers({"sw": [1.0] * (n + 4) + [0.0] * (16 - n)}) for n in (2, 8, 14)]
+    paired, apart = gain(after, before, ["sw"], same_runs=True), gain(after, before, ["sw"])
+    assert paired.value == apart.value == pytest.approx(0.2)
+    over_problems = [fmean(a[key] - b[key] for a, b in zip(after, before, strict=True)) for key in before[0]]
+    assert paired.stderr == pytest.approx(stdev(over_problems) / math.sqrt(20))
+    assert apart.stderr > 2 * paired.stderr
+    one_way = [answers({"sw": [1.0] * 20}), answers({"sw": [0.0] * 20})]
+    spread = gain(one_way, [one_way[1]] * 2, ["sw"], same_runs=True)
+    assert spread.stderr == pytest.approx(math.sqrt(stdev([1, 0]) ** 2 / 2)), "seeds that differ in the gain count"
+    assert spread.interval == (-1, 1), "no more than a difference of shares can be"
 
 
 def test_only_problems_that_both_were_asked_count() -> None:

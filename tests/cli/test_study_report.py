@@ -185,7 +185,28 @@ def test_curves_say_where_the_plateau_ends(tmp_path: Path) -> None:
     said = examples.Curve(SIZES, "random", found).said()
     assert said[0].endswith("from the checkpoint at 320 examples on; before, plateau.")
     assert "reaches half of its last value" in said[1]
-    assert "by 320 examples, and from 320 on only the last checkpoint itself is as good." in said[1]
+    assert said[1].endswith("by 320 examples; no earlier checkpoint is surely within 5 points of the last: no "
+                            "saturation shown.")  # fmt: skip
+
+
+def test_saturation_is_shown_and_not_what_is_left_of_doubt(tmp_path: Path) -> None:
+    """One seed of three that is late makes all comparisons unsure: that is no saturation."""
+
+    class Told(Drawn):
+        def answers(self, name: str, asked: str = "test") -> dict[tuple[str, str], float]:
+            right = self.share(name, asked, "")
+            return {(f"test-{i}", code): float(i < 20 * right) for code in lift.ALL for i in range(20)}
+
+    def curve(share: Any) -> examples.Curve:
+        return examples.Curve(SIZES, "random", Told(Place(tmp_path, tmp_path), share))
+
+    late = curve(lambda name, asked, _: 0.9 if asked == "at-320" or name.endswith("1") else 0.0)
+    assert late.saturated(("en",)) is None
+    early = curve(lambda name, asked, _: 0.0 if asked == "test" else 0.9)
+    assert early.saturated(("en",)) == 160
+    assert "from 160 on the last checkpoint is surely less than 5 points ahead: saturation." in early.said()[1]
+    falls = curve(lambda name, asked, _: 0.0 if asked == "at-160" else 0.9)
+    assert falls.saturated(("en",)) is None, "as good at the start, and not in between"
 
 
 def test_translations_get_their_spaces_back() -> None:

@@ -190,10 +190,11 @@ def test_snapped_soft_prompts_are_the_language_models_own_embeddings() -> None:
         after, _ = model.soft_prompts(*source)
     assert torch.equal(mask, same_mask)
     assert torch.equal(before, after)
-    assert (inside[0][:, None] == table).all(-1).any(-1).all()
+    assert torch.equal(inside[0, -1], before[0, -1]), "the end vector stands for no text"
+    assert (inside[0, :-1, None] == table).all(-1).any(-1).all()
     # Of each soft prompt the nearest: no other row is nearer.
-    nearest = (before[0][:, None] - table).norm(dim=-1).amin(1)
-    torch.testing.assert_close((before[0] - inside[0]).norm(dim=1), nearest)
+    nearest = (before[0, :-1, None] - table).norm(dim=-1).amin(1)
+    torch.testing.assert_close((before[0] - inside[0])[:-1].norm(dim=1), nearest)
 
 
 @pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature's models are not built here")

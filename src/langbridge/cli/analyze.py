@@ -88,16 +88,20 @@ def outputs(
     field: Annotated[str, typer.Option("--field", metavar="NAME", help="Rows' field with the answer.")] = "output",
 ) -> None:
     """In which language the model answered, and how often in another one than expected (accidental translation)."""
-    from langbridge.analyze.outputs import analyze_outputs, percent
+    from langbridge.analyze.outputs import analyze_outputs, mean_of, notes, of_all, percent, unclear
 
     numbers = analyze_outputs(run, out, expected=expected, field=field)
+    for note in notes(numbers):
+        typer.echo(note)
     for task, found in numbers["tasks"].items():
-        typer.echo(f"{task}: accidental translation, per cent of the answers whose language is clear")
+        typer.echo(f"{task}: accidental translation, per cent of the clear answers, and its bounds of all answers")
         for code, row in found["languages"].items():
-            typer.echo(f"  {code:8} {percent(row['accidental']):>12}   unclear {row['unclear']} of {row['n']}")
+            typer.echo(
+                f"  {code:8} {percent(row['accidental']):>12}   of all {of_all(row):>14}   unclear {unclear(row)}"
+            )
         for group, row in found["groups"].items():
-            mean = f"mean of {len(row['languages_in_the_mean'])} languages"
-            typer.echo(f"  {group:8} {percent(row['accidental']):>12}   {mean}")
+            shown = f"of all {of_all(row):>14}   unclear {unclear(row)}, {mean_of(row)}"
+            typer.echo(f"  {group:8} {percent(row['accidental']):>12}   {shown}")
     typer.echo(f"{out}: report.md, numbers.json, answers.jsonl, answers_TASK (.png, .svg)")
 
 

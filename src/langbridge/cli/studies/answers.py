@@ -2,12 +2,13 @@
 
 Two things are drawn at random, and both are in every standard error: the held-out problems (one cluster a problem with
 all its languages and seeds) and the seeds of the connector. The seeds' part is their spread over the square root of
-their number; where there is one seed, or none, it is left out. Differences pair the problems and not the seeds. Of
-three seeds a spread is known badly, so intervals are Student's with the degrees of freedom of Welch and Satterthwaite.
+their number; where there is one seed, or none, it is left out. Differences pair the problems, and the seeds too where
+both sides come from the same runs (two checkpoints of a run, or a run asked in two ways). Of three seeds a spread is
+known badly, so intervals are Student's with the degrees of freedom of Welch and Satterthwaite.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
@@ -30,11 +31,13 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of 95 per cent."""
+        """Of 95 per cent, within what a difference of shares can be."""
         from scipy.stats import t
 
         reach = 0.0 if self.stderr == 0 else self.stderr * float(t.ppf((1 + LEVEL) / 2, self.freedom))
-        return self.value - reach, self.value + reach
+        # NaN, the error of a single problem, stays.
+        low, high = self.value - reach, self.value + reach
+        return -1.0 if low < -1 else low, 1.0 if high > 1 else high
 
     @property
     def sign(self) -> int:
@@ -57,9 +60,14 @@ def mean_of(seeds: Sequence[Answers], languages: Sequence[str]) -> Estimate:
     return _estimate(_over_seeds(seeds), languages, [seeds])
 
 
-def gain(first: Sequence[Answers], second: Sequence[Answers], languages: Sequence[str]) -> Estimate:
-    """First minus second, on the problems that both were asked."""
+def gain(
+    first: Sequence[Answers], second: Sequence[Answers], languages: Sequence[str], *, same_runs: bool = False
+) -> Estimate:
+    """First minus second, on the problems that both were asked. `same_runs`: both sides have the same seeds' runs, in
+    the same order, so that what a seed does to both falls out."""
     values = differences(_over_seeds(first), _over_seeds(second))
+    if same_runs:
+        return _estimate(values, languages, [[differences(*pair) for pair in zip(first, second, strict=True)]])
     return _estimate(values, languages, [first, second])
 
 
@@ -85,9 +93,9 @@ def _estimate(values: Answers, languages: Sequence[str], sides: Sequence[Sequenc
     return Estimate(over_problems.mean, math.sqrt(total), freedom)
 
 
-def only(answers: Answers, problems: set[str]) -> Answers:
-    """The answers to some of the problems."""
-    return {key: value for key, value in answers.items() if key[0] in problems}
+def only(seeds: Sequence[Answers], kept: Callable[[str, str], bool]) -> list[Answers]:
+    """Of each seed the answers to the problems and languages that are `kept`."""
+    return [{key: value for key, value in one.items() if kept(*key)} for one in seeds]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """Part d. Connectors, frozen and trained encoders in both regimes, fixed and drawn encoder lengths."""
 
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from langbridge.cli.studies.answers import Answers, Claim, gain, mean_of
+from langbridge.cli.studies.answers import Answers, Claim, gain, mean_of, only
 from langbridge.cli.studies.drawing import draw_lengths
-from langbridge.cli.studies.lift import ALL, LONG, LOW, SHORT, base, of_events
+from langbridge.cli.studies.lift import ALL, LOW, base
 from langbridge.cli.studies.page import Page
 from langbridge.cli.studies.runs import Asked, Found, Run
 from langbridge.cli.studies.sizes import Sizes
@@ -15,6 +19,11 @@ HIGH = LANGUAGE_GROUPS["high"]
 CONNECTORS = ("linear", "mlp", "resampler")
 ENCODER_RATES = (2e-5, 2e-4)
 """Learning rates of a trained encoder: the paper's, and ten times that, for a training that is much shorter."""
+
+STEP = 8
+"""Encoder tokens between the sets of problems by length."""
+SHARE = 0.1
+"""A language is in such a set if at least this share of its problems is."""
 
 
 def _run(sizes: Sizes, name: str, seed: int, examples: int, data: str, asked: Asked, **settings: Any) -> Run:
@@ -103,18 +112,26 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
     page.table(*_table(rows))
     page.heading("Fixed and drawn encoder length", 3)
     drawn, fixed = text[ENCODER_RATES[0]], seeds(unlabelled, ENCODER_RATES[0], True)
+    cut = sizes.fixed_length
+    ranges = [(0, cut - STEP), (cut - STEP + 1, cut), (cut + 1, cut + STEP), (cut + STEP + 1, math.inf)]
+    sets = {(least, most): _common(sizes, drawn, fixed, least, most) for least, most in ranges}
+    ticks = [f"≤ {cut - STEP}", f"≤ {cut}", f"≤ {cut + STEP}", f"> {cut + STEP}"]
+    counts = [f"{tick}: {len(found[2])} languages" for tick, found in zip(ticks, sets.values(), strict=True)]
     page.say(
-        f"Unlabelled text, cut after {sizes.fixed_length} encoder tokens or at a length drawn from "
-        f"{sizes.dynamic_lengths[0]} to {sizes.dynamic_lengths[1]}. English problems of {SHORT} events have about 42 "
-        f"tokens, of {LONG} about 58."
+        f"Unlabelled text, cut after {cut} encoder tokens or at a length drawn from {sizes.dynamic_lengths[0]} to "
+        f"{sizes.dynamic_lengths[1]}. A problem is as long as its text in its language, in encoder tokens. Sets differ "
+        f"in their languages too: one is left out of a set that less than {SHARE:.0%} of its problems fall into "
+        f"({'; '.join(counts)})."
     )
+    there = [(tick, *found) for tick, found in zip(ticks, sets.values(), strict=True) if found[2]]
     draw_lengths(
-        page.picture("drawn_lengths", "Accuracy in all languages by the number of events in a problem"),
-        list(range(SHORT, LONG + 1)),
+        page.picture("drawn_lengths", "Accuracy by the length of a problem in encoder tokens"),
+        [tick for tick, *_ in there],
         {
-            "drawn length": [mean_of(of_events(drawn, n), ALL) for n in range(SHORT, LONG + 1)],
-            "fixed length": [mean_of(of_events(fixed, n), ALL) for n in range(SHORT, LONG + 1)],
+            "drawn length": [mean_of(first, codes) for _, first, _, codes in there],
+            "fixed length": [mean_of(second, codes) for _, _, second, codes in there],
         },
+        "encoder tokens of the problem",
     )
     rate = ENCODER_RATES[0]
     return [
@@ -127,12 +144,40 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
         Claim(LETTER, "With unlabelled text a trained encoder is better than a frozen one",
               f"Low-resource average, trained at {rate:g} over frozen", gain(text[rate], text[None], LOW)),
         Claim(LETTER, "A drawn encoder length is better on prompts longer than the fixed one",
-              f"All languages, problems of {LONG} events, drawn over fixed",
-              gain(of_events(drawn, LONG), of_events(fixed, LONG), ALL)),
-        Claim(LETTER, "A drawn encoder length is better on short prompts too",
-              f"All languages, problems of {SHORT} events, drawn over fixed",
-              gain(of_events(drawn, SHORT), of_events(fixed, SHORT), ALL)),
+              f"Problems of more than {cut} encoder tokens, drawn over fixed",
+              gain(*_common(sizes, drawn, fixed, cut + 1, math.inf))),
+        Claim(LETTER, "A drawn encoder length is better on prompts shorter than the fixed one too",
+              f"Problems of fewer than {cut} encoder tokens, drawn over fixed",
+              gain(*_common(sizes, drawn, fixed, 0, cut - 1))),
     ]  # fmt: skip
+
+
+@cache
+def tokens_of(problem: str, language: str) -> int:
+    """What the encoder reads of a problem, such as test-17, in tokens, the closing one included."""
+    from langbridge.miniature import world
+
+    split, _, index = problem.rpartition("-")
+    return len(_tokenizer()(world.render(world.problem(split, int(index)), language))["input_ids"])
+
+
+@cache
+def _tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    from langbridge.miniature import parents
+
+    return AutoTokenizer.from_pretrained(parents.ENCODER)
+
+
+def _common(
+    sizes: Sizes, first: Sequence[Answers], second: Sequence[Answers], least: float, most: float
+) -> tuple[list[Answers], list[Answers], list[str]]:
+    """Both sides' answers to problems of `least` to `most` encoder tokens, and the languages that have enough of them:
+    every language weighs the same, and one with a handful would bring noise."""
+    sides = [only(one, lambda *key: least <= tokens_of(*key) <= most) for one in (first, second)]
+    count = Counter(language for _, language in sides[0][0])
+    return sides[0], sides[1], [code for code in ALL if count[code] >= SHARE * sizes.problems]
 
 
 def _table(rows: dict[str, list[Answers]]) -> tuple[list[str], list[list[str]]]:

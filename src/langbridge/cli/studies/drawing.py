@@ -59,18 +59,19 @@ def draw_languages(path: Path, codes: Sequence[str], systems: Mapping[str, Seque
         drawn.legend(loc="outside upper center", ncols=len(systems), frameon=False)
 
 
-def draw_lengths(path: Path, events: Sequence[int], lines: Mapping[str, Sequence[Estimate]]) -> None:
-    """Accuracy by the number of events in a problem, a line each."""
+def draw_lengths(path: Path, ticks: Sequence[str], lines: Mapping[str, Sequence[Estimate]], label: str) -> None:
+    """Accuracy by the length of a problem, a line each; `label` says what the ticks are."""
+    places = range(len(ticks))
     with figure(path, figsize=(3.6, 2.6), layout="constrained") as (drawn, ax):
         for shift, ((name, scores), style) in enumerate(zip(lines.items(), _LINES, strict=False)):
             ax.errorbar(
-                [n + 0.04 * (shift - (len(lines) - 1) / 2) for n in events],
+                [place + 0.04 * (shift - (len(lines) - 1) / 2) for place in places],
                 [100 * score.value for score in scores],
                 [100 * score.stderr for score in scores],
                 label=name, markersize=4, elinewidth=0.7, **style,
             )  # fmt: skip
-        ax.set_xticks(list(events))
-        ax.set_xlabel("events in the problem")
+        ax.set_xticks(list(places), ticks)
+        ax.set_xlabel(label)
         ax.set_ylabel("accuracy, per cent")
         _from_zero(ax)
         drawn.legend(loc="outside upper center", ncols=2, frameon=False)

@@ -158,7 +158,7 @@ def _said(ranked: dict[str, tuple[float, float, float]], order: list[str]) -> li
     if rivals:
         lines.append(f"Not told apart from it by their intervals: {', '.join(rivals)}.")
     if sure:
-        lines.append(f"The sign is beyond doubt for {', '.join(sure)}.")
+        lines.append(f"The interval leaves out zero for {', '.join(sure)}.")
     if unsure:
         lines.append(f"The interval holds zero for {', '.join(unsure)}: not shown to foretell anything here.")
     return lines

@@ -13,6 +13,8 @@ LETTER, TITLE = "b", "How much English is enough"
 LANGUAGES = ("en", *LOW)
 READS = 0.05
 """Nats a target token: a reading score below it counts as not reading, as in training."""
+NEAR = 0.05
+"""A checkpoint is as good as the last one if the 95 per cent interval of what is left to gain ends below this share."""
 
 
 def start(sizes: Sizes, init: str, seed: int) -> Run:
@@ -96,7 +98,7 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
         claims.append(
             Claim(LETTER, f"From the {init} start, the second half of the examples still helps low-resource languages",
                   f"Low-resource average after {last} over after {middle} examples",
-                  gain(one.answers[last], one.answers[middle], LOW))
+                  gain(one.answers[last], one.answers[middle], LOW, same_runs=True))
         )  # fmt: skip
     return claims
 
@@ -145,13 +147,24 @@ class Curve:
                 )
                 continue
             half = next(seen for seen, score in scores.items() if score.value >= last.value / 2)
-            level = next(
-                seen for seen in scores
-                if gain(self.answers[max(scores)], self.answers[seen], languages).sign <= 0
-            )  # fmt: skip
+            level, near = self.saturated(languages), f"{100 * NEAR:.0f} points"
             lines.append(
-                f"{self.init}: {what} reaches half of its last value ({last}) by {half} examples, and from {level} on "
-                + ("only the last checkpoint itself is as good." if level == max(scores) else
-                   "the last checkpoint is not surely better: saturation as far as these problems can tell.")
-            )  # fmt: skip
+                f"{self.init}: {what} reaches half of its last value ({last}) by {half} examples; "
+                + (
+                    f"no earlier checkpoint is surely within {near} of the last: no saturation shown."
+                    if level is None
+                    else f"from {level} on the last checkpoint is surely less than {near} ahead: saturation."
+                )
+            )
         return lines
+
+    def saturated(self, languages: tuple[str, ...]) -> int | None:
+        """The examples from which on the last checkpoint is surely less than `NEAR` ahead; None where only it is."""
+        *earlier, last = self.answers
+        level = None
+        for seen in reversed(earlier):
+            ahead = gain(self.answers[last], self.answers[seen], languages, same_runs=True)
+            if not ahead.interval[1] < NEAR:
+                break
+            level = seen
+        return level

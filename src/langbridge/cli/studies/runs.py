@@ -200,7 +200,8 @@ def _as_it_is() -> "Iterator[None]":
 
 @contextmanager
 def snapped(asker: "Asker") -> "Iterator[None]":
-    """Within, a bridge's soft prompts are the language model's own embeddings: of each the nearest by distance."""
+    """Within, a bridge's soft prompts are the language model's own embeddings: of each the nearest by distance. The end
+    vector stays what it is: it was learned, stands for no text, and says where the prompt ends."""
     import torch
 
     model = asker.lm.model
@@ -209,7 +210,8 @@ def snapped(asker: "Asker") -> "Iterator[None]":
     def snap(_: Any, __: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
         soft, mask = found
         nearest = torch.cdist(soft.float().flatten(0, 1), table.float(), compute_mode=EXACT).argmin(-1)
-        return table[nearest].reshape(soft.shape).to(soft.dtype), mask
+        own = table[nearest].reshape(soft.shape).to(soft.dtype)
+        return torch.cat([own[:, :-1], soft[:, -1:]], dim=1), mask
 
     handle = model.connector.register_forward_hook(snap)
     try:

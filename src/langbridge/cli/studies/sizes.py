@@ -52,8 +52,8 @@ class Sizes:
     """Problems in all languages together that the baseline `lm_only` is trained on."""
 
     fixed_length: int = 40
-    """Encoder tokens of the unlabelled regime with a fixed length: shorter than nearly every problem of four events or
-    more, so that those are longer than anything that was trained on."""
+    """Encoder tokens of the unlabelled regime with a fixed length: two in five problems of four events have more, so
+    that there are enough both longer and shorter than all that was trained on."""
 
     dynamic_lengths: tuple[int, int] = (8, 72)
     """Encoder tokens of the unlabelled regime with a drawn length, least and most."""
@@ -68,7 +68,7 @@ QUICK = Sizes(
     rates=(3e-4, 1e-3),
     longer=1,
     random_examples=2400,
-    curve={"ridge": (1280, 320), "random": (2400, 1200)},
+    curve={"ridge": (1200, 400), "random": (2400, 1200)},
     curve_problems=20,
     encoder_examples=480,
     sentences=40,
