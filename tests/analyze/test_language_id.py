@@ -66,6 +66,39 @@ def test_short_answers(identify: LanguageIdentifier, text: str, language: str | 
     assert identify(text).language == language
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "script"),
+    [
+        ("उत्तर इकतालीस है क्योंकि टॉम ने सेब बेचे", "hi", "Devanagari"),
+        ("উত্তর হল একচল্লিশ কারণ টম আপেল বিক্রি করেছে", "bn", "Bengali"),
+        ("டாம் ஆப்பிள்களை விற்றதால் விடை நாற்பத்தி ஒன்று", "ta", "Tamil"),
+        ("الجواب هو واحد وأربعون لأن توم باع التفاح الآخر", "ar", "Arabic"),
+        ("پاسخ چهل و یک است زیرا تام سیب ها را فروخت", "fa", "Arabic"),
+        ("Η απάντηση είναι σαράντα ένα γιατί ο Τομ πούλησε τα μήλα", "el", "Greek"),
+        ("התשובה היא ארבעים ואחת כי תום מכר את התפוחים", "he", "Hebrew"),
+        ("คำตอบคือสี่สิบเอ็ด", "th", "Thai"),
+        ("Ответ равен 41, потому что яблоки проданы.", "ru", "Cyrillic"),
+        ("答案是四十一。", "zh", "Han"),
+        ("ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ᏣᎳᎩ", None, "Cherokee"),
+        ("Jibu ni 41, kwa sababu Tom aliuza matufaa mengine yote.", "sw", "Latin"),
+        ("Да", None, "none"),
+        ("α + β = γ, δ ε ζ η θ ι κ λ", None, "none"),
+    ],
+)
+def test_a_script_that_no_candidate_writes_is_of_the_languages_that_do(
+    text: str, language: str | None, script: str
+) -> None:
+    few = LanguageIdentifier(["sw"])
+    assert not {"hi", "bn", "ta", "ar", "fa", "el", "he", "th"} & set(few.languages)
+    found = few(text)
+    assert (found.language, found.script) == (language, script)
+
+
+def test_a_candidate_that_writes_the_script_is_the_only_one() -> None:
+    assert LanguageIdentifier(["mr"])("उत्तर इकतालीस है क्योंकि टॉम ने सेब बेचे").language == "mr"
+    assert LanguageIdentifier(["sr"]).languages == LanguageIdentifier().languages
+
+
 def test_codes_of_any_kind_and_those_nobody_knows(identify: LanguageIdentifier) -> None:
     assert set(LANGUAGES) <= set(identify.languages)
     other = LanguageIdentifier(["zho_Hant", "swh", "qq"])

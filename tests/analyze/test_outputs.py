@@ -5,8 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from langbridge.analyze.outputs import Answer, analyze_outputs, measure, read_answers
+from langbridge.cli.main import app
 from langbridge.errors import LangBridgeError
 
 EN = "The answer is 41, because Tom sold the other apples."
@@ -29,9 +31,9 @@ def rows(task: str = "mgsm") -> list[dict]:
 
 
 def test_rates_count_clear_answers(tmp_path: Path) -> None:
-    answers, unknown = read_answers(write(tmp_path / "samples_mgsm.jsonl", rows()))
-    assert unknown == []
-    found = measure(answers)["mgsm"]
+    read = read_answers(write(tmp_path / "samples_mgsm.jsonl", rows()))
+    assert (read.unknown, read.choices, read.without_id) == ([], {}, {})
+    found = measure(read.answers)["mgsm"]
     german = found["languages"]["de"]
     assert (german["n"], german["unclear"], german["found"]) == (4, 1, {"de": 2, "en": 1, "unclear": 1})
     assert german["accidental"]["value"] == pytest.approx(2 / 3)
@@ -70,6 +72,99 @@ def test_a_language_without_a_clear_answer_is_not_in_the_mean() -> None:
     assert alone == {"value": 1.0, "stderr": None}, "one answer has no error"
 
 
+def test_the_bounds_are_over_all_answers() -> None:
+    answers = [answer("te", i, w) for i, w in enumerate([True, True, False, None])]
+    answers += [answer("sw", i, w) for i, w in enumerate([False, False])] + [answer("bn", 0, None)]
+    found = measure(answers)["t"]
+    assert found["languages"]["te"]["of_all"] == [0.5, 0.75]
+    assert found["languages"]["bn"]["of_all"] == [0.0, 1.0]
+    low = found["groups"]["low"]
+    assert low["of_all"] == pytest.approx([0.5 / 3, 1.75 / 3]), "every language is in them, clear or not"
+    assert low["of_all"][0] <= low["accidental"]["value"] <= low["of_all"][1]
+    assert (low["n"], low["unclear"]) == (7, 2)
+
+
+def choices(task: str = "xcopa") -> list[dict]:
+    """Of a multiple-choice task the output is the benchmark's own text, in the language of the question."""
+    texts = {"sw": "Mti ulianguka", "id": "Pohon itu tumbang"}
+    return [
+        {"task": task, "language": code, "id": "q0", "output": text, "loglikelihoods": [-1.0, -2.0]}
+        for code, text in texts.items()
+    ]
+
+
+def test_choices_of_the_benchmark_are_no_answers(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    write(run / "samples_xcopa.jsonl", choices())
+    only = CliRunner().invoke(app, ["analyze", "outputs", str(run), "--out", str(out)])
+    assert only.exit_code == 2
+    assert "Left out: xcopa (2), where the model chooses among the benchmark's own answers" in only.stderr
+    assert not out.exists()
+    write(run / "samples_mgsm.jsonl", rows())
+    both = CliRunner().invoke(app, ["analyze", "outputs", str(run), "--out", str(out)])
+    assert both.exit_code == 0
+    numbers = json.loads((out / "numbers.json").read_text())
+    assert list(numbers["tasks"]) == ["mgsm"]
+    assert numbers["choices_left_out"] == {"xcopa": 2}
+    said = "Left out: xcopa (2), where the model chooses among the benchmark's own answers and writes none."
+    assert said in both.stdout
+    assert said in (out / "report.md").read_text(encoding="utf-8")
+    assert "66.7 ± 33.3   of all   50.0 to 75.0   unclear 1 (25.0 %)\n" in both.stdout
+    assert "unclear 2 (16.7 %), mean of 3 languages" in both.stdout, "beside the groups too"
+
+
+def test_rows_without_an_id_are_taken_as_independent(tmp_path: Path) -> None:
+    named, nameless = [{**row, "id": "q0"} for row in choices()], choices()
+    for row in (*named, *nameless):
+        del row["loglikelihoods"]
+    for row in nameless:
+        del row["id"]
+    read = read_answers(write(tmp_path / "a.jsonl", named + nameless))
+    assert read.without_id == {"xcopa": 2}
+    assert [one.id for one in read.answers] == ["q0", "q0", "a.jsonl, row 3", "a.jsonl, row 4"]
+    analyze_outputs(write(tmp_path / "b.jsonl", nameless), tmp_path / "out")
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "clustered by question" not in page
+    assert "xcopa: 2 answers have no `id` and are taken as independent" in page
+    analyze_outputs(write(tmp_path / "c.jsonl", named + nameless), tmp_path / "out")
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "clustered by question" in page
+    assert "taken as independent" in page
+
+
+def test_a_script_that_the_expected_language_has_not_is_no_unclear_answer(tmp_path: Path) -> None:
+    texts = {
+        "hi": "उत्तर इकतालीस है क्योंकि टॉम ने सेब बेचे",
+        "chr": "ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ᏣᎳᎩ",
+        "kk": "сол кездегі",
+        "ru": "Да 41",
+        "names": "Sara Sara Sara",
+    }
+    path = write(tmp_path / "a.jsonl", [{"language": "sw", "id": code, "output": text} for code, text in texts.items()])
+    found = {one.id: (one.found, one.accidental) for one in read_answers(path).answers}
+    assert found == {
+        "hi": ("hi", True),
+        "chr": ("Cherokee script", True),
+        "kk": ("Cyrillic script", True),
+        "ru": (None, None),
+        "names": (None, None),
+    }
+    russian = {one.id: one.accidental for one in read_answers(path, expected="ru").answers}
+    assert russian == {"hi": True, "chr": True, "kk": None, "ru": None, "names": None}
+
+
+def test_every_task_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    tasks = ("a/b", "a_b", "a_b_2", "A_B")
+    path = write(tmp_path / "a.jsonl", [row for task in tasks for row in rows(task)[:4]])
+    analyze_outputs(path, tmp_path / "out")
+    names = ("a_b", "a_b_2", "a_b_2_2", "A_B_3")
+    assert {p.stem for p in (tmp_path / "out").glob("*.png")} == {f"answers_{name}" for name in names}
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for task, name in zip(tasks, names, strict=True):
+        assert f"## {task}\n\n![Languages of the answers](answers_{name}.png)" in page
+
+
 def test_a_run_s_folder_becomes_a_page_with_samples(tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
@@ -86,17 +181,19 @@ def test_a_run_s_folder_becomes_a_page_with_samples(tmp_path: Path) -> None:
     assert [row["found"] for row in listed[4:8]] == ["en", "de", "de", None]
     assert [row["accidental"] for row in listed[4:8]] == [False, True, True, None]
     page = (out / "report.md").read_text(encoding="utf-8")
-    assert "| de | 4 | 1 | 66.7 ± 33.3 | de 2, en 1 |" in page
+    assert "| de | 4 | 1 (25.0 %) | 66.7 ± 33.3 | 50.0 to 75.0 | de 2, en 1 |" in page
+    assert "| **low-resource** | 4 | 1 (25.0 %) | 33.3 ± 33.3 | 25.0 to 50.0 | mean of 1 language |" in page
+    assert "clustered by question" in page
     assert f"- `q1` in `de`: `{DE}`" in page
     assert "![Languages of the answers](answers_bbh_x.png)" in page
 
 
 def test_expected_may_be_another_language_or_the_question_s(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{**row, "text": row["output"]} for row in rows()])
-    same = measure(read_answers(path, expected="same", field="text")[0])["mgsm"]["languages"]
+    same = measure(read_answers(path, expected="same", field="text").answers)["mgsm"]["languages"]
     assert same["en"]["accidental"]["value"] == 0.0
     assert same["de"]["accidental"]["value"] == pytest.approx(1 / 3)
-    german = measure(read_answers(path, expected="deu")[0])["mgsm"]["languages"]
+    german = measure(read_answers(path, expected="deu").answers)["mgsm"]["languages"]
     assert german["en"]["accidental"]["value"] == 1.0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from langbridge.analyze.scripts import count_scripts, script_of, script_of_character
+from langbridge.analyze.scripts import LANGUAGES, count_scripts, script_of, script_of_character
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,11 @@ def test_texts() -> None:
     assert script_of("Tom దగ్గర 28 ఆపిల్స్ ఉన్నాయి.") == "Telugu"
     assert script_of(" 28 + 9 = 37.") == "none"
     assert count_scripts("ab 你!") == {"Latin": 2, "Han": 1}
+
+
+def test_languages_of_scripts_are_known_to_the_library() -> None:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    library = LanguageIdentifier.from_model_file(MODEL_FILE)
+    assert {code for codes in LANGUAGES.values() for code in codes} <= set(library.labels)
+    assert set(LANGUAGES) <= {script_of_character(chr(i)) for i in range(0x10000)}

@@ -5,6 +5,7 @@ mathematics or programs. Only the words are looked at, and of them only those in
 that a Latin name in a Bengali sentence counts for nothing. Where too few are left, the answer is None, not a guess.
 """
 
+import copy
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langbridge.analyze.probe import missing
-from langbridge.analyze.scripts import BROKEN, NO_SCRIPT, count_scripts, script_of_character
+from langbridge.analyze.scripts import BROKEN, LANGUAGES, LATIN, NO_SCRIPT, count_scripts, script_of_character
 from langbridge.errors import LangBridgeError
 from langbridge.languages import LLAMA2_PERCENT, two_letter
 
@@ -53,22 +54,28 @@ _CODE_LINE = re.compile(
 _ASSIGNMENT = re.compile(
     r"\s*[A-Za-z_][\w.]*(?:\[[^\]]*\])?(?:\s*,\s*[A-Za-z_]\w*)*\s*(?:[-+*/%|&]|//|\*\*)?=(?!=)(?P<value>.*)"
 )
-_NAME = re.compile(r".*(?:[a-z][A-Z]|_|\d).*|[A-Za-z]")
-"""Of a variable or a constant: inner capitals, underscores, digits. A Latin letter alone is one too."""
+_NAME = re.compile(r".*(?:[a-z][A-Z]|_|\d).*|[A-Za-zΑ-Ωα-ω]")
+"""Of a variable or a constant: inner capitals, underscores, digits. A Latin or Greek letter alone is one too."""
 
 
 @dataclass(frozen=True)
 class Identified:
-    """The language of a text, or None where it is unclear; the probability of the likeliest, and the words' letters."""
+    """The language of a text, or None where it is unclear; the probability of the likeliest, and the words' letters.
+
+    script: of the words; "none" where they are too few.
+    """
 
     language: str | None
     probability: float
     letters: int
+    script: str
 
 
 class LanguageIdentifier:
     """Tells apart the languages that an English-centric model is likely to write: those of Llama 2's table, and
-    `more`, such as the languages of the questions. A text in another language is taken for a relative, or is unclear.
+    `more`, such as the languages of the questions. A text in another script than Latin is in one of these that write in
+    it; where none does, in one of those that py3langid knows in the script; where it knows none, the text is unclear.
+    A text in another language yet is taken for one of those that are considered, or is unclear.
 
     Raises `LangBridgeError` where py3langid is missing, or knows none of the codes in `more` that it must (`needed`).
     """
@@ -90,16 +97,27 @@ class LanguageIdentifier:
         self.languages = tuple(sorted(wanted & known))
         self.unknown = tuple(sorted(wanted - known - set(LLAMA2_PERCENT)))
         """Languages of `more` that cannot be told."""
-        self._library.set_languages(list(self.languages))
+        self._of_script: dict[str, Any] = {}
 
     def __call__(self, text: str) -> Identified:
         words, script = _main_script(prose(text))
         letters = sum(len(word) for word in words)
         if letters < FEWEST_LETTERS.get(script, FEWEST_LETTERS_ELSEWHERE):
-            return Identified(None, 0.0, letters)
-        language, probability = self._library.classify(" ".join(words))
-        sure = probability >= SUREST
-        return Identified(language if sure else None, float(probability), letters)
+            return Identified(None, 0.0, letters, NO_SCRIPT)
+        candidates = self._candidates(script)
+        if not candidates:
+            return Identified(None, 0.0, letters, script)
+        if script not in self._of_script:
+            self._of_script[script] = copy.copy(self._library)  # shares the model's tables
+            self._of_script[script].set_languages(candidates)
+        language, probability = self._of_script[script].classify(" ".join(words))
+        return Identified(language if probability >= SUREST else None, float(probability), letters, script)
+
+    def _candidates(self, script: str) -> list[str]:
+        if script == LATIN:
+            return list(self.languages)
+        writing = LANGUAGES.get(script, ())
+        return [code for code in writing if code in self.languages] or list(writing)
 
 
 def prose(text: str) -> str:

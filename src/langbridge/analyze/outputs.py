@@ -17,7 +17,8 @@ import numpy as np
 
 from langbridge.analyze.alignment import Estimate
 from langbridge.analyze.figures import draw_answers
-from langbridge.analyze.language_id import LanguageIdentifier
+from langbridge.analyze.language_id import Identified, LanguageIdentifier
+from langbridge.analyze.scripts import LANGUAGES, LATIN, NO_SCRIPT
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, text_field, write_atomically, write_jsonl
 from langbridge.languages import group_of, two_letter
@@ -32,7 +33,11 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, the language that was expected of it, and the one that was found: None where it is unclear."""
+    """One answer, the language that was expected of it, and the one that was found: None where it is unclear.
+
+    id: of the question; of a row without one, its place. found: a code, or `Arabic script` where the language is
+    unclear but the expected one has another script.
+    """
 
     task: str
     language: str
@@ -47,27 +52,60 @@ class Answer:
         return None if self.found is None else self.found != self.expected
 
 
-def read_answers(run: str | Path, *, expected: str = "en", field: str = "output") -> tuple[list[Answer], list[str]]:
-    """Every answer of a run's folder (its samples_TASK.jsonl) or of a JSONL file, in order, and the languages among
-    those of the questions that cannot be told.
+@dataclass(frozen=True)
+class Answers:
+    """What was read: the written answers in order, and what must be said of them.
+
+    unknown: languages of the questions that cannot be told. choices: samples left out by task, because the model chose
+    among the benchmark's own texts. without_id: answers by task that come without their question's id.
+    """
+
+    answers: list[Answer]
+    unknown: list[str]
+    choices: dict[str, int]
+    without_id: dict[str, int]
+
+
+def read_answers(run: str | Path, *, expected: str = "en", field: str = "output") -> Answers:
+    """Every written answer of a run's folder (its samples_TASK.jsonl) or of a JSONL file.
 
     expected: a language code, or `same` for the language of each question.
     field: where a row has the model's answer.
     Raises `LangBridgeError`.
     """
     path = Path(run).expanduser()
-    rows = list(_rows(path, field))
+    choices = Counter[str]()
+    without_id = Counter[str]()
+    rows = list(_rows(path, field, choices, without_id))
+    if not rows:
+        raise LangBridgeError(
+            f"{path}: no answer in it was written by the model, expected a task whose answers are generated. "
+            + _left_out(choices)
+        )
     questions = list(dict.fromkeys(row["language"] for row in rows))
     identify = LanguageIdentifier(questions, needed=questions if expected == SAME else [expected])
     answers = []
     for row in rows:
         seen = identify(row["output"])
         wanted = two_letter(row["language"] if expected == SAME else expected)
-        answers.append(Answer(**row, expected=wanted, found=seen.language, probability=seen.probability))
-    return answers, [code for code in questions if two_letter(code) in identify.unknown]
+        answers.append(Answer(**row, expected=wanted, found=_found(seen, wanted), probability=seen.probability))
+    unknown = [code for code in questions if two_letter(code) in identify.unknown]
+    return Answers(answers, unknown, dict(choices), dict(without_id))
 
 
-def _rows(path: Path, field: str) -> Iterable[dict[str, str]]:
+def _found(seen: Identified, expected: str) -> str | None:
+    """The language, or at least a script that the expected one has not. Latin names may stand in any language."""
+    if seen.language is not None or seen.script in (NO_SCRIPT, LATIN) or expected in LANGUAGES.get(seen.script, ()):
+        return seen.language
+    return f"{seen.script} script"
+
+
+def _left_out(choices: Mapping[str, int]) -> str:
+    tasks = ", ".join(f"{task} ({count})" for task, count in choices.items())
+    return f"Left out: {tasks}, where the model chooses among the benchmark's own answers and writes none."
+
+
+def _rows(path: Path, field: str, choices: Counter[str], without_id: Counter[str]) -> Iterable[dict[str, str]]:
     if path.is_dir():
         files = sorted(path.glob("samples_*.jsonl"))
         if not files:
@@ -82,12 +120,19 @@ def _rows(path: Path, field: str) -> Iterable[dict[str, str]]:
     for file in files:
         for number, row in read_jsonl(file):
             where = f"{file}, row {number}"
+            task = str(row.get("task") or file.stem.removeprefix("samples_"))
+            if "loglikelihoods" in row:  # the output is the likeliest of the benchmark's texts
+                choices[task] += 1
+                continue
             if not isinstance(row.get(field), str):  # an empty answer is an answer
                 text_field(row, field, where)
+            if row.get("id") is None:
+                without_id[task] += 1
+                row["id"] = f"{file.name}, row {number}"
             yield {
-                "task": str(row.get("task") or file.stem.removeprefix("samples_")),
+                "task": task,
                 "language": _language(text_field(row, "language", where), where),
-                "id": str(row.get("id", number)),
+                "id": str(row["id"]),
                 "output": row[field],
             }
 
@@ -105,7 +150,7 @@ def measure(answers: Sequence[Answer]) -> dict[str, Any]:
 
     A rate is of the answers whose language is clear. Its error in one language is that of a share; over several
     languages a question counts once, with its rate over them, because the same question in many languages is no
-    independent sample.
+    independent sample. `of_all` bounds the share among all answers, whatever the unclear ones are.
     """
     tasks: dict[str, Any] = {}
     for task, rows in _grouped(answers, lambda answer: answer.task).items():
@@ -119,6 +164,7 @@ def measure(answers: Sequence[Answer]) -> dict[str, Any]:
                     "unclear": sum(answer.found is None for answer in some),
                     "found": dict(Counter(answer.found or UNCLEAR for answer in some).most_common()),
                     "accidental": _as_json(_rate(some)),
+                    "of_all": _of_all(some),
                 }
                 for code, some in by_language.items()
             },
@@ -132,13 +178,14 @@ def measure(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _group(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Several languages together; those without a clear answer are not in the mean."""
+    """Several languages together; those without a clear answer are not in the mean, but in the bounds."""
     clear = {answer.language for answer in answers if answer.found is not None}
     return {
         "n": len(answers),
         "unclear": sum(answer.found is None for answer in answers),
         "languages_in_the_mean": [code for code in dict.fromkeys(a.language for a in answers) if code in clear],
         "accidental": _as_json(_rate(answers)),
+        "of_all": _of_all(answers),
     }
 
 
@@ -161,6 +208,14 @@ def _rate(answers: Sequence[Answer]) -> Estimate | None:
     return Estimate(sum(rates.values()) / len(rates), error)
 
 
+def _of_all(answers: Sequence[Answer]) -> list[float]:
+    """The mean over languages of the share among all answers: if no unclear one is accidental, and if each is."""
+    by_language = _grouped(answers, lambda answer: answer.language).values()
+    least = [sum(a.accidental is True for a in some) / len(some) for some in by_language]
+    most = [sum(a.accidental is not False for a in some) / len(some) for some in by_language]
+    return [sum(least) / len(least), sum(most) / len(most)]
+
+
 def _as_json(found: Estimate | None) -> dict[str, float | None] | None:
     if found is None:
         return None
@@ -172,21 +227,24 @@ def analyze_outputs(run: str | Path, out: str | Path, *, expected: str = "en", f
     out = Path(out).expanduser()
     if out.exists() and not out.is_dir():
         raise LangBridgeError(f"--out: {out} is a file, expected a folder")
-    answers, unknown = read_answers(run, expected=expected, field=field)
-    tasks = measure(answers)
+    read = read_answers(run, expected=expected, field=field)
+    tasks = measure(read.answers)
     numbers = {
         "format": FORMAT,
         "run": str(run),
         "expected": expected,
         "field": field,
-        "unknown_to_the_library": unknown,
+        "unknown_to_the_library": read.unknown,
+        "choices_left_out": read.choices,
+        "without_id": read.without_id,
         "tasks": tasks,
     }
     out.mkdir(parents=True, exist_ok=True)
+    names = _file_names(tasks)
     for task, found in tasks.items():
-        _draw(task, found, out / f"answers_{_file_name(task)}")
-    write_jsonl(out / "answers.jsonl", ({**asdict(a), "accidental": a.accidental} for a in answers))
-    write_atomically(out / "report.md", report(numbers, answers))
+        _draw(task, found, out / names[task])
+    write_jsonl(out / "answers.jsonl", ({**asdict(a), "accidental": a.accidental} for a in read.answers))
+    write_atomically(out / "report.md", report(numbers, read.answers))
     write_atomically(out / "numbers.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     return numbers
 
@@ -194,27 +252,32 @@ def analyze_outputs(run: str | Path, out: str | Path, *, expected: str = "en", f
 def report(numbers: Mapping[str, Any], answers: Sequence[Answer]) -> str:
     """The numbers as a page of Markdown, with samples."""
     expected = "the language of the question" if numbers["expected"] == SAME else f"`{numbers['expected']}`"
+    clustered = sum(numbers["without_id"].values()) < len(answers)
     lines = [
         "# Language of the answers",
         "",
         f"Of `{numbers['run']}`; expected: {expected}. Numbers, formulas and code are left out before a language is "
-        "told (by py3langid); where few words are left, or no language is likely enough, the answer is unclear, and "
-        "does not count. Accidental translation: the share of clear answers in another language than expected, per "
-        "cent, ± one standard error (over several languages clustered by question).",
+        "told (by py3langid); where few words are left, or no language is likely enough, the answer is unclear. "
+        "Accidental translation: the share of clear answers in another language than expected, per cent, ± one "
+        f"standard error{' (over several languages clustered by question)' if clustered else ''}. Of all answers: the "
+        "share if no unclear answer is accidental, to the share if each is. Short answers are unclear more often in "
+        "some languages than in others, so where many are unclear, read the bounds.",
         "",
     ]
+    lines += [line for note in notes(numbers) for line in (note, "")]
     if numbers["unknown_to_the_library"]:
         lines += [f"py3langid does not know: {', '.join(numbers['unknown_to_the_library'])}.", ""]
+    names = _file_names(numbers["tasks"])
     for task, found in numbers["tasks"].items():
-        lines += [f"## {task}", "", f"![Languages of the answers](answers_{_file_name(task)}.png)", ""]
-        lines += ["| language | answers | unclear | accidental translation | found |", "|---|---|---|---|---|"]
+        lines += [f"## {task}", "", f"![Languages of the answers]({names[task]}.png)", ""]
+        lines += ["| language | answers | unclear | accidental translation | of all answers | found |"]
+        lines += ["|---|---|---|---|---|---|"]
         for code, row in found["languages"].items():
             seen = ", ".join(f"{name} {count}" for name, count in row["found"].items() if name != UNCLEAR)
-            lines.append(f"| {code} | {row['n']} | {row['unclear']} | {percent(row['accidental'])} | {seen} |")
+            lines.append(f"| {code} | {_cells(row)} | {seen} |")
         for group, row in found["groups"].items():
             name = "all" if group == "all" else f"{group}-resource"
-            mean = f"mean of {len(row['languages_in_the_mean'])} languages"
-            lines.append(f"| **{name}** | {row['n']} | {row['unclear']} | {percent(row['accidental'])} | {mean} |")
+            lines.append(f"| **{name}** | {_cells(row)} | {mean_of(row)} |")
         lines.append("")
         wrong = [a for a in answers if a.task == task and a.accidental]
         for code, some in _grouped(wrong, lambda answer: answer.language).items():
@@ -225,6 +288,37 @@ def report(numbers: Mapping[str, Any], answers: Sequence[Answer]) -> str:
             lines.append("")
     lines += ["All answers with their languages are in `answers.jsonl`.", ""]
     return "\n".join(lines)
+
+
+def notes(numbers: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the numbers: what was left out, and which answers were taken as independent."""
+    said = [_left_out(numbers["choices_left_out"])] if numbers["choices_left_out"] else []
+    said += [
+        f"{task}: {count} answers have no `id` and are taken as independent, also where they are of one question "
+        "in several languages; the errors over languages may then be too small."
+        for task, count in numbers["without_id"].items()
+    ]
+    return said
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    return f"{row['n']} | {unclear(row)} | {percent(row['accidental'])} | {of_all(row)}"
+
+
+def unclear(row: Mapping[str, Any]) -> str:
+    """How many answers of a language or a group are unclear, and their share."""
+    return f"{row['unclear']} ({100 * row['unclear'] / row['n']:.1f} %)"
+
+
+def of_all(row: Mapping[str, Any]) -> str:
+    """The bounds of the share among all answers, in per cent."""
+    return " to ".join(f"{100 * bound:.1f}" for bound in row["of_all"])
+
+
+def mean_of(row: Mapping[str, Any]) -> str:
+    """What the rate of a group is the mean of."""
+    count = len(row["languages_in_the_mean"])
+    return f"mean of {count} language{'' if count == 1 else 's'}"
 
 
 def percent(found: Mapping[str, float | None] | None) -> str:
@@ -258,8 +352,19 @@ def _quoted(text: str, longest: int = 160) -> str:
     return f"`{text[:longest]}{'…' if len(text) > longest else ''}`"
 
 
-def _file_name(task: str) -> str:
-    return re.sub(r"[^\w.-]", "_", task)
+def _file_names(tasks: Iterable[str]) -> dict[str, str]:
+    """Of each task's picture, without its ending: no two alike, on a disk that ignores case neither."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for task in tasks:
+        plain = name = "answers_" + re.sub(r"[^\w.-]", "_", task)
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}_{number}"
+        taken.add(name.casefold())
+        names[task] = name
+    return names
 
 
 def _grouped(answers: Iterable[Answer], key: Any) -> dict[str, list[Answer]]:
