@@ -154,6 +154,16 @@ def test_a_script_that_the_expected_language_has_not_is_no_unclear_answer(tmp_pa
     assert russian == {"hi": True, "chr": True, "kk": None, "ru": None, "names": None}
 
 
+def test_languages_known_by_script_alone_share_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr("langbridge.analyze.outputs.draw_answers", lambda *of: drawn.append(of[:3]))
+    texts = (EN, DE, "ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ᏣᎳᎩ", "сол кездегі")
+    analyze_outputs(write(tmp_path / "a.jsonl", [{"language": "sw", "output": text} for text in texts]), tmp_path)
+    shares, _, columns = drawn[0]
+    assert columns == ["en", "de", "other", "unclear"]
+    assert shares.tolist() == [[0.25, 0.25, 0.5, 0.0]]
+
+
 def test_every_task_has_a_picture_of_its_own(tmp_path: Path) -> None:
     tasks = ("a/b", "a_b", "a_b_2", "A_B")
     path = write(tmp_path / "a.jsonl", [row for task in tasks for row in rows(task)[:4]])

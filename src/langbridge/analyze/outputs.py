@@ -27,6 +27,8 @@ FORMAT = 1
 SAME = "same"
 """Expected: the language of the question."""
 UNCLEAR = "unclear"
+_SCRIPT = " script"
+"""Ends what is found where only the script is known."""
 _LISTED = 3
 """Accidental translations of each task and language that the page shows; the file has them all."""
 
@@ -97,7 +99,7 @@ def _found(seen: Identified, expected: str) -> str | None:
     """The language, or at least a script that the expected one has not. Latin names may stand in any language."""
     if seen.language is not None or seen.script in (NO_SCRIPT, LATIN) or expected in LANGUAGES.get(seen.script, ()):
         return seen.language
-    return f"{seen.script} script"
+    return seen.script + _SCRIPT
 
 
 def _left_out(choices: Mapping[str, int]) -> str:
@@ -336,7 +338,8 @@ def _draw(task: str, found: Mapping[str, Any], path: Path) -> None:
         counts.update(found["languages"][code]["found"])
     expected = {code: found["languages"][code]["expected"] for code in rows}
     names = [name for name, _ in counts.most_common() if name != UNCLEAR]
-    columns = list(dict.fromkeys([*expected.values(), *names]))[:12]
+    codes = [name for name in names if not name.endswith(_SCRIPT)]  # a script's name is too wide for a column
+    columns = list(dict.fromkeys([*expected.values(), *codes]))[:12]
     rest = [name for name in names if name not in columns]
     columns += (["other"] if rest else []) + [UNCLEAR]
     shares = np.zeros((len(rows), len(columns)))
