@@ -45,21 +45,25 @@ def test_standardised_is_scikit_learns_scaler_and_silences_constants(states: np.
     assert (ours[..., 3] == 0).all()
 
 
-def test_components_come_from_the_sums_of_squares_of_a_regression(states: np.ndarray) -> None:
-    """The sums of squares of the two factors are what regressions on their indicators explain."""
-    flat = states.reshape(-1, WIDTH)
+def regression_components(states: np.ndarray) -> np.ndarray:
+    """Language, sentence and rest, whatever their signs: the sums of squares of the two factors are what regressions
+    on their indicators explain."""
+    n, k, width = states.shape
+    flat = states.reshape(-1, width)
     total = ((flat - flat.mean(0)) ** 2).sum()
 
     def explained(labels: np.ndarray) -> float:
         indicators = np.eye(labels.max() + 1)[labels]
         return float(((LinearRegression().fit(indicators, flat).predict(indicators) - flat.mean(0)) ** 2).sum())
 
-    language = explained(np.tile(np.arange(LANGUAGES), SENTENCES))
-    sentence = explained(np.repeat(np.arange(SENTENCES), LANGUAGES))
-    rest = (total - language - sentence) / ((SENTENCES - 1) * (LANGUAGES - 1))
-    parts = np.array(
-        [(language / (LANGUAGES - 1) - rest) / SENTENCES, (sentence / (SENTENCES - 1) - rest) / LANGUAGES, rest]
-    )
+    language = explained(np.tile(np.arange(k), n))
+    sentence = explained(np.repeat(np.arange(n), k))
+    rest = (total - language - sentence) / ((n - 1) * (k - 1))
+    return np.array([(language / (k - 1) - rest) / n, (sentence / (n - 1) - rest) / k, rest])
+
+
+def test_components_come_from_the_sums_of_squares_of_a_regression(states: np.ndarray) -> None:
+    parts = regression_components(states)
     found = alignment.variance(states)
     ours = [found.language.value, found.sentence.value, found.rest.value]
     np.testing.assert_allclose(ours, parts / parts.sum(), rtol=1e-9)
@@ -87,6 +91,48 @@ def test_variance_errors_are_those_of_leaving_sentences_out(states: np.ndarray) 
     for name in ("language", "sentence", "rest"):
         brute = brute_jackknife(states, lambda x, name=name: getattr(alignment.variance(x), name).value)
         assert getattr(found, name).stderr == pytest.approx(brute, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_a_share_that_is_cut_at_zero_keeps_its_error(seed: int) -> None:
+    """In noise a component comes out below zero as often as above. What is told is 0 then, and its error is that of the
+    share before the cut; after it every sentence left out would give 0, and the error too."""
+    noise = made(0.0, 0.0, 1.0, seed=seed)
+    parts = regression_components(noise)
+    assert parts.min() < 0, "or there would be nothing to cut"
+    found = alignment.variance(noise)
+    ours = {"language": found.language, "sentence": found.sentence, "rest": found.rest}
+    cut = np.maximum(parts, 0)
+    for i, (name, one) in enumerate(ours.items()):
+        assert one.value == pytest.approx(cut[i] / cut.sum(), rel=1e-9), name
+
+        def share(states: np.ndarray, i: int = i) -> float:
+            parts = regression_components(states)
+            return float(parts[i] / parts.sum())
+
+        assert one.stderr == pytest.approx(brute_jackknife(noise, share), rel=1e-6), name
+        assert one.stderr > 0.001, name
+
+
+def test_the_error_of_a_cut_share_is_its_spread_over_samples() -> None:
+    """Sentences without a share of their own, in four languages: over samples of sentences the uncut share has a
+    spread, and the errors that single samples tell are near it."""
+    rng = np.random.default_rng(8)
+    languages = rng.normal(size=(1, 4, 30))
+    shares, errors = [], []
+    for _ in range(200):
+        states = languages + rng.normal(size=(40, 4, 30))
+        parts = regression_components(states)
+        shares.append(parts[1] / parts.sum())
+        errors.append(alignment.variance(states).sentence.stderr)
+    assert np.mean(np.array(shares) < 0) > 0.3
+    # 200 draws tell a standard deviation to 1 / sqrt(400) = 5 %; a jackknife is a little too large (Efron and Stein).
+    assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.15)
+
+
+def test_states_without_any_variance_have_no_shares() -> None:
+    found = alignment.variance(np.zeros((12, 3, 5)))
+    assert {(one.value, one.stderr) for one in (found.language, found.sentence, found.rest)} == {(0.0, 0.0)}
 
 
 def test_the_jackknife_agrees_with_a_bootstrap_over_sentences() -> None:

@@ -75,6 +75,10 @@ def test_what_is_not_parallel_is_named(tmp_path: Path) -> None:
     says(rows, "sw.jsonl, row 1", "'id'")
     (rows / "sw.jsonl").write_text('{"id": 1, "text": "x"}\n')
     says(rows, "sw.jsonl, row 1", "'lang'")
+    (rows / "sw.jsonl").write_text(
+        '{"id": 1, "lang": "sw", "text": "x"}\n{"id": 2, "language": "swahili", "text": "x"}\n'
+    )
+    says(rows, "sw.jsonl, row 2", "language: expected a code such as 'sw'", "got 'swahili'")
 
     flores = tmp_path / "flores"
     flores.mkdir()
@@ -85,6 +89,9 @@ def test_what_is_not_parallel_is_named(tmp_path: Path) -> None:
     says(flores, "swh.devtest, line 6", "empty")
     (flores / "swh.devtest").write_bytes(b"a\xff\n")
     says(flores, "not UTF-8 (byte 2)")
+    (flores / "swahili.devtest").write_text("a\n" * 12)
+    (flores / "swh.devtest").unlink()
+    says(flores, "swahili.devtest", "language: expected a code such as 'sw'", "got 'swahili'")
 
 
 @pytest.mark.skipif(not NTREX.is_dir(), reason="NTREX is not beside the project")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.analyze import representations
 from langbridge.analyze.alignment import standardised
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.representations import analyze_representations, measure_stage
@@ -49,6 +50,8 @@ def test_everything_is_written_and_says_what_is_so(bridge_folder: Path, corpus: 
         assert stage["probe"]["chance"] == pytest.approx(1 / 3)
     kept = np.load(tmp_path / "states" / "bridge_soft_prompts.npy")
     assert kept.shape == (12, 3, 48)
+    axes = json.loads((tmp_path / "states" / "axes.json").read_text())
+    assert axes == {"sentences": list(corpus.ids), "languages": list(corpus.languages)}
     groups = numbers["groups"]
     assert numbers["stages"][1]["cka"] == measure_stage(standardised(kept), corpus.languages, "en", groups)["cka"]
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -57,6 +60,70 @@ def test_everything_is_written_and_says_what_is_so(bridge_folder: Path, corpus: 
     assert "fitted on the language model alone and applied to the bridge" in page
     assert page.count("| bridge: soft prompts |") == 2
     assert "| te | low | " in page
+
+
+def test_kept_states_replace_kept_states_and_nothing_else(
+    bridge_folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    states = tmp_path / "states"
+    analyze_representations(model, processor, corpus, tmp_path, keep_states=True)
+    first = {path.name for path in states.iterdir()}
+    (states / "lm_layer_31.npy").write_bytes(b"of a deeper model")
+    fewer = Corpus(corpus.languages[:2], corpus.ids, corpus.texts[:2])
+    analyze_representations(model, processor, fewer, tmp_path, keep_states=True)
+    assert {path.name for path in states.iterdir()} == first
+    assert np.load(states / "lm_layer_2.npy").shape[:2] == (12, 2)
+    assert json.loads((states / "axes.json").read_text())["languages"] == ["en", "de"]
+
+    (states / "new_york.csv").write_text("mine")
+    monkeypatch.setattr(representations, "pool_states", lambda *_, **__: pytest.fail("said too late"))
+    with pytest.raises(LangBridgeError, match=r"--keep-states: .*states holds 'new_york.csv'.*choose another --out"):
+        analyze_representations(model, processor, corpus, tmp_path, keep_states=True)
+    assert {path.name for path in states.iterdir()} == first | {"new_york.csv"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "states").write_text("mine")
+    with pytest.raises(LangBridgeError, match="is a file, expected a folder of kept states"):
+        analyze_representations(model, processor, corpus, tmp_path / "other", keep_states=True)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "there"])
+def test_what_fails_leaves_no_folder_behind(
+    bridge_folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    out = tmp_path / "a" / "b"
+    if before:
+        out.mkdir(parents=True)
+
+    def fail(*_, **__) -> None:
+        assert out.is_dir(), "whether it can be written to is known before anything is read"
+        raise LangBridgeError("a text is empty")
+
+    monkeypatch.setattr(representations, "pool_states", fail)
+    with pytest.raises(LangBridgeError, match="a text is empty"):
+        analyze_representations(model, processor, corpus, out)
+    assert [path.name for path in tmp_path.rglob("*")] == (["a", "b"] if before else [])
+
+
+def test_what_cannot_work_is_said_before_anything_is_read(
+    bridge_folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LangBridgeModel.from_pretrained(bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    monkeypatch.setattr(representations, "pool_states", lambda *_, **__: pytest.fail("said too late"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LangBridgeError, match=r"--out: cannot write into .*file/out: Not a directory"):
+        analyze_representations(model, processor, corpus, tmp_path / "file" / "out")
+    strange = Corpus(("en", "de", "telugu"), corpus.ids, corpus.texts)
+    with pytest.raises(LangBridgeError, match="expected a code such as 'sw' or 'zh-Hant', got 'telugu'"):
+        analyze_representations(model, processor, strange, tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(LangBridgeError, match="needs scikit-learn: install it"):
+        analyze_representations(model, processor, corpus, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_again_is_the_same_to_the_byte(bridge_folder: Path, corpus: Corpus, tmp_path: Path) -> None:
@@ -93,6 +160,11 @@ def test_the_command(command, bridge_folder: Path, tmp_path: Path) -> None:
         assert (code, out) == (2, ""), extra
         assert message in err
         assert len(err.splitlines()) == 1
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"id": 12, "lang": "german", "text": "d"}\n')
+    code, out, err = command(*arguments, "--out", tmp_path / "bad")
+    assert (code, out) == (2, "")
+    assert "rows.jsonl, row 25, language: expected a code such as 'sw' or 'zh-Hant', got 'german'" in err
     assert not (tmp_path / "bad").exists()
 
 

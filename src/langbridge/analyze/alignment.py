@@ -1,10 +1,13 @@
 """How language-agnostic states are, in numbers, each with its uncertainty.
 
 States are (sentences, languages, width): one vector for each sentence in each language. Sentences are a sample, and
-every uncertainty here is about them; languages are the ones that were chosen, and stay. All standard errors are
-delete-one jackknives over sentences (Efron and Stein 1981): a sentence is left out in all its languages at once, so
-that the same sentence in many languages is never counted as many. For a mean over sentences that is the ordinary
-standard error.
+every uncertainty here is about them; languages are the ones that were chosen, and stay. A sentence counts once, with
+all its languages together, so that the same sentence in many languages is never taken for many.
+
+Standard errors of variance, cosine and CKA are delete-one jackknives (Efron and Stein 1981): the number without each
+sentence in turn. Those of retrieval and of the language probe are of the mean of one value a sentence, sd / sqrt(n):
+the hits stay as they are, and a sentence is not taken away as a wrong neighbour of the others, nor from what the probe
+was trained on.
 
 The numbers are of states that `standardised` has put on one scale, as the paper does before its PCA: a few coordinates
 of a language model are some hundred times larger than the rest, and would be all that a cosine or a variance sees.
@@ -82,7 +85,7 @@ def estimate(value: float, without_one: Array) -> Estimate:
 
 
 def mean(values: Array) -> Estimate:
-    """The mean of one value a sentence; its jackknife is sd / sqrt(n)."""
+    """The mean of one value a sentence, with sd / sqrt(n)."""
     return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
 
 
@@ -91,7 +94,11 @@ def variance(states: Array) -> Variance:
 
     The components are estimated from the mean squares (Searle, Casella and McCulloch 1992, section 4.3), so that a
     share does not depend on how many sentences and languages were looked at: the plain share of the sum of squares
-    would give the sentences of two languages one half of pure noise. A component below zero is zero.
+    would give the sentences of two languages one half of pure noise.
+
+    Where there is little to find, a component comes out below zero as easily as above. What is told then is zero, and
+    the shares are of what is left; their errors are those of the shares before that cut, because after it every sample
+    would give zero, and an error of zero.
     """
     n, k, _ = states.shape
     by_sentence, by_language, total = states.sum(1), states.sum(0), states.sum((0, 1))
@@ -109,23 +116,26 @@ def variance(states: Array) -> Variance:
         np.append(float(n), np.full(n, n - 1.0)),
         k,
     )
-    return Variance(*(estimate(part[0], part[1:]) for part in parts))
+    told = _shares(np.maximum(parts[:, :1], 0.0))
+    without_one = _shares(parts[:, 1:])
+    return Variance(*(estimate(share[0], each) for share, each in zip(told, without_one, strict=True)))
 
 
-def _components(squares: Array, sentences: Array, languages: Array, grand: Array, n: Array, k: int) -> list[Array]:
-    """Shares of language, sentence and rest, from the sum of squares of all states, of the sums over languages, of
-    the sums over sentences and of the grand sum."""
+def _components(squares: Array, sentences: Array, languages: Array, grand: Array, n: Array, k: int) -> Array:
+    """Components of language, sentence and rest (3, ...), of whatever sign, from the sum of squares of all states, of
+    the sums over languages, of the sums over sentences and of the grand sum."""
     middle = grand / (n * k)
     ss_language, ss_sentence = languages / n - middle, sentences / k - middle
     ss_rest = squares - middle - ss_language - ss_sentence
     ms_rest = ss_rest / ((n - 1) * (k - 1))
-    parts = [
-        np.maximum(ss_language / (k - 1) - ms_rest, 0.0) / n,
-        np.maximum(ss_sentence / (n - 1) - ms_rest, 0.0) / k,
-        np.maximum(ms_rest, 0.0),
-    ]
-    whole = np.maximum(sum(parts), np.finfo(float).tiny)
-    return [part / whole for part in parts]
+    return np.stack([(ss_language / (k - 1) - ms_rest) / n, (ss_sentence / (n - 1) - ms_rest) / k, ms_rest])
+
+
+def _shares(parts: Array) -> Array:
+    """Of the sum, which is at least ms_rest (1 - 1/n - 1/k) and so not below zero, whatever the signs of the parts;
+    where there is no variance at all, 0."""
+    whole = parts.sum(0)
+    return np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0)
 
 
 def _units(states: Array) -> Array:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, text_field
+from langbridge.languages import group_of
 
 FEWEST = 10
 """Sentences: below this, none of the numbers means anything."""
@@ -51,7 +52,8 @@ def read_corpus(
 
     languages: which, and in which order; default: all, in the order of the files.
     field: where JSONL rows have their text.
-    Raises `LangBridgeError` where there are fewer than two languages or ten common sentences.
+    Raises `LangBridgeError` where there are fewer than two languages or ten common sentences, or a language is no code
+    such as `sw`, with file and row.
     """
     path = Path(path).expanduser()
     found = _by_language(path, field)
@@ -102,6 +104,8 @@ def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
         for number, row in read_jsonl(path):
             where = f"{path}, row {number}"
             language = text_field(row, "lang" if "lang" in row or "language" not in row else "language", where)
+            if language not in found:
+                _check_code(language, where)
             key = row.get("id")
             if isinstance(key, bool) or not isinstance(key, str | int):
                 raise LangBridgeError(f"{where}, field 'id': expected a text or a whole number, got {key!r}")
@@ -112,9 +116,17 @@ def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def _check_code(language: str, where: str) -> None:
+    try:
+        group_of(language)
+    except LangBridgeError as error:
+        raise LangBridgeError(f"{where}, {error}") from error
+
+
 def _read_lines(files: Sequence[Path]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in files:
+        _check_code(path.stem, str(path))
         try:
             # Split on "\n" alone, as every other reader of these files does: U+2028 may stand inside a sentence.
             lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")

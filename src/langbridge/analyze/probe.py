@@ -26,9 +26,10 @@ def language_probe(states: Array) -> Probe:
     """A ridge classifier on states (sentences, languages, width), with whole sentences held out.
 
     The folds part sentences, so the probe is never asked about a sentence that it saw in another language. The
-    standard error is over sentences; that folds share most of their training data is not in it.
+    standard error is that of the mean over sentences, their hits taken as they are: that folds share most of their
+    training data is not in it.
     """
-    linear_model, model_selection = _scikit_learn()
+    linear_model, model_selection = scikit_learn()
     n, k, width = states.shape
     right = np.zeros((n, k))
     for train, test in model_selection.KFold(FOLDS).split(np.arange(n)):
@@ -39,7 +40,8 @@ def language_probe(states: Array) -> Probe:
     return Probe(mean(right.mean(1)), tuple(mean(right[:, language]) for language in range(k)), 1 / k)
 
 
-def _scikit_learn() -> tuple[Any, Any]:
+def scikit_learn() -> tuple[Any, Any]:
+    """Its modules that the probe needs, or the error that says how to get them."""
     try:
         from sklearn import linear_model, model_selection
     except ImportError as error:

@@ -4,9 +4,11 @@ Into a folder go `numbers.json`, `report.md`, `curves`, `pca` and `pca_input` (P
 """
 
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from langbridge.analyze import alignment
 from langbridge.analyze.alignment import Array, Estimate
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.figures import TITLES, draw_curves, draw_projections
-from langbridge.analyze.probe import language_probe
+from langbridge.analyze.probe import language_probe, scikit_learn
 from langbridge.analyze.projection import ALL, EACH, Projection, project
 from langbridge.analyze.states import BRIDGE, LM, PooledStates, Stage, pool_states
 from langbridge.errors import LangBridgeError
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 STATES = "states"
 """Folder of the pooled states, where they are kept."""
+AXES = "axes.json"
+"""Beside the kept states: ids of `sentences` and codes of `languages`, in the order of the arrays' first two axes."""
+_KEPT = re.compile(rf"(bridge|lm)_(encoder|soft_prompts|embeddings|layer_\d+)\.npy|{re.escape(AXES)}")
+"""Names in the folder of kept states."""
 
 Progress = Callable[[int], object]
 
@@ -54,7 +60,8 @@ def analyze_representations(
     pca_fit: whose states the axes of the picture are fitted on: `each` model's own, `lm` (as the reference does),
     `bridge`, or `all`.
     layer: of the language model, for the picture; default the last.
-    keep_states: leave the mean of every sentence at every stage in `out`/states, as .npy files.
+    keep_states: leave the mean of every sentence at every stage in `out`/states, as .npy files, and what their rows are
+    in `axes.json`. States that were kept there before are replaced; a folder with anything else in it is refused.
     source: what else `numbers.json` is to say of its origin.
     progress: called with the number of texts done; each of the corpus' texts is read twice.
 
@@ -68,14 +75,15 @@ def analyze_representations(
     layer = last if layer is None else layer
     if not 1 <= layer <= last:
         raise LangBridgeError(f"--layer: got {layer}, expected 1 to {last}, the language model's last")
+    # What can be refused is refused now, and not after all states were computed.
+    scikit_learn()
+    groups = _groups(corpus, pivot)
     out = Path(out).expanduser()
-    if out.exists() and not out.is_dir():
-        raise LangBridgeError(f"--out: {out} is a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out, prefix=".states."))
-    try:
+    if keep_states:
+        _check_kept(out / STATES)
+    with _workplace(out) as folder:
         pooled = pool_states(model, processor, corpus, folder, batch_size=batch_size, progress=progress)
-        numbers = measure(pooled, corpus, pivot)
+        numbers = measure(pooled, corpus, pivot, groups)
         if source:
             numbers = {"format": FORMAT, "source": dict(source), **numbers}
         shown = {name: pooled.load(Stage(name, layer)) for name in (LM, BRIDGE)}
@@ -92,11 +100,59 @@ def analyze_representations(
         }
         _write(out, numbers, panels, inputs, corpus)
         if keep_states:
-            shutil.rmtree(out / STATES, ignore_errors=True)
-            folder.rename(out / STATES)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            _keep(pooled, corpus, out / STATES)
     return numbers
+
+
+@contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """A temporary folder in `out`, so that it is known at once whether `out` can be written to. Folders that were made
+    for it go again where something fails before anything is in them."""
+    if out.exists() and not out.is_dir():
+        raise LangBridgeError(f"--out: {out} is a file, expected a folder")
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    finished = False
+    try:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=out, prefix=".states."))
+        except OSError as error:
+            raise LangBridgeError(f"--out: cannot write into {out}: {error.strerror}") from error
+        try:
+            yield folder
+            finished = True
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if not finished:
+            for new in made:
+                with suppress(OSError):  # not made after all, or not empty
+                    new.rmdir()
+
+
+def _check_kept(states: Path) -> None:
+    if states.exists() and not states.is_dir():
+        raise LangBridgeError(f"--keep-states: {states} is a file, expected a folder of kept states, or none")
+    others = sorted(path.name for path in states.iterdir() if not _KEPT.fullmatch(path.name)) if states.exists() else []
+    if others:
+        raise LangBridgeError(
+            f"--keep-states: {states} holds {others[0]!r}, expected nothing but states that were kept there before; "
+            "move it away, or choose another --out"
+        )
+
+
+def _keep(pooled: PooledStates, corpus: Corpus, states: Path) -> None:
+    """Move the arrays to `states`, in place of those of an earlier analysis; the axes go first and come last, so that
+    a folder that has them is whole."""
+    states.mkdir(exist_ok=True)
+    (states / AXES).unlink(missing_ok=True)
+    for old in states.iterdir():
+        if _KEPT.fullmatch(old.name):
+            old.unlink()
+    for stage in pooled.stages:
+        (pooled.folder / stage.file).replace(states / stage.file)
+    axes = {"sentences": corpus.ids, "languages": corpus.languages}
+    write_atomically(states / AXES, json.dumps(axes, indent=1, ensure_ascii=False) + "\n")
 
 
 def _pivot(corpus: Corpus, pivot: str | None) -> str:
@@ -108,11 +164,15 @@ def _pivot(corpus: Corpus, pivot: str | None) -> str:
     return pivot
 
 
-def measure(pooled: PooledStates, corpus: Corpus, pivot: str) -> dict[str, Any]:
-    """Every number of every stage, as it goes into `numbers.json`: estimates are {"value": ..., "stderr": ...}."""
+def _groups(corpus: Corpus, pivot: str) -> dict[str, list[str]]:
+    """The languages beside the pivot: high- and low-resource ones, where there are any, and all."""
     others = [code for code in corpus.languages if code != pivot]
     groups = {group: [code for code in others if group_of(code) == group] for group in ("high", "low")}
-    groups = {group: codes for group, codes in {**groups, "all": others}.items() if codes}
+    return {group: codes for group, codes in {**groups, "all": others}.items() if codes}
+
+
+def measure(pooled: PooledStates, corpus: Corpus, pivot: str, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Every number of every stage, as it goes into `numbers.json`: estimates are {"value": ..., "stderr": ...}."""
     stages = []
     for stage in pooled.stages:
         states = alignment.standardised(pooled.load(stage))
@@ -131,7 +191,7 @@ def measure(pooled: PooledStates, corpus: Corpus, pivot: str) -> dict[str, Any]:
         "incomplete_sentences_left_out": corpus.incomplete,
         "languages": list(corpus.languages),
         "pivot": pivot,
-        "groups": groups,
+        "groups": {group: list(codes) for group, codes in groups.items()},
         "tokens_a_sentence": pooled.tokens,
         "sentences_cut": pooled.cut,
         "stages": stages,
@@ -193,7 +253,8 @@ def report(numbers: Mapping[str, Any]) -> str:
         "",
         f"{numbers['sentences']} sentences, each in {len(languages)} languages: the mean over the sentence's own "
         "tokens, at every stage of the bridge and of its language model alone. Numbers are ± one standard error over "
-        "sentences (delete-one jackknife; the languages are taken as given), on standardised states.",
+        "sentences, the languages taken as given, on standardised states: for variance, cosine and CKA a delete-one "
+        "jackknife, for retrieval and probe that of the mean of the sentences' hits.",
         "",
         *_origin(numbers),
         "## Over the stages",
@@ -205,7 +266,8 @@ def report(numbers: Mapping[str, Any]) -> str:
         f"linear probe for the language (chance is {stages[0]['probe']['chance']:.3f}, and ideal). Retrieval: the "
         f"share of sentences whose nearest neighbour is their translation, to {pivot} and back (chance is "
         f"{1 / numbers['sentences']:.3f}). Cosine: of a sentence with its translation, and of random pairs. "
-        "CKA: linear, debiased, 0 for unrelated states.",
+        "CKA: linear, debiased, 0 for unrelated states. A variance share of 0 was estimated at 0 or "
+        "below, and its error is that of the estimate.",
         "",
         *_table(
             ["stage", "variance: language", "sentence", "rest", "probe"],
