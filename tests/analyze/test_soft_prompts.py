@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.analyze.scripts import NO_SCRIPT
 from langbridge.analyze.soft_prompts import as_text, nearest_tokens
 from langbridge.errors import LangBridgeError
 
@@ -42,6 +43,23 @@ def test_a_soft_prompt_that_is_a_token_is_nearest_to_it(bridge) -> None:
     assert found.vocabulary_scripts["Telugu"] == pytest.approx(2 / len(processor.tokenizer))
 
 
+def test_scripts_are_those_of_the_prompt_s_own_tokens(bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template "Q: {prompt}\nA:" and </s> are Latin here; what the prompt says is Telugu but for one digit."""
+    model, processor = bridge
+    table = model.get_input_embeddings().weight.detach()
+    latin, digit, telugu = (table[processor.tokenizer.convert_tokens_to_ids(text)] for text in ("a", "2", "ె"))
+    rows = [latin] * 3 + [telugu, telugu, digit, telugu] + [latin] * 5
+    monkeypatch.setattr(model, "soft_prompts", lambda ids, mask: (torch.stack(rows)[None], None))
+    found = nearest_tokens(model, processor, "రె2?", top=1)
+    assert [one.source for one in found.soft_prompts if one.own] == ["ర", "ె", "2", "?"]
+    assert found.scripts() == {"Telugu": 0.75, NO_SCRIPT: 0.25}
+    lines = as_text(found).splitlines()
+    assert ["·" in line for line in lines[:12]] == [True] * 3 + [False] * 4 + [True] * 5
+    assert lines[-3] == "scripts of the nearest tokens: Telugu 75 %, none 25 %"
+    median = float(telugu.norm() + digit.norm()) / 2
+    assert min(float(telugu.norm()), median) <= found.norm <= max(float(telugu.norm()), median)
+
+
 def test_the_placeholder_and_unused_rows_are_no_neighbours(bridge) -> None:
     model, processor = bridge
     unused = model.get_input_embeddings().num_embeddings - 1
@@ -56,7 +74,7 @@ def test_lines_show_every_soft_prompt_and_the_scripts(bridge) -> None:
     model, processor = bridge
     found = nearest_tokens(model, processor, "2", top=2)
     lines = as_text(found).splitlines()
-    assert len(lines) == len(found.soft_prompts) + 4
+    assert len(lines) == len(found.soft_prompts) + 5
     assert "'\\n'" in lines[4], "the template's newline is one line of the table, and not two"
     assert f"{found.soft_prompts[3].nearest[1].cosine:.2f}" in lines[3]
     assert lines[-3].startswith("scripts of the nearest tokens: ")
@@ -69,6 +87,7 @@ def test_a_resampler_s_latents_are_no_tokens(base_folders: tuple[Path, Path]) ->
     model, processor = build_bridge(*base_folders, connector="resampler", num_latents=3)
     found = nearest_tokens(model, processor, "What is 2+2?")
     assert [one.source for one in found.soft_prompts] == ["[latent 0]", "[latent 1]", "[latent 2]", "[end]"]
+    assert [one.own for one in found.soft_prompts] == [True, True, True, False], "latents read the whole prompt"
 
 
 def test_nothing_to_look_at(bridge) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.analyze import states
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.states import BRIDGE, LM, Stage, pool_states
 from langbridge.errors import LangBridgeError
@@ -36,7 +37,7 @@ def test_means_are_over_the_text_s_own_tokens(bridge, tmp_path: Path) -> None:
             own = slice(3, 3 + len(text))  # after "Q: ", before "\nA:" and </s>
             inputs = processor([text])
             with torch.inference_mode():
-                states = model.encode(inputs["encoder_input_ids"])[0]
+                encoded = model.encode(inputs["encoder_input_ids"])[0]
                 soft = model.soft_prompts(inputs["encoder_input_ids"])[0][0]
                 layers = model(**inputs, output_hidden_states=True).hidden_states
                 ids = processor.tokenizer(processor.format(text), return_tensors="pt")["input_ids"]
@@ -44,7 +45,7 @@ def test_means_are_over_the_text_s_own_tokens(bridge, tmp_path: Path) -> None:
             # The language model reads BOS before the soft prompts, and before its own tokens.
             shifted = slice(4, 4 + len(text))
             expected = {
-                Stage(BRIDGE, -1): states[own],
+                Stage(BRIDGE, -1): encoded[own],
                 Stage(BRIDGE, 0): soft[own],
                 Stage(BRIDGE, 1): layers[1][0, shifted],
                 Stage(BRIDGE, 2): layers[2][0, shifted],
@@ -56,6 +57,18 @@ def test_means_are_over_the_text_s_own_tokens(bridge, tmp_path: Path) -> None:
             for stage, those in expected.items():
                 # Batched and unbatched matrix products round differently in single precision.
                 np.testing.assert_allclose(pooled.load(stage)[i, j], those.mean(0).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_mask_is_of_the_tokens_that_the_model_reads(bridge) -> None:
+    """Which tokens are the text's own is asked of the tokenizer, and what is read comes from the processor."""
+    reader = states._BridgeReader(*bridge)
+    texts = ["2 + 2", "6 apples"]
+    rows = reader.tokens(texts)
+    with torch.inference_mode():
+        reader.pooled(texts, rows)
+        for others in (["2 + 2", "6 apple"], ["2 + 2", "7 apples"]):
+            with pytest.raises(AssertionError, match="one reading"):
+                reader.pooled(others, rows)
 
 
 def test_counts_of_tokens_are_the_texts_own(bridge, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A soft prompt need not be near any token to work; where it is, the tokens' scrip
 language with another one's rows (the paper's authors guess that Bengali comes out near Chinese).
 """
 
+import statistics
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from langbridge.analyze.scripts import BROKEN, NO_SCRIPT, script_of
+from langbridge.analyze.states import encoder_tokens
 from langbridge.errors import LangBridgeError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from langbridge.model import LangBridgeModel, LangBridgeProcessor
 
 END = "[end]"
+OTHERS = "·"
+"""Marks, in the listing, what is not the prompt's own."""
 _CHUNK = 8192
 """Vocabulary rows compared at once."""
 
@@ -39,6 +43,8 @@ class SoftPrompt:
     """One soft prompt: the encoder token that it was made of, and the language model's tokens nearest to it."""
 
     source: str
+    own: bool
+    """Whether it was made of the prompt itself: not of the template or a special token, and not the end vector."""
     norm: float
     nearest: tuple[Neighbour, ...]
 
@@ -54,8 +60,19 @@ class Nearest:
     """The share of each script among the vocabulary's tokens: what a nearest token's would be by chance."""
 
     def scripts(self) -> dict[str, float]:
-        """The share of each script among the nearest tokens, the end vector's left out; most frequent first."""
-        return _shares([one.nearest[0].script for one in self.soft_prompts[:-1]])
+        """The share of each script among the tokens nearest to the prompt's own soft prompts, one for each; most
+        frequent first. Template and special tokens are left out: they are the same in every language."""
+        return _shares([one.nearest[0].script for one in self.own])
+
+    @property
+    def own(self) -> tuple[SoftPrompt, ...]:
+        """The soft prompts of the prompt itself, at least one."""
+        return tuple(one for one in self.soft_prompts if one.own)
+
+    @property
+    def norm(self) -> float:
+        """The median norm of the prompt's own soft prompts."""
+        return statistics.median(one.norm for one in self.own)
 
 
 def nearest_tokens(model: "LangBridgeModel", processor: "LangBridgeProcessor", prompt: str, *, top: int = 5) -> Nearest:
@@ -73,6 +90,7 @@ def nearest_tokens(model: "LangBridgeModel", processor: "LangBridgeProcessor", p
     with torch.inference_mode():
         soft, _ = model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
         soft = soft[0].float()
+        sources = _sources(processor, prompt, len(soft))
         table = model.language_model.get_input_embeddings()
         vocabulary = len(processor.tokenizer)
         ids = [i for i in range(min(vocabulary, table.num_embeddings)) if i != processor.soft_prompt_token_id]
@@ -83,15 +101,14 @@ def nearest_tokens(model: "LangBridgeModel", processor: "LangBridgeProcessor", p
     found = [
         SoftPrompt(
             source,
+            mine,
             float(vector.norm()),
             tuple(
                 Neighbour(ids[place], texts[place], scripts[place], value)
                 for value, place in zip(values.tolist(), places.tolist(), strict=True)
             ),
         )
-        for source, vector, values, places in zip(
-            _sources(processor, batch["encoder_input_ids"][0], len(soft)), soft, *best, strict=True
-        )
+        for (source, mine), vector, values, places in zip(sources, soft, *best, strict=True)
     ]
     return Nearest(tuple(found), float(norms.median()), _shares(scripts))
 
@@ -103,20 +120,20 @@ def token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
 
 
 def as_text(found: Nearest) -> str:
-    """A line for each soft prompt, then the scripts."""
+    """A line for each soft prompt, those that are not the prompt's own with a dot, then the scripts."""
     # A newline or a space as a token would not be seen.
     sources = [s if s.strip() and s.isprintable() else repr(s) for s in (one.source for one in found.soft_prompts)]
     width = max(map(len, sources))
     lines = []
     for number, (source, one) in enumerate(zip(sources, found.soft_prompts, strict=True)):
         tokens = "  ".join(f"{near.text!r} {_short(near.script)} {near.cosine:.2f}" for near in one.nearest)
-        lines.append(f"{number:>3}  {source:<{width}}  {tokens}")
-    norms = sorted(one.norm for one in found.soft_prompts[:-1])
+        lines.append(f"{number:>3}{' ' if one.own else OTHERS} {source:<{width}}  {tokens}")
     lines += [
         "",
+        f"{OTHERS} not the prompt's own (template, special tokens, end vector): left out below",
         f"scripts of the nearest tokens: {_percents(found.scripts())}",
         f"scripts of the vocabulary:     {_percents(found.vocabulary_scripts)}",
-        f"norm: soft prompts {norms[len(norms) // 2]:.2f}, embeddings {found.embedding_norm:.2f} (medians)",
+        f"norm: soft prompts {found.norm:.2f}, embeddings {found.embedding_norm:.2f} (medians)",
     ]
     return "\n".join(lines)
 
@@ -133,10 +150,15 @@ def _cosines(soft: Tensor, table: torch.nn.Module, ids: Tensor) -> tuple[Tensor,
     return torch.cat(cosines, dim=1), torch.cat(norms)
 
 
-def _sources(processor: "LangBridgeProcessor", ids: Tensor, soft: int) -> list[str]:
+def _sources(processor: "LangBridgeProcessor", prompt: str, soft: int) -> list[tuple[str, bool]]:
+    """What each soft prompt was made of, and whether that is the prompt's own."""
     if processor.connector == "resampler":  # its latents read all tokens
-        return [*(f"[latent {i}]" for i in range(soft - 1)), END]
-    return [*map(str, processor.encoder_tokenizer.convert_ids_to_tokens(ids.tolist())), END]
+        return [*((f"[latent {i}]", True) for i in range(soft - 1)), (END, False)]
+    (read,) = encoder_tokens(processor, [prompt], limit=None)
+    if not any(read.own):
+        raise LangBridgeError(f"prompt: the encoder's tokenizer leaves nothing of {prompt!r}")
+    texts = map(str, processor.encoder_tokenizer.convert_ids_to_tokens(read.ids))
+    return [*zip(texts, read.own, strict=True), (END, False)]
 
 
 def _shares(scripts: list[str]) -> dict[str, float]:

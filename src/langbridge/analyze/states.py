@@ -70,8 +70,8 @@ class PooledStates:
 
 
 @dataclass(frozen=True)
-class _Tokens:
-    """A text in a model's tokens, and which of them are the sentence's own."""
+class Tokens:
+    """A text in its template in a model's tokens, and which of them are the text's own."""
 
     ids: list[int]
     own: list[bool]
@@ -182,20 +182,20 @@ class _BridgeReader:
             one = processor(["a"], return_tensors=None)
             limits.append(positions - len(one["input_ids"][0]) + len(one["encoder_input_ids"][0]))
         self.limit = min(limit for limit in limits if limit is not None)
-        self.around = processor.template.split("{prompt}") if processor.template_in == "encoder" else ["", ""]
 
-    def tokens(self, texts: Sequence[str]) -> list[_Tokens]:
-        return _tokens(self.processor.encoder_tokenizer, texts, self.around, self.limit, self.role)
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        return encoder_tokens(self.processor, texts, self.limit)
 
-    def pooled(self, texts: Sequence[str], rows: Sequence[_Tokens]) -> Pooled:
+    def pooled(self, texts: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="prompts of rows")  # cuts are counted, by language
             batch = self.processor(
                 list(texts), truncation="encoder", max_encoder_length=self.limit, padding_side="right"
             ).to(self.model.device)
         ids, mask = batch["encoder_input_ids"], batch["encoder_attention_mask"]
+        read = [row[:length].tolist() for row, length in zip(ids, mask.sum(1), strict=True)]
+        assert read == [row.ids for row in rows], "one reading"
         own = _mask([row.own for row in rows], ids.shape[1], ids.device)
-        assert [sum(row.own) <= int(n) == len(row.ids) for row, n in zip(rows, mask.sum(1), strict=True)], "one reading"
         states = self.model.encode(ids, mask)
         connector = self.model.connector
         soft, soft_mask = connector(states.to(connector.end.device, connector.end.dtype), mask.to(connector.end.device))
@@ -236,10 +236,10 @@ class _LanguageModelReader:
         self.limit = min(LONGEST, _position_limit(model.language_model) or LONGEST)
         self.around = processor.template.split("{prompt}")
 
-    def tokens(self, texts: Sequence[str]) -> list[_Tokens]:
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
         return _tokens(self.tokenizer, texts, self.around, self.limit, self.role)
 
-    def pooled(self, texts: Sequence[str], rows: Sequence[_Tokens]) -> Pooled:
+    def pooled(self, texts: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
         device = self.model.device
         width = max(len(row.ids) for row in rows)
         ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)
@@ -249,9 +249,16 @@ class _LanguageModelReader:
         return [_mean(layer, own) for layer in output.hidden_states]
 
 
+def encoder_tokens(processor: "LangBridgeProcessor", texts: Sequence[str], limit: int | None) -> list[Tokens]:
+    """What the encoder reads of each text, cut at `limit` tokens, special ones included. Raises `LangBridgeError` where
+    the tokenizer does not say which characters a token covers."""
+    around = processor.template.split("{prompt}") if processor.template_in == "encoder" else ["", ""]
+    return _tokens(processor.encoder_tokenizer, texts, around, limit, _BridgeReader.role)
+
+
 def _tokens(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], around: Sequence[str], limit: int, role: str
-) -> list[_Tokens]:
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], around: Sequence[str], limit: int | None, role: str
+) -> list[Tokens]:
     """Each text in its template as tokens; a token is the text's own where it covers a character of it."""
     if not tokenizer.is_fast:
         raise LangBridgeError(
@@ -262,14 +269,14 @@ def _tokens(
     found = []
     for text in texts:
         whole = tokenizer(before + text + after, return_offsets_mapping=True, verbose=False)
-        cut = len(whole["input_ids"]) > limit
+        cut = limit is not None and len(whole["input_ids"]) > limit
         if cut:
             whole = tokenizer(
                 before + text + after, return_offsets_mapping=True, truncation=True, max_length=limit, verbose=False
             )
         first, last = len(before), len(before) + len(text)
         own = [max(start, first) < min(end, last) for start, end in whole["offset_mapping"]]
-        found.append(_Tokens(whole["input_ids"], own, cut))
+        found.append(Tokens(whole["input_ids"], own, cut))
     return found
 
 
