@@ -183,7 +183,7 @@ def test_outputs_on_the_command_line(command, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     code, out, err = command("analyze", "outputs", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
     assert (code, err) == (0, "")
-    assert "te          0.0 ± 0.0   unclear 0 of 3" in out
+    assert "te          0.0 ± 0.0   of all     0.0 to 0.0   unclear 0 (0.0 %)" in out
     code, _, err = command("analyze", "outputs", tmp_path, "--out", tmp_path / "out")
     assert code == 2
     assert "samples_TASK.jsonl" in err
