@@ -19,18 +19,20 @@ from langbridge.cli.studies.runs import Place, Run, carry_out
 from langbridge.cli.studies.written import write_training
 from langbridge.errors import LangBridgeError
 
-SECONDS = {"run": 8.0, "example": 0.0145, "all-languages example": 0.105, "question": 0.018, "sentence": 0.15}
-"""What a run costs on one core of a busy machine, about: to foretell how long a study takes, and to begin with the
-dearest."""
+SECONDS = {"run": 8.0, "question": 0.018, "sentence": 0.15}
+EXAMPLE = {"lm_only": 0.105, "resampler": 0.0235, "other": 0.0145}
+"""What a run and, by its regime or connector, an example of its training cost on one core of a busy machine, about: to
+foretell how long a study takes, and to begin with the dearest."""
 
 
 def expected_seconds(run: Run) -> float:
     """Of one core."""
-    # The language model writes unknown scripts byte by byte, so its own training on them has long rows.
-    example = "all-languages example" if run.settings.get("regime") == "lm_only" else "example"
+    # The language model spells unknown scripts byte by byte, so its own training on them has long rows.
+    kinds = (run.settings.get("regime"), run.settings.get("connector"), "other")
+    example = next(EXAMPLE[kind] for kind in kinds if kind in EXAMPLE)
     return (
         SECONDS["run"]
-        + SECONDS[example] * (run.examples if run.model == "trained" else 0)
+        + example * (run.examples if run.model == "trained" else 0)
         + SECONDS["question"] * run.questions
         + SECONDS["sentence"] * run.represented
     )
