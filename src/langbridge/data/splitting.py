@@ -9,6 +9,7 @@ last character. Cutting token ids and decoding them would not be: tokenizers nor
 several tokens.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -33,15 +34,25 @@ def split_text(text: str, tokenizer: Any, length: int) -> tuple[str, str] | None
         window *= 2
     if budget < 1 or len(ends) <= budget:
         return None
-    keep = budget
-    while keep > 0:
-        cut = grapheme_start(text, ends[keep - 1]) or ends[keep - 1]
-        excess = len(token_ends(text[:cut], tokenizer)) - budget
-        if cut and excess <= 0:
-            return text[:cut], text[cut:]
+    for cut in _cuts(text, ends[:budget]):
         # Alone, a prefix may take more tokens than inside the text: a word that is cut is spelt in smaller pieces.
-        keep -= max(excess, 1)
+        if cut < end and len(token_ends(text[:cut], tokenizer)) <= budget:
+            return text[:cut], text[cut:]
     return None
+
+
+def _cuts(text: str, ends: list[int]) -> Iterator[int]:
+    """Where to cut at or before these ends of tokens: between graphemes from the last on, the end of the first grapheme
+    among them in any case; then inside the first."""
+    first = next(_grapheme().finditer(text)).end()
+    cut = len(text) + 1
+    for place in reversed(ends):
+        before = grapheme_start(text, place)
+        if first <= before < cut:
+            yield (cut := before)
+    if cut > first:
+        yield first
+    yield from (place for place in sorted(set(ends), reverse=True) if 0 < place < first)
 
 
 def token_ends(text: str, tokenizer: Any) -> list[int]:
