@@ -6,7 +6,7 @@ What a row means is its reader's business (training data, a corpus to analyze, t
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if isinstance(item, RepeatedField):
                 return RepeatedField(row, item.field)
     return row
+
+
+def refuse_repeated(columns: Sequence[str], path: Path) -> None:
+    """A row would silently have the last of them. Columns without a name are no fields: spreadsheets add them."""
+    for name in columns:
+        if name and columns.count(name) > 1:
+            raise LangBridgeError(f"{path}: has {columns.count(name)} columns {name!r}; rename or remove all but one")
 
 
 def existing_file(path: str | Path) -> Path:

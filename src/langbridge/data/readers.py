@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, RepeatedField, existing_file, json_lines, json_object
+from langbridge.files import BadRow, RepeatedField, existing_file, json_lines, json_object, refuse_repeated
 
 Row = tuple[int, dict[str, Any] | BadRow]
 """A row's number from 1 with its fields, or with what is wrong. In text formats it is the line that it begins on."""
@@ -140,7 +140,7 @@ def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
                 continue
             if header is None:
                 header = fields
-                _refuse_repeated(header, path)
+                refuse_repeated(header, path)
             elif len(fields) != len(header):
                 message = f"{where}: expected {len(header)} columns as in the first line, got {len(fields)}"
                 yield number, BadRow(message, "wrong number of columns")
@@ -148,13 +148,6 @@ def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
                 yield number, BadRow(f"{where}: not UTF-8", "not UTF-8")
             else:
                 yield number, dict(zip(header, fields, strict=True))
-
-
-def _refuse_repeated(columns: list[str], path: Path) -> None:
-    """A row would silently have the last of them. Columns without a name are no fields: spreadsheets add them."""
-    for name in columns:
-        if name and columns.count(name) > 1:
-            raise LangBridgeError(f"{path}: has {columns.count(name)} columns {name!r}; rename or remove all but one")
 
 
 def _text_rows(file: BinaryIO, path: Path, sample_by: SampleBy) -> Iterator[Row]:
@@ -192,7 +185,7 @@ def _parquet_rows(path: Path, columns: list[str] | None) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _refuse_repeated(names, path)
+            refuse_repeated(names, path)
             number = 0
             wanted = names if columns is None else [name for name in names if name in columns]
             if not wanted:

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset, DatasetInfo, load_dataset
 
 from langbridge.errors import LangBridgeError
-from langbridge.files import read_jsonl, text_field
+from langbridge.files import RepeatedField, json_object, read_jsonl, refuse_repeated, text_field
 
 HUB = "hub"
 """The data setting that asks for the hub; anything else is a folder."""
@@ -124,19 +124,24 @@ def find_file(folder: Path, family: str, patterns: Sequence[str]) -> Path:
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            yield from enumerate(csv.DictReader(file, strict=True), start=1)
+            rows = csv.DictReader(file, strict=True)
+            refuse_repeated(rows.fieldnames or (), path)
+            yield from enumerate(rows, start=1)
         except (csv.Error, UnicodeDecodeError) as error:
             raise LangBridgeError(f"{path}: expected a CSV file in UTF-8: {error}") from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=json_object)
     except ValueError as error:
         raise LangBridgeError(f"{path}: broken JSON: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise LangBridgeError(f"{path}: expected a JSON list of objects")
-    yield from enumerate(rows, start=1)
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, RepeatedField):
+            raise row.at(f"{path}, row {number}")
+        yield number, row
 
 
 def _from_hub(source: Source, names: Mapping[str, str]) -> Rows:
