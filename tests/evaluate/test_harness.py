@@ -183,6 +183,19 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_is_counted(bridge_fol
     assert answer["prompt_cut"]
 
 
+def test_the_harness_alone_tells_of_prompts_that_were_cut(bridge_folder: Path, caplog) -> None:
+    """It keeps no count of its own, and a score of cut prompts is another score."""
+    lm = LangBridgeLM(str(bridge_folder), max_encoder_length=8, template="{prompt}")
+    lm.generate_until(generations(["abc", "0123456789", "abcdefgh"]))
+    assert "2 of 3 prompts were longer than the model reads (max_encoder_length 8" in caplog.text
+    caplog.clear()
+    lm.loglikelihood(requests("loglikelihood", [("0123456789", " yes"), ("", "yes")]))
+    assert "1 of 2 prompts were longer" in caplog.text
+    caplog.clear()
+    lm.generate_until(generations(["abc"]))
+    assert not caplog.text
+
+
 def positions(lm: LangBridgeLM, monkeypatch, number: int) -> None:
     monkeypatch.setattr(lm.model.language_model.config, "max_position_embeddings", number)
 

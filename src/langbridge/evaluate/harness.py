@@ -5,6 +5,7 @@ the language model's own text.
 """
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import seeded
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_NEW_TOKENS = 256
 """As the harness's own models, for tasks that do not say."""
@@ -264,7 +267,19 @@ class LangBridgeLM(LM):
         for group in groups.values():
             found = in_batches(group, self.batch_size, answer, key=length, done=keep)
             answers.update(zip(group, found, strict=True))
+        self._tell_cut(arguments)
         return [answers[index] for index in range(len(arguments))]
+
+    def _tell_cut(self, arguments: Sequence[tuple[str, Any]]) -> None:
+        """Warn of prompts that lost their beginning: the harness keeps no count of them."""
+        prompts = [(Prompt(text), argument) for text, argument in arguments if text.strip()]
+        cut = sum(self.cut(prompt, self.new_tokens(argument)) for prompt, argument in prompts)
+        if cut:
+            _log.warning(
+                "%d of %d prompts were longer than the model reads (max_encoder_length %s, and the positions of its "
+                "two models) and lost their beginning",
+                cut, len(arguments), self.max_encoder_length,
+            )  # fmt: skip
 
     def _cut_to(self, prompt: Prompt, new_tokens: int = 0) -> int | None:
         """How many of its encoder's tokens a prompt that is too long keeps; None where it is not."""
