@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 from langbridge.data.examples import Judge, Skipped, refuse
-from langbridge.errors import LangBridgeError
+from langbridge.data.keeping import one_at_a_time
 from langbridge.files import write_atomically
 
 if TYPE_CHECKING:
@@ -46,25 +46,16 @@ def judgement(
     identity = judge.identity
     if home is None or identity is None:
         return _asked(rows, count, judge, on_bad_row)
-    from filelock import FileLock
-
     # The same rows may be no error to one run and a reason to stop to another.
     about = [_FORMAT, type(judge).__qualname__, identity, on_bad_row]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
     path = home / f"judged-{digest}.npz"
-    try:
-        # One process asks, the other ranks of a run wait for it.
-        with FileLock(home.parent / f".{home.name}-{digest}.lock"):
-            found = _found(path, count)
-            if found is None:
-                found = _asked(rows, count, judge, on_bad_row)
-                _keep(path, *found)
-            return found
-    except OSError as error:
-        raise LangBridgeError(
-            f"{home}: cannot be written ({error.strerror or error}); the prepared rows need a folder with room, which "
-            "HF_DATASETS_CACHE may name"
-        ) from error
+    with one_at_a_time(home, digest):
+        found = _found(path, count)
+        if found is None:
+            found = _asked(rows, count, judge, on_bad_row)
+            _keep(path, *found)
+        return found
 
 
 def _asked(

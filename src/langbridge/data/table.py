@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
 from langbridge.data.judging import judgement
+from langbridge.data.keeping import one_at_a_time
 from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
@@ -191,29 +192,20 @@ def _made_or_found(
     name: str,
 ) -> RowTable:
     import datasets
-    from filelock import FileLock
 
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]
     home, part = folder / digest, folder / f".{digest}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # One process makes the table, the other ranks of a run wait for it.
-        with FileLock(folder / f".{digest}.lock"):
-            if not (home / "about.json").is_file():
+    with one_at_a_time(folder, digest):
+        if not (home / "about.json").is_file():
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            try:
+                about = _write(part / "rows.arrow", places(), extract, on_bad_row, name)
+                write_atomically(part / "about.json", json.dumps(about, ensure_ascii=False, indent=1))
+                part.replace(home)
+            except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-                try:
-                    about = _write(part / "rows.arrow", places(), extract, on_bad_row, name)
-                    write_atomically(part / "about.json", json.dumps(about, ensure_ascii=False, indent=1))
-                    part.replace(home)
-                except BaseException:
-                    shutil.rmtree(part, ignore_errors=True)
-                    raise
-    except OSError as error:
-        raise LangBridgeError(
-            f"{folder}: cannot be written ({error.strerror or error}); the prepared rows need a folder with room, "
-            "which HF_DATASETS_CACHE may name"
-        ) from error
+                raise
     about = json.loads((home / "about.json").read_text(encoding="utf-8"))
     skipped = Skipped(about["skipped"], about["first"])
     if skipped and on_bad_row == "error":

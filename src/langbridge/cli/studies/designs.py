@@ -12,6 +12,7 @@ from langbridge.cli.studies.lift import ALL, LOW, base
 from langbridge.cli.studies.page import Page
 from langbridge.cli.studies.runs import Asked, Found, Run
 from langbridge.cli.studies.sizes import Sizes
+from langbridge.cli.studies.written import problem_of
 from langbridge.languages import LANGUAGE_GROUPS
 
 LETTER, TITLE = "d", "Connectors, frozen encoders, lengths"
@@ -113,23 +114,27 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
     page.heading("Fixed and drawn encoder length", 3)
     drawn, fixed = text[ENCODER_RATES[0]], seeds(unlabelled, ENCODER_RATES[0], True)
     cut = sizes.fixed_length
-    ranges = [(0, cut - STEP), (cut - STEP + 1, cut), (cut + 1, cut + STEP), (cut + STEP + 1, math.inf)]
-    sets = {(least, most): _common(sizes, drawn, fixed, least, most) for least, most in ranges}
-    ticks = [f"≤ {cut - STEP}", f"≤ {cut}", f"≤ {cut + STEP}", f"> {cut + STEP}"]
-    counts = [f"{tick}: {len(found[2])} languages" for tick, found in zip(ticks, sets.values(), strict=True)]
+    ranges = {
+        f"≤ {cut - STEP}": (0, cut - STEP),
+        f"≤ {cut}": (cut - STEP + 1, cut),
+        f"≤ {cut + STEP}": (cut + 1, cut + STEP),
+        f"> {cut + STEP}": (cut + STEP + 1, math.inf),
+    }
+    sets = {tick: _common(sizes, drawn, fixed, *bounds) for tick, bounds in ranges.items()}
+    counts = [f"{tick}: {len(codes)} languages" for tick, (_, _, codes) in sets.items()]
     page.say(
         f"Unlabelled text, cut after {cut} encoder tokens or at a length drawn from {sizes.dynamic_lengths[0]} to "
         f"{sizes.dynamic_lengths[1]}. A problem is as long as its text in its language, in encoder tokens. Sets differ "
         f"in their languages too: one is left out of a set that less than {SHARE:.0%} of its problems fall into "
         f"({'; '.join(counts)})."
     )
-    there = [(tick, *found) for tick, found in zip(ticks, sets.values(), strict=True) if found[2]]
+    there = {tick: found for tick, found in sets.items() if found[2]}
     draw_lengths(
         page.picture("drawn_lengths", "Accuracy by the length of a problem in encoder tokens"),
-        [tick for tick, *_ in there],
+        list(there),
         {
-            "drawn length": [mean_of(first, codes) for _, first, _, codes in there],
-            "fixed length": [mean_of(second, codes) for _, _, second, codes in there],
+            "drawn length": [mean_of(first, codes) for first, _, codes in there.values()],
+            "fixed length": [mean_of(second, codes) for _, second, codes in there.values()],
         },
         "encoder tokens of the problem",
     )
@@ -157,8 +162,7 @@ def tokens_of(problem: str, language: str) -> int:
     """What the encoder reads of a problem, such as test-17, in tokens, the closing one included."""
     from langbridge.miniature import world
 
-    split, _, index = problem.rpartition("-")
-    return len(_tokenizer()(world.render(world.problem(split, int(index)), language))["input_ids"])
+    return len(_tokenizer()(world.render(problem_of(problem), language))["input_ids"])
 
 
 @cache

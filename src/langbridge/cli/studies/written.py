@@ -3,10 +3,14 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from langbridge.cli.studies.runs import Run
 from langbridge.cli.studies.sizes import Sizes
 from langbridge.files import write_jsonl
+
+if TYPE_CHECKING:
+    from langbridge.miniature.world import Problem
 
 
 def write_problems(out: Path, sizes: Sizes) -> None:
@@ -92,7 +96,12 @@ def _rows(name: str) -> list[dict[str, str]]:
 @cache
 def events_of(problem: str) -> int:
     """How many events a problem has, by its id, such as test-17."""
+    return len(problem_of(problem).events)
+
+
+def problem_of(name: str) -> "Problem":
+    """The problem with this id."""
     from langbridge.miniature import world
 
-    split, _, index = problem.rpartition("-")
-    return len(world.problem(split, int(index)).events)
+    split, _, index = name.rpartition("-")
+    return world.problem(split, int(index))
