@@ -4,7 +4,6 @@ Into a folder go `numbers.json`, `report.md`, `curves`, `pca` and `pca_input` (P
 """
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.figures import TITLES, draw_curves, draw_projections
 from langbridge.analyze.probe import language_probe, scikit_learn
 from langbridge.analyze.projection import ALL, EACH, Projection, project
-from langbridge.analyze.states import BRIDGE, LM, PooledStates, Stage, pool_states
+from langbridge.analyze.states import BRIDGE, LM, STAGE_FILE, PooledStates, Stage, pool_states
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.languages import group_of
@@ -34,8 +33,6 @@ STATES = "states"
 """Folder of the pooled states, where they are kept."""
 AXES = "axes.json"
 """Beside the kept states: ids of `sentences` and codes of `languages`, in the order of the arrays' first two axes."""
-_KEPT = re.compile(rf"(bridge|lm)_(encoder|soft_prompts|embeddings|layer_\d+)\.npy|{re.escape(AXES)}")
-"""Names in the folder of kept states."""
 
 Progress = Callable[[int], object]
 
@@ -133,12 +130,16 @@ def _workplace(out: Path) -> Iterator[Path]:
 def _check_kept(states: Path) -> None:
     if states.exists() and not states.is_dir():
         raise LangBridgeError(f"--keep-states: {states} is a file, expected a folder of kept states, or none")
-    others = sorted(path.name for path in states.iterdir() if not _KEPT.fullmatch(path.name)) if states.exists() else []
+    others = sorted(path.name for path in states.iterdir() if not _is_kept(path)) if states.exists() else []
     if others:
         raise LangBridgeError(
             f"--keep-states: {states} holds {others[0]!r}, expected nothing but states that were kept there before; "
             "move it away, or choose another --out"
         )
+
+
+def _is_kept(path: Path) -> bool:
+    return path.name == AXES or STAGE_FILE.fullmatch(path.name) is not None
 
 
 def _keep(pooled: PooledStates, corpus: Corpus, states: Path) -> None:
@@ -147,7 +148,7 @@ def _keep(pooled: PooledStates, corpus: Corpus, states: Path) -> None:
     states.mkdir(exist_ok=True)
     (states / AXES).unlink(missing_ok=True)
     for old in states.iterdir():
-        if _KEPT.fullmatch(old.name):
+        if _is_kept(old):
             old.unlink()
     for stage in pooled.stages:
         (pooled.folder / stage.file).replace(states / stage.file)

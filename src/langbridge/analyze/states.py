@@ -6,6 +6,7 @@ language and would make states look alike. Memory is bounded by one batch of hid
 go to files, and are read back a stage at a time.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from langbridge.model import LangBridgeModel, LangBridgeProcessor
 
 BRIDGE, LM = "bridge", "lm"
+STAGE_FILE = re.compile(rf"({BRIDGE}|{LM})_(encoder|soft_prompts|embeddings|layer_\d+)\.npy")
+"""Every name that `Stage.file` may give."""
 LONGEST = 1024
 """Tokens of a sentence, template included; the rest is cut, and counted. The paper's longest encoder input."""
 
