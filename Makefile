@@ -34,7 +34,7 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
-check: lint types test docs
+check: lint types docs test
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests docs/hooks
