@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-import torch
+from langbridge.model.bases import spread_values
 
 _WHOLE, _SAMPLED = 1 << 20, 1 << 10
 """A tensor up to the first size counts in full, a larger one by so many values spread over it: training that reaches
@@ -17,9 +17,7 @@ def model_fingerprint(model: Any) -> str:
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
         if parameter.is_meta:
             continue
-        flat = parameter.detach().flatten()
-        if flat.numel() > _WHOLE:
-            flat = flat[torch.linspace(0, flat.numel() - 1, _SAMPLED, device=flat.device).long()]
-        kept = flat.float() if flat.is_floating_point() else flat
+        values = spread_values(parameter, parameter.numel() if parameter.numel() <= _WHOLE else _SAMPLED)
+        kept = values.float() if values.is_floating_point() else values
         digest.update(kept.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

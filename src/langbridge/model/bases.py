@@ -212,9 +212,18 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
     return Path(found).parent
 
 
+def spread_values(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    """Up to `count` values of a tensor, evenly over it, first and last included; a larger tensor is not copied."""
+    total = tensor.numel()
+    if total <= count:
+        return tensor.detach().flatten()
+    # By whole numbers: torch.linspace counts in float32, whose steps are larger than 1 beyond 2**24 values.
+    places = torch.tensor(_spread(total, count), device=tensor.device)
+    return tensor.detach()[torch.unravel_index(places, tensor.shape)]
+
+
 def _values(parameter: torch.Tensor) -> list[float]:
-    flat = parameter.detach().flatten()
-    return flat[_spread(flat.numel(), _SAMPLED_VALUES)].float().tolist()
+    return spread_values(parameter, _SAMPLED_VALUES).float().tolist()
 
 
 def _close(values: list[float], others: list[float]) -> bool:
