@@ -25,8 +25,8 @@ MAY_IMPORT = {
     "model": FOUNDATION,
     "data": FOUNDATION | {"model"},
     "train": FOUNDATION | {"model", "data"},
-    "evaluate": FOUNDATION | {"model"},
-    "analyze": FOUNDATION | {"model"},
+    "evaluate": FOUNDATION | {"model", "data"},
+    "analyze": FOUNDATION | {"model", "data"},
     "serve": FOUNDATION | {"model"},
     "miniature": FOUNDATION | {"model"},
     "cli": FOUNDATION | {"model", "data", "train", "evaluate", "analyze", "serve", "miniature"},
@@ -137,6 +137,11 @@ def test_importing_the_package_is_light_and_fast() -> None:
     assert results[0][1:] == [], f"`import langbridge` loads {results[0][1:]}"
     best = min(float(result[0]) for result in results)
     assert best < 0.2, f"`import langbridge` took {best:.2f} s"
+
+
+def test_the_reader_of_rows_is_light() -> None:
+    loaded = "*{'torch', 'transformers', 'numpy', 'datasets', 'pyarrow'} & set(sys.modules)"
+    assert run_python(f"import sys, langbridge.data.readers; print({loaded})") == ""
 
 
 def test_help_is_fast_and_loads_no_torch() -> None:

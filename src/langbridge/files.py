@@ -3,6 +3,7 @@
 What a row means is its reader's business (training data, a corpus to analyze, the `generate` command).
 """
 
+import contextlib
 import json
 import os
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 class BadRow(LangBridgeError):
@@ -59,6 +62,11 @@ def existing_file(path: str | Path) -> Path:
         raise LangBridgeError(f"{path}: is a folder, expected a file")
     if not path.is_file():
         raise LangBridgeError(f"{path}: no such file")
+    with contextlib.suppress(OSError), path.open("rb") as file:  # who reads it tells why it cannot be opened
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise LangBridgeError(
+                f"{path}: is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull` in its clone"
+            )
     return path
 
 

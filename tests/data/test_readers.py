@@ -123,6 +123,8 @@ def test_text_by_line_paragraph_and_document(tmp_path: Path, sample_by: Any) -> 
 BAD_ROWS = {
     "a.csv": (b'x,y\n1,2\n"one\nfield"\n3,4\n', [2, 3, 5], "row 3: expected 2 columns as in the first line, got 1"),
     "b.csv": (b"x,y\n1,\xff\xfe\n3,4\n", [2, 3], "row 2: not UTF-8"),
+    "h.csv": (b'x,y\n1,"never closed\n2,3\n', [2, 3], "row 2: broken quotes: unexpected end of data"),
+    "i.csv": (b'x,y\n"a" b,1\n"c\nd",2\n', [2, 3], "row 2: broken quotes: ',' expected after"),
     "c.txt": (b"good\nb\xffd\n", [1, 2], "row 2: not UTF-8 (byte 2 of the row)"),
     "d.json": (b'[{"a": 1},\n3]', [1, 2], "row 2: expected a JSON object, got int"),
     "f.jsonl": (b'{"a": 1, "b": 2, "a": 3}\n{"a": 1}', [1, 2], "row 1: field 'a' stands there more than once"),
@@ -158,6 +160,86 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     assert [row for _, row in read_rows(tmp_path / "b.csv")] == [{"query": "a", "": ""}], "columns without a name"
 
 
+LINES_AND_QUOTES = b'q\ta\n"Come in," she said.\tA\nGo.\tB\n'
+TABLES: dict[str, tuple[bytes, list[list[str]]]] = {
+    # Plain: quotes that are not closed at the end of a field, or are only far below.
+    "a quotation at the beginning": (LINES_AND_QUOTES, [['"Come in," she said.', "A"], ["Go.", "B"]]),
+    "a quotation over two rows": (b'q\ta\n"Come in,\tA\nwe wait."\tB\n', [['"Come in,', "A"], ['we wait."', "B"]]),
+    "as many broken rows, more rows": (b'q\ta\n"I\tA\nsee."\tB\nC\n', [['"I', "A"], ['see."', "B"]]),
+    # Quoted: line breaks, tabs and doubled quotes inside, or fields in quotes as a whole.
+    "line breaks": (b'q\ta\n"One\n\nTwo, ""three"""\t4\nGo.\tB\n', [['One\n\nTwo, "three"', "4"], ["Go.", "B"]]),
+    "a tab": (b'q\ta\n"One\tTwo"\t3\n', [["One\tTwo", "3"]]),
+    "everything": (b'"q"\t"a"\n"One"\t"2"\n', [["One", "2"]]),
+    "one column": (b'q\n"One\nTwo"\nThree\n', [["One\nTwo"], ["Three"]]),
+    # Neither.
+    "quotes inside": (b'q\ta\nOne "two"\t3"\n', [['One "two"', '3"']]),
+}
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("name", TABLES)
+def test_the_quotes_of_a_tsv_are_what_the_file_shows(tmp_path: Path, name: str, ends: bytes) -> None:
+    raw, expected = TABLES[name]
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b"\xef\xbb\xbf" + raw.replace(b"\n", ends))
+    found = [row for _, row in read_rows(path) if not isinstance(row, BadRow)]
+    assert all(list(row) == ["q", "a"][: len(row)] for row in found)
+    assert [[text.replace("\r\n", "\n") for text in row.values()] for row in found] == expected
+
+
+def test_a_setting_decides_about_quotes_where_no_file_can(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b'q\ta\n"Come in."\tA\n')
+    assert [row for _, row in read_rows(path)] == [{"q": "Come in.", "a": "A"}]
+    assert [row for _, row in read_rows(path, quoting="plain")] == [{"q": '"Come in."', "a": "A"}]
+    path.write_bytes(LINES_AND_QUOTES)
+    (number, bad), (_, good) = read_rows(path, quoting="quoted")
+    assert number == 2
+    assert isinstance(bad, BadRow)
+    assert good == {"q": "Go.", "a": "B"}
+
+
+def test_the_quotes_of_a_csv_are_around_fields(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'q,a\n"1,200",x\n"a" b,y\n')
+    assert [row for _, row in read_rows(path) if not isinstance(row, BadRow)] == [{"q": "1,200", "a": "x"}]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_table_without_a_header(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / f"mgsm_sw.tsv{compression}"
+    path.write_bytes(COMPRESSIONS[compression](b'"Ni," yeye.\t1,200\nGari\t7\nx\n'))
+    *rows, (number, bad) = read_rows(path, header=("question", "answer"))
+    assert rows == [
+        (1, {"question": '"Ni," yeye.', "answer": "1,200"}),
+        (2, {"question": "Gari", "answer": "7"}),
+    ]
+    assert number == 3
+    assert str(bad) == f"{path}, row 3: expected 2 columns as of the header (question, answer), got 1"
+
+
+def test_the_list_in_a_field_of_one_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n "canary": "x",\n "examples": [{"input": "a", "target": "b"}, 3]\n}')
+    (first, good), (second, bad) = read_rows(path, field="examples")
+    assert (first, good, second) == (1, {"input": "a", "target": "b"}, 2)
+    assert str(bad) == f"{path}, row 2: expected a JSON object, got int"
+    for content in ('{"a": 1}', "[1]", '{"examples": 3}'):
+        path.write_text(content)
+        with pytest.raises(
+            LangBridgeError, match=r"a\.json: expected one JSON object with a list of rows in its field"
+        ):
+            list(read_rows(path, field="examples"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.tsv", "a.parquet", "a.jsonl.gz", "a.txt"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(LangBridgeError, match=rf"{name}: is a pointer of Git LFS, not the file itself"):
+        list(read_rows(path))
+
+
 BROKEN_FILES = {
     "half.jsonl.gz": (gzip.compress(json_lines() * 50)[:-20], "cannot be read to its end, the file is broken"),
     "half.jsonl.xz": (lzma.compress(json_lines() * 50)[:-20], "cannot be read to its end, the file is broken"),
@@ -167,7 +249,8 @@ BROKEN_FILES = {
     "plain.parquet": (json_lines(), "is no Parquet file that can be read"),
     "half.json": (b'[{"a": 1},\n{"a"', "broken JSON at line 2, column 5"),
     "binary.json": (b'[{"a": "\xff"}]', "not UTF-8 (byte 9 of the file)"),
-    "quote.csv": (b'a,b\n1,"never closed\n2,3\n', "row 2: broken CSV: unexpected end of data"),
+    "quote.csv": (b'"a,b\n1,2\n', "row 1: broken quotes: unexpected end of data"),
+    "names.csv": (b"\xff\xfea,b\n1,2\n", "row 1: the names of the columns are not UTF-8"),
 }
 
 

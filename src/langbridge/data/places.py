@@ -45,7 +45,7 @@ def local_files(source: Source) -> list[Path] | None:
 
 def file_rows(file: Path, columns: Iterable[str], source: Source) -> Iterator[Row]:
     """The rows of one local file of a source."""
-    return read_rows(file, columns=columns, sample_by=source.sample_by or "line")
+    return read_rows(file, columns=columns, sample_by=source.sample_by or "line", quoting=source.quoting or "auto")
 
 
 def hub_dataset(source: Source, *, streaming: bool, cache_dir: str | None = None) -> Any:

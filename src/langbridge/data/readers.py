@@ -5,17 +5,16 @@ without its number, or is padded with nulls in silence. A bad row must be found 
 """
 
 import bz2
-import csv
 import gzip
 import io
 import json
 import lzma
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from langbridge.data.delimited import delimited_rows, is_quoted
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, RepeatedField, existing_file, json_lines, json_object, refuse_repeated
 
@@ -24,16 +23,34 @@ Row = tuple[int, dict[str, Any] | BadRow]
 
 SampleBy = Literal["line", "paragraph", "document"]
 
+Quoting = Literal["auto", "quoted", "plain"]
+
 _BROKEN = (EOFError, OSError, lzma.LZMAError)
 _BOM = b"\xef\xbb\xbf"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def read_rows(path: str | Path, *, columns: Iterable[str] | None = None, sample_by: SampleBy = "line") -> Iterator[Row]:
+def read_rows(
+    path: str | Path,
+    *,
+    columns: Iterable[str] | None = None,
+    sample_by: SampleBy = "line",
+    header: Sequence[str] | None = None,
+    quoting: Quoting = "auto",
+    field: str | None = None,
+) -> Iterator[Row]:
     """The rows of the file at `path`, read as they are asked for.
 
     The format is told by the name: `.jsonl`, `.ndjson` and `.json` (lines, or one array), `.parquet`, `.csv`, `.tsv`;
     every other file is text with the one field `text`, whose rows are set by `sample_by`. A further `.gz`, `.bz2`,
-    `.xz` or `.zst` is its compression. `columns` are all that a reader by columns reads; None for all.
+    `.xz` or `.zst` is its compression.
+
+    columns: all that a reader by columns reads; None for all.
+    header: the columns of a `.csv` or `.tsv` whose first line is a row already.
+    quoting: what quotes are in a `.csv` or `.tsv`. `quoted`: they enclose fields, which may then hold delimiters and
+        line breaks. `plain`: characters like any other, and every line is a row. `auto`: CSV is quoted, and a TSV
+        file is what gives fewer broken rows (`delimited.is_quoted`).
+    field: a `.json` file is one object, and its rows are the list in this field.
 
     Raises `LangBridgeError` for a file that is missing or broken as a whole.
     """
@@ -49,9 +66,13 @@ def read_rows(path: str | Path, *, columns: Iterable[str] | None = None, sample_
         if kind in (".jsonl", ".ndjson"):
             yield from json_lines(file, path)
         elif kind == ".json":
-            yield from _json_rows(file, path)
-        elif kind in (".csv", ".tsv"):
-            yield from _csv_rows(file, path, "," if kind == ".csv" else "\t")
+            yield from _json_rows(file, path, field)
+        elif kind in _DELIMITERS:
+            delimiter = _DELIMITERS[kind]
+            quoted = quoting == "quoted"
+            if quoting == "auto":
+                quoted = kind == ".csv" or is_quoted(lambda: _opened(path), delimiter, header)
+            yield from delimited_rows(file, path, delimiter, quoted=quoted, header=header)
         else:
             yield from _text_rows(file, path, sample_by)
 
@@ -88,10 +109,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise LangBridgeError(f"{path}: cannot be read to its end, the file is broken: {error}") from None
 
 
-def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
+def _json_rows(file: BinaryIO, path: Path, field: str | None) -> Iterator[Row]:
     """JSON lines, or one array of objects, which has to be read whole; its rows are counted from 1."""
     head = file.readline()
-    if not head.removeprefix(_BOM).lstrip().startswith(b"["):
+    if field is None and not head.removeprefix(_BOM).lstrip().startswith(b"["):
         yield from json_lines(_with_first(head, file), path)
         return
     try:
@@ -103,6 +124,10 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
         raise LangBridgeError(
             f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
+    if field is not None:
+        rows = rows.get(field) if isinstance(rows, dict) else None
+        if not isinstance(rows, list):
+            raise LangBridgeError(f"{path}: expected one JSON object with a list of rows in its field {field!r}")
     for number, row in enumerate(rows, start=1):
         if isinstance(row, RepeatedField):
             yield number, row.at(f"{path}, row {number}")
@@ -117,37 +142,6 @@ def _with_first(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
     if head:
         yield head
     yield from rest
-
-
-def _csv_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[Row]:
-    # The default limit of 131,072 characters a field is below what one document has.
-    csv.field_size_limit(sys.maxsize)
-    # Bytes that are no UTF-8 become lone surrogates, so that the row that has them can be named.
-    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            number = reader.line_num + 1
-            where = f"{path}, row {number}"
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                # After a quote that is never closed there is no telling where the next row begins.
-                raise LangBridgeError(f"{where}: broken CSV: {error}") from None
-            if not fields:
-                continue
-            if header is None:
-                header = fields
-                refuse_repeated(header, path)
-            elif len(fields) != len(header):
-                message = f"{where}: expected {len(header)} columns as in the first line, got {len(fields)}"
-                yield number, BadRow(message, "wrong number of columns")
-            elif any("\udc80" <= c <= "\udcff" for field in fields if not field.isascii() for c in field):
-                yield number, BadRow(f"{where}: not UTF-8", "not UTF-8")
-            else:
-                yield number, dict(zip(header, fields, strict=True))
 
 
 def _text_rows(file: BinaryIO, path: Path, sample_by: SampleBy) -> Iterator[Row]:

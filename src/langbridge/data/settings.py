@@ -21,7 +21,7 @@ Regime = Literal["labelled", "unlabelled"]
 FILE_NAME = re.compile(r"\.(jsonl|ndjson|json|parquet|csv|tsv|txt)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 """Names of the files that a folder is searched for; what an id on the hub does not look like."""
 
-_OF_A_SOURCE = ("input", "output", "text", "name", "split", "revision", "sample_by")
+_OF_A_SOURCE = ("input", "output", "text", "name", "split", "revision", "sample_by", "quoting")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,9 @@ class Source:
 
     sample_by: Literal["line", "paragraph", "document"] | None = None
     """As `Data.sample_by`."""
+
+    quoting: Literal["auto", "quoted", "plain"] | None = None
+    """As `Data.quoting`."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -109,6 +112,10 @@ class Data:
 
     sample_by: Literal["line", "paragraph", "document"] = "line"
     """What a row of a text file is: a line, a paragraph (up to an empty line) or the whole file."""
+
+    quoting: Literal["auto", "quoted", "plain"] = "auto"
+    """What quotes are in a CSV or TSV file: around fields (quoted), characters like any other (plain), or as the file
+    shows (auto)."""
 
     streaming: bool = False
     """Read rows while training instead of preparing a table on disk first. It needs `train.max_steps`."""
