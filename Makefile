@@ -13,7 +13,7 @@ BUBBLEWRAP := command -v bwrap >/dev/null || ! command -v apt-get >/dev/null || 
 	{ test "$$(id -u)" = 0 && apt-get install -qq -y bubblewrap; } >/dev/null 2>&1 || \
 	sudo -n apt-get install -qq -y bubblewrap >/dev/null 2>&1 || true
 
-.PHONY: setup demo test test-slow check lint types docs format clean
+.PHONY: setup demo test test-slow test-real check lint types docs format clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+# With real pretrained models, a folder each (tests/real/conftest.py names them): make test-real REAL=FOLDER
+test-real: $(STAMP)
+	@test -d "$(REAL)" || { echo "make test-real REAL=FOLDER: the folder that holds the models' folders" >&2; exit 2; }
+	HF_HUB_OFFLINE=1 LANGBRIDGE_REAL="$(abspath $(REAL))" $(BIN)/python -m pytest -n 0 tests/real
 
 check: lint types docs test
 
