@@ -35,6 +35,14 @@ WAYS = {
     "no cache": {"use_cache": False, "do_sample": False},
     "beams without cache": {"use_cache": False, "num_beams": 3, "do_sample": False},
     "penalties": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3, "do_sample": False},
+    "guidance": {"guidance_scale": 1.5, "do_sample": False},
+    "guidance without cache": {"guidance_scale": 1.5, "use_cache": False, "do_sample": False},
+    "guidance, beams": {"guidance_scale": 1.5, "num_beams": 4, "num_return_sequences": 2, "do_sample": False},
+    "allowed tokens": {"prefix_allowed_tokens_fn": lambda row, ids: [7, 8, 9], "do_sample": False},
+    "sequence bias": {"sequence_bias": [[[7], 3.0]], "bad_words_ids": [[8]], "do_sample": False},
+    "watermark": {"watermarking_config": hf.WatermarkingConfig(), "do_sample": False},
+    "prompt in chunks": {"prefill_chunk_size": 4, "do_sample": False},
+    "a cache of the caller's": {"past_key_values": hf.DynamicCache(), "do_sample": False},
 }
 
 
@@ -45,6 +53,78 @@ def test_the_encoder_runs_once(bridge, encoded, way):
     out = bridge.generate(**batch, max_new_tokens=6, **WAYS[way])
     assert len(encoded) == 1
     assert out.shape == (3 * WAYS[way].get("num_return_sequences", 1), batch["input_ids"].shape[1] + 6)
+
+
+@pytest.mark.parametrize("connector", ["linear", "resampler"])
+@pytest.mark.parametrize("text", [0, 3])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_guidance_is_against_the_sequence_without_a_prompt(connector, text, use_cache):
+    """Its unconditional half begins with the prompt's last token: text of the language model's own, or the place of
+    the end vector."""
+    bridge = make_bridge(connector=connector, num_latents=3)
+    bridge.generation_config.eos_token_id = None
+    batch = make_batch(bridge, text=0) if text == 0 else make_batch(bridge, text=text)
+    batch = one_row(batch, 0)  # the one row without text of its own, where text is 0
+    assert (batch["input_ids"][0, -1] == PLACEHOLDER) == (text == 0)
+    scale, steps = 1.7, 4
+    out = bridge.generate(**batch, max_new_tokens=steps, do_sample=False, guidance_scale=scale, use_cache=use_cache)
+    new = out[:, batch["input_ids"].shape[1] :]
+    soft, soft_mask = bridge.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
+    embed = bridge.get_input_embeddings()
+    places = batch["input_ids"] == PLACEHOLDER
+    conditional = bridge.fill(batch["input_ids"], places, soft, soft_mask)
+    unconditional = soft[:, -1:] if text == 0 else embed(batch["input_ids"][:, -1:])
+    for step in range(steps):
+        halves = [
+            bridge.language_model(inputs_embeds=torch.cat([half, embed(new[:, :step])], 1))
+            .logits[:, -1]
+            .log_softmax(-1)
+            for half in (conditional, unconditional)
+        ]
+        guided = scale * (halves[0] - halves[1]) + halves[1]
+        assert guided.argmax(-1).item() == new[0, step].item()
+
+
+def test_a_negative_prompt_is_text_of_the_language_model(bridge):
+    single = one_row(make_batch(bridge), 0)
+    wanted = {"max_new_tokens": 6, "do_sample": False, "guidance_scale": 3.0}
+    first, second = (
+        bridge.generate(**single, **wanted, negative_prompt_ids=torch.tensor([ids])) for ids in ([1, 8, 9], [1, 30, 31])
+    )
+    assert not torch.equal(first, second)
+    with pytest.raises(LangBridgeError, match="no encoder_input_ids"):
+        bridge.generate(**single, **wanted, negative_prompt_ids=single["input_ids"])
+
+
+def test_a_prompt_read_in_chunks_is_the_prompt(bridge):
+    batch = make_batch(bridge)
+    plain = bridge.generate(**batch, max_new_tokens=6, do_sample=False)
+    for size in (1, 4, 11):  # one soft prompt at a time; a chunk's end among the soft prompts; and behind them
+        assert torch.equal(plain, bridge.generate(**batch, max_new_tokens=6, do_sample=False, prefill_chunk_size=size))
+
+
+def test_a_conversation_goes_on_from_its_cache(bridge, encoded):
+    single = one_row(make_batch(bridge), 0)
+    wanted = {"do_sample": False, "return_dict_in_generate": True, "max_new_tokens": 4}
+    first = bridge.generate(**single, **wanted)
+    ids = torch.cat([first.sequences, torch.tensor([[11, 12]])], 1)
+    assert not (first.sequences[:, -4:] == PLACEHOLDER).any()
+    source = {key: single[key] for key in ("encoder_input_ids", "encoder_attention_mask")}
+    mask = torch.ones_like(ids)
+    anew = bridge.generate(input_ids=ids, attention_mask=mask, **source, **wanted).sequences
+    assert len(encoded) == 2
+    for given in (source, {}):
+        cache = bridge.generate(**single, **wanted).past_key_values
+        encoded.clear()
+        on = bridge.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **given, **wanted).sequences
+        assert torch.equal(on, anew)
+        assert not encoded, "the cache has read the prompt"
+
+
+def test_generation_without_the_source_of_its_placeholders_is_refused(bridge):
+    single = one_row(make_batch(bridge), 0)
+    with pytest.raises(LangBridgeError, match="no encoder_input_ids"):
+        bridge.generate(input_ids=single["input_ids"], max_new_tokens=2)
 
 
 def test_prompt_lookup(bridge, encoded):
@@ -64,6 +144,26 @@ def test_an_assistant_bridge(bridge):
     assistant.generation_config.eos_token_id = None
     plain = bridge.generate(**single, max_new_tokens=6, do_sample=False)
     assert torch.equal(plain, bridge.generate(**single, max_new_tokens=6, do_sample=False, assistant_model=assistant))
+
+
+def test_an_assistant_reads_the_prompt(bridge, encoded):
+    """A bridge as its own assistant guesses every token, so it has read what it is to assist with."""
+    single = one_row(make_batch(bridge), 0)
+    reads = []
+    handle = bridge.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: reads.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    guessed = {
+        "num_assistant_tokens": 5,
+        "num_assistant_tokens_schedule": "constant",
+        "assistant_confidence_threshold": 0,
+    }
+    bridge.generation_config.update(**guessed)
+    out = bridge.generate(**single, max_new_tokens=6, do_sample=False, assistant_model=bridge)
+    handle.remove()
+    assert torch.equal(out, bridge.generate(**single, max_new_tokens=6, do_sample=False))
+    width = single["input_ids"].shape[1]
+    assert reads == [width, 1, 1, 1, 1, width + 5], "five guesses, and one reading that confirms them all"
 
 
 def test_a_streamer(bridge, encoded):

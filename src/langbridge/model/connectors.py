@@ -42,6 +42,10 @@ class Connector(nn.Module, ABC):
         counted."""
         return [soft_length(self.kind, length, self.num_latents) for length in src_lengths]
 
+    def end_vector(self) -> Float[Tensor, " d_lm"]:
+        """The end vector as the language model reads it."""
+        return self.end
+
     def _with_end(
         self, soft: Float[Tensor, "batch soft d_lm"], mask: Int[Tensor, "batch soft"]
     ) -> tuple[Float[Tensor, "batch soft+1 d_lm"], Int[Tensor, "batch soft+1"]]:
@@ -121,6 +125,9 @@ class ResamplerConnector(Connector):
         latents = self.dropout(latents + self.down(nn.functional.gelu(self.up(latents))))
         soft, soft_mask = self._with_end(self.project(latents), mask.new_ones(batch, self.num_latents))
         return self.norm(soft), soft_mask
+
+    def end_vector(self) -> Float[Tensor, " d_lm"]:
+        return self.norm(self.end)
 
     def _attend(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -27,6 +27,7 @@ from langbridge.model.encoders import (
     length_limit,
     make_room,
 )
+from langbridge.model.generation import BridgeGenerationMixin, no_source
 from langbridge.model.language_models import (
     as_ours,
     embedding_rms,
@@ -37,16 +38,8 @@ from langbridge.model.language_models import (
 )
 from langbridge.model.registering import register
 
-_SOURCE_KEYS = (
-    "encoder_input_ids",
-    "encoder_attention_mask",
-    "soft_prompts",
-    "soft_prompt_mask",
-    "soft_prompt_positions",
-)
 
-
-class LangBridgeModel(PreTrainedModel, GenerationMixin):
+class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
     """A multilingual encoder bridged to a frozen language model. The forward pass:
 
     1. The encoder turns `encoder_input_ids` into hidden states (batch, src, d_encoder); frozen, it runs
@@ -281,13 +274,9 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
             if soft_prompt_positions is None:
                 soft_prompt_positions = self._placeholders(input_ids, attention_mask)
             embeds = self.fill(input_ids, soft_prompt_positions, soft_prompts, soft_prompt_mask)
+        elif past_key_values is None:
+            embeds = self._without_source(input_ids, self._placeholders(input_ids, attention_mask))
         else:
-            if past_key_values is None and bool(self._placeholders(input_ids, attention_mask).any()):
-                raise LangBridgeError(
-                    f"input_ids holds placeholders (id {self.config.soft_prompt_token_id}) but there is no "
-                    f"encoder_input_ids to fill them; "
-                    "pass everything that the processor returns"
-                )
             embeds = self.language_model.get_input_embeddings()(input_ids)
 
         inputs: dict[str, Any] = {"inputs_embeds": embeds, "past_key_values": past_key_values, **kwargs}
@@ -319,63 +308,6 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         if isinstance(count, Tensor):
             count = count.to(total.device)
         return as_ours(output, loss=total / count, logits=logits)
-
-    # Generation
-
-    def generate(  # type: ignore[override]
-        self,
-        input_ids: Int[Tensor, "batch seq"],
-        attention_mask: Int[Tensor, "batch seq"] | None = None,
-        encoder_input_ids: Int[Tensor, "batch src"] | None = None,
-        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to
-        several sequences a row.
-
-        Returns, as ever, prompt and continuation; the processor's `batch_decode` leaves the placeholders out.
-        Right-padded prompts are moved to the right, because a pad between prompt and continuation is read by
-        the language model.
-        """
-        if encoder_input_ids is None:
-            return super().generate(input_ids, attention_mask=attention_mask, **kwargs)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        order = torch.argsort(attention_mask, dim=1, stable=True)
-        input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
-        with torch.no_grad():
-            soft, soft_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
-        source = {
-            # The ids ride along for an assistant model, which is a bridge of its own and encodes for itself.
-            "encoder_input_ids": encoder_input_ids,
-            "encoder_attention_mask": encoder_attention_mask,
-            "soft_prompts": soft,
-            "soft_prompt_mask": soft_mask,
-            "soft_prompt_positions": self._placeholders(input_ids, attention_mask),
-        }
-        return super().generate(input_ids, attention_mask=attention_mask, **{**kwargs, **source})
-
-    def prepare_inputs_for_generation(  # type: ignore[override]
-        self,
-        input_ids: Tensor,
-        past_key_values: Cache | None = None,
-        is_first_iteration: bool | None = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Drop the source after the first step: the cache has read it. Without a cache, keep it, and never
-        take a generated id for a placeholder."""
-        inputs = super().prepare_inputs_for_generation(
-            input_ids, past_key_values=past_key_values, is_first_iteration=is_first_iteration, **kwargs
-        )
-        if past_key_values is not None and not is_first_iteration:
-            for key in _SOURCE_KEYS:
-                inputs.pop(key, None)
-        elif inputs.get("soft_prompt_positions") is not None:
-            places = inputs["soft_prompt_positions"]
-            inputs["soft_prompt_positions"] = nn.functional.pad(
-                places, (0, inputs["input_ids"].shape[1] - places.shape[1])
-            )
-        return inputs
 
     # What transformers asks of a causal model
 
@@ -419,6 +351,16 @@ class LangBridgeModel(PreTrainedModel, GenerationMixin):
         if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
             found = found & attention_mask.bool().to(found.device)
         return found
+
+    def _without_source(
+        self, input_ids: Int[Tensor, "batch seq"], places: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "batch seq d_lm"]:
+        """The embedded sequence of rows that have no prompt. Their only placeholder, if there is one, is for the end
+        vector, which depends on no prompt: so begins the unconditional half of classifier-free guidance."""
+        if bool((places.sum(1) > 1).any()):
+            raise no_source(self.config.soft_prompt_token_id)
+        embeds = self.language_model.get_input_embeddings()(input_ids)
+        return torch.where(places.unsqueeze(-1).to(embeds.device), self.connector.end_vector().to(embeds), embeds)
 
     def _attach_new_rows(self, new_token_ids: list[int]) -> None:
         """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is
