@@ -29,6 +29,10 @@ def make_tokenizer(kind: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
+    if kind == "byt5":
+        from transformers import ByT5Tokenizer
+
+        return ByT5Tokenizer()  # plain Python: bytes, and no offsets
     corpus = list(SENTENCES) * 5
     if kind == "mt5":
         # SentencePiece unigram over NFKC: white space other than single spaces is lost, as in mT5.
@@ -81,7 +85,7 @@ def make_tokenizer(kind: str) -> Any:
 @pytest.fixture(scope="session")
 def tokenizers() -> dict[str, Any]:
     """One of every kind."""
-    return {kind: make_tokenizer(kind) for kind in ("mt5", *LANGUAGE_MODELS)}
+    return {kind: make_tokenizer(kind) for kind in ("mt5", "byt5", *LANGUAGE_MODELS)}
 
 
 @pytest.fixture(scope="session", params=LANGUAGE_MODELS)

@@ -1,6 +1,7 @@
 """What a collator says of the rows of a table is asked once, as long as the same would be said."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,20 @@ def test_a_spoilt_record_is_made_again(path: Path, cache: Path) -> None:
         assert len(fitting(path, judge := Refusing(3))) == ROWS - 1
         assert judge.asked == ROWS
     assert len(fitting(path, Refusing(3))) == ROWS - 1
+
+
+def test_what_takes_long_shows_how_far_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitting(path, Refusing(3, identity=None))
+    assert capsys.readouterr().err == "", "a moment is no reason to show anything"
+    clock = itertools.count(step=60)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    write_jsonl(path, [{"query": str(i), "response": "yes"} for i in range(ROWS + 1)])
+    fitting(path, Refusing(3))
+    shown = capsys.readouterr().err
+    assert "preparing rows" in shown
+    assert f"judging rows: 100%|██████████| {ROWS + 1}/{ROWS + 1}" in shown
 
 
 def test_the_collators_tell_apart_what_would_judge_differently(processor: Any) -> None:

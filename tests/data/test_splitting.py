@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from langbridge.data import split_text
-from langbridge.data.splitting import grapheme_start, token_ends
+from langbridge.data.splitting import grapheme_start
 
 SCRIPTS = {
     "latin": "The quick brown fox jumps over the lazy dog. ",
@@ -47,7 +47,9 @@ def boundaries(text: str) -> set[int]:
     return {0, *(found.end() for found in regex.finditer(r"\X", text))}
 
 
-@pytest.mark.parametrize("kind", ["mt5", "llama", "qwen"])  # unigram, BPE with byte fallback, byte-level BPE
+@pytest.mark.parametrize(
+    "kind", ["mt5", "llama", "qwen", "byt5"]
+)  # unigram, BPE with byte fallback, byte-level BPE, bytes
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, length=st.integers(2, 40))
 @example(text="0\u0300ﷺ", length=8)  # what is over the limit is all of the last character, not of the first grapheme
@@ -121,15 +123,40 @@ def test_an_unavoidable_cut_is_between_characters(tokenizers: dict[str, Any]) ->
     assert 0 < len(prefix) < 61
 
 
-def test_a_tokenizer_without_offsets_gives_the_same_ends(tokenizers: dict[str, Any]) -> None:
-    class Slow:
-        is_fast = False
+class Slow:
+    """A tokenizer that gives no offsets, and how often it was asked for how many characters."""
 
-        def __call__(self, text: str, **kwargs: Any) -> Any:
-            return tokenizers["mt5"](text, **kwargs)
+    is_fast = False
 
-    text = "The cat sat on the mat"
-    ends = token_ends(text, Slow())
-    assert ends[-1] == len(text)
-    assert ends == sorted(ends)
-    assert len(ends) == len(token_ends(text, tokenizers["mt5"]))
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.calls, self.characters = 0, 0
+
+    def num_special_tokens_to_add(self, pair: bool) -> int:
+        return int(self.tokenizer.num_special_tokens_to_add(pair))
+
+    def __call__(self, text: str, **kwargs: Any) -> Any:
+        assert "return_offsets_mapping" not in kwargs
+        self.calls += 1
+        self.characters += len(text)
+        return self.tokenizer(text, **kwargs)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_offsets_are_not_needed(tokenizers: dict[str, Any], script: str) -> None:
+    text = SCRIPTS[script] * 8 + "end"
+    for length in (3, 9, 17):
+        assert split_text(text, Slow(tokenizers["qwen"]), length) == split_text(text, tokenizers["qwen"], length)
+
+
+@pytest.mark.parametrize("script", ["latin", "thai", "emoji", "code"])
+@pytest.mark.parametrize(("kind", "calls"), [("byt5", 5), ("qwen", 20)])
+def test_a_split_without_offsets_takes_few_calls(
+    tokenizers: dict[str, Any], kind: str, calls: int, script: str
+) -> None:
+    """A tokenizer without offsets is plain Python, a millisecond for a thousand characters."""
+    tokenizer = Slow(tokenizers[kind])
+    text = (SCRIPTS[script] * 1000)[:10_000]
+    assert split_text(text, tokenizer, 300)
+    assert tokenizer.calls <= calls
+    assert tokenizer.characters <= 3 * 16 * 300, "of a text of one script"

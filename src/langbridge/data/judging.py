@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 from langbridge.data.examples import Judge, Skipped, refuse
-from langbridge.data.keeping import one_at_a_time
+from langbridge.data.keeping import one_at_a_time, progress_bar
 from langbridge.files import write_atomically
 
 if TYPE_CHECKING:
@@ -64,12 +64,14 @@ def _asked(
     import numpy as np
 
     kept, skipped, row = np.ones(count, dtype=bool), Skipped(), 0
-    for examples in rows:
-        for misfit in judge.misfits(examples):
-            if misfit is not None:
-                refuse(misfit, on_bad_row, skipped)
-                kept[row] = False
-            row += 1
+    with progress_bar("judging rows", count) as bar:
+        for examples in rows:
+            for misfit in judge.misfits(examples):
+                if misfit is not None:
+                    refuse(misfit, on_bad_row, skipped)
+                    kept[row] = False
+                row += 1
+            bar.update(len(examples))
     return kept, skipped
 
 

@@ -4,12 +4,12 @@
     prefix        The cat sat            at most `length` encoder tokens
     continuation              on the mat.
 
-The cut is a place in the text, found through the encoder's offsets, so that prefix + continuation is the text to the
-last character. Cutting token ids and decoding them would not be: tokenizers normalise, and one character may take
-several tokens.
+The cut is a place in the text, found through the encoder's offsets or its counts of tokens, so that prefix +
+continuation is the text to the last character. Cutting token ids and decoding them would not be: tokenizers normalise,
+and one character may take several tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,21 +28,26 @@ def split_text(text: str, tokenizer: Any, length: int) -> tuple[str, str] | None
     end = len(text.rstrip())
     window = _CHARACTERS * length
     while True:
-        ends = token_ends(text[: min(window, end)], tokenizer)
-        if len(ends) > budget or window >= end:
+        count, places = _places(text[: min(window, end)], tokenizer, budget)
+        if count > budget or window >= end:
             break
         window *= 2
-    if budget < 1 or len(ends) <= budget:
+    if budget < 1 or count <= budget:
         return None
-    for cut in _cuts(text, ends[:budget]):
+    for cut in _cuts(text, places):
         # Alone, a prefix may take more tokens than inside the text: a word that is cut is spelt in smaller pieces.
-        if cut < end and len(token_ends(text[:cut], tokenizer)) <= budget:
+        if cut < end and token_count(text[:cut], tokenizer) <= budget:
             return text[:cut], text[cut:]
     return None
 
 
-def _cuts(text: str, ends: list[int]) -> Iterator[int]:
-    """Where to cut at or before these ends of tokens: between graphemes from the last on, the end of the first grapheme
+def token_count(text: str, tokenizer: Any) -> int:
+    """How many tokens `text` is, without special ones."""
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _cuts(text: str, ends: Sequence[int]) -> Iterator[int]:
+    """Where to cut at or before these places: between graphemes from the last on, the end of the first grapheme
     among them in any case; then inside the first."""
     first = next(_grapheme().finditer(text)).end()
     cut = len(text) + 1
@@ -55,22 +60,34 @@ def _cuts(text: str, ends: list[int]) -> Iterator[int]:
     yield from (place for place in sorted(set(ends), reverse=True) if 0 < place < first)
 
 
-def token_ends(text: str, tokenizer: Any) -> list[int]:
-    """For each token of `text`, without special ones, the place in the text where it ends."""
+def _places(text: str, tokenizer: Any, budget: int) -> tuple[int, Sequence[int]]:
+    """The tokens of `text`, and the places in it up to which it is at most `budget` tokens, in order: ends of tokens,
+    or all where the tokenizer does not know what characters a token covers (those that are plain Python)."""
     if tokenizer.is_fast:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [end for _, end in encoded["offset_mapping"]]
-    # A tokenizer without offsets: the ends are where the count of tokens of the text so far grows.
-    ends: list[int] = []
-    total = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-    for count in range(1, total + 1):
-        low, high = ends[-1] if ends else 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            counted = len(tokenizer(text[:middle], add_special_tokens=False, verbose=False)["input_ids"])
-            low, high = (middle, high) if counted <= count else (low, middle - 1)
-        ends.append(low)
-    return ends
+        ends = [end for _, end in encoded["offset_mapping"]]
+        return len(ends), ends[: max(budget, 0)]
+    count = token_count(text, tokenizer)
+    return count, range(1, _longest(text, count, tokenizer, budget) + 1) if count > budget > 0 else ()
+
+
+def _longest(text: str, count: int, tokenizer: Any, budget: int) -> int:
+    """Characters of the longest beginning of `text` with at most `budget` of its `count` tokens.
+
+    Guessed in proportion, so that where a character is a token the first guess is right: such a tokenizer takes a
+    millisecond for a thousand characters. Every third guess is the middle, which bounds how many there are.
+    """
+    low, high, below, above, turn = 0, len(text), 0, count, 1
+    while high - low > 1:
+        share = (budget - below) / (above - below) if turn % 3 else 0.5
+        place = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        counted = token_count(text[:place], tokenizer)
+        if counted <= budget:
+            low, below = place, counted
+        else:
+            high, above = place, counted
+        turn += 1
+    return low
 
 
 def grapheme_start(text: str, place: int) -> int:

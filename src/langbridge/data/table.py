@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
 from langbridge.data.judging import judgement
-from langbridge.data.keeping import one_at_a_time
+from langbridge.data.keeping import one_at_a_time, progress_bar
 from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
@@ -223,9 +223,14 @@ def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["
     columns: dict[str, list[Any]] = {field: [] for field in schema.names}
     skipped, rows, characters = Skipped(), 0, 0
     content = hashlib.sha256()
-    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as table:
+    with (
+        pyarrow.OSFile(str(path), "wb") as file,
+        pyarrow.ipc.new_stream(file, schema) as table,
+        progress_bar("preparing rows") as bar,
+    ):
 
         def flush() -> None:
+            bar.update(len(columns["length"]))
             table.write_batch(pyarrow.record_batch(columns, schema=schema))
             for column in columns.values():
                 column.clear()

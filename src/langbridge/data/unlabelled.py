@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langbridge.data.collator import ROWS, identity_of_processor, marked, marker_of, origins_of
 from langbridge.data.examples import TOO_SHORT, TextExample
-from langbridge.data.splitting import split_text, token_ends
+from langbridge.data.splitting import split_text, token_count
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
@@ -99,10 +99,10 @@ class UnlabelledCollator:
 
     def misfits(self, examples: Sequence[TextExample]) -> list[BadRow | None]:
         """For each text that it is too short or that it holds a mark, or None."""
-        return [self._misfit(example) for example in examples]
-
-    def _misfit(self, example: TextExample) -> BadRow | None:
         marker = marker_of(self.processor)
+        return [self._misfit(example, marker) for example in examples]
+
+    def _misfit(self, example: TextExample, marker: str | None) -> BadRow | None:
         if marker is not None and marker in example.text:
             return marked(example.origin, marker)
         return None if self._halves(example, self._shortest) else self._too_short(example)
@@ -161,9 +161,7 @@ class UnlabelledCollator:
         if halves is not None or length == self._shortest:
             return halves
         # The whole text would be prefix. `length` is beyond it, so counting its tokens costs no more than a batch.
-        longest = (
-            len(token_ends(example.text.rstrip(), tokenizer)) + tokenizer.num_special_tokens_to_add(pair=False) - 1
-        )
+        longest = token_count(example.text.rstrip(), tokenizer) + tokenizer.num_special_tokens_to_add(pair=False) - 1
         share = (length - self._shortest) / (self.bounds["max_encoder_length"] - self._shortest)
         return split_text(example.text, tokenizer, self._shortest + int(share * max(longest - self._shortest, 0)))
 
