@@ -126,14 +126,14 @@ PROBLEM = {
 @pytest.mark.parametrize(
     ("suite", "language", "file", "row", "message"),
     [
-        ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": None}, "field 'question': expected text, got nothing"),
+        ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": None}, "field 'question': expected text, got NoneType"),
         ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": " "}, "field 'question': the text is empty"),
         ("msvamp", "en", "test_en.jsonl", {"m_query": None, "response": 2}, "field 'm_query': expected text"),
         ("gsm8k", "en", "test.jsonl", {"question": 5, "answer": "#### 2"}, "field 'question': expected text, got int"),
         ("svamp", "en", "svamp.json", [{"Body": None, "Question": "?", "Answer": 2}], "field 'Body': expected text"),
         ("bbh", "en", "snarks.jsonl", {"input": "(A) x (B) y", "target": 1}, "field 'target': expected text, got int"),
         ("bbh_bn", "bn", "snarks.csv", "input_en,options_en,target_en,input_bn,options_bn\n1,2,(A)\n",
-         "field 'input_bn': expected text, got nothing"),
+         "field 'input_bn': expected text, got NoneType"),
         ("xcopa", "en", "test.en.jsonl", {**XCOPA, "choice2": ""}, "field 'choice2': the text is empty"),
         ("xcopa", "en", "test.en.jsonl", {**XCOPA, "label": 1.0}, "a label of 0 or 1, got 'effect' and 1.0"),
         ("humaneval", "en", "HumanEval.jsonl", {**PROBLEM, "prompt": None}, "field 'prompt': expected text"),

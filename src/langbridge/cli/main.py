@@ -28,7 +28,6 @@ COMMANDS = {
     "evaluate": ("langbridge.cli.evaluate:evaluate", "Evaluate a model on benchmarks."),
     "lm-eval": ("langbridge.cli.evaluate:lm_eval", "lm-evaluation-harness's own command line, with our model."),
     "report": ("langbridge.cli.report:report", "Make tables and pictures of evaluations."),
-    "study": ("langbridge.cli.study:study", "Try the paper's claims in miniature."),
     "miniature": ("langbridge.cli.miniature:app", "Build the miniature's models and data."),
 }
 """By name: `module:attribute` (a function, or a `typer.Typer` with its own commands) and one line of help."""

@@ -20,9 +20,6 @@ def build(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of each of the two trainings.")
     ] = None,
-    study: Annotated[
-        bool, typer.Option("--study", help="Instead: encoders from early to fully trained, and the translator.")
-    ] = False,
 ) -> None:
     """Train the multilingual encoder and the English-centric language model (over an hour on two cores)."""
     from langbridge.miniature.build import PASS, BuildRecipe, failing
@@ -30,12 +27,6 @@ def build(
     from langbridge.miniature.build import shrunken as shrunken_recipe
 
     recipe = shrunken_recipe() if shrunken else BuildRecipe()
-    if study:
-        from langbridge.miniature.study import build_study
-
-        for folder in build_study(out, recipe, state=state, threads=threads):
-            typer.echo(f"{folder}")
-        return
     report = run_build(out, recipe, state=state, threads=threads)
     figures = report["languages"]
     for language, row in figures.items():

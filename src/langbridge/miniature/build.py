@@ -125,10 +125,9 @@ def build(out: Path, recipe: BuildRecipe, *, state: Path | None = None, threads:
     return report
 
 
-def same_recipe(path: Path, recipe: BuildRecipe, kind: str | None = None) -> None:
-    """Saved state belongs to one recipe, and to one kind of build."""
-    about = asdict(recipe) if kind is None else {"kind": kind, **asdict(recipe)}
-    now = json.dumps(about, indent=1, sort_keys=True)
+def same_recipe(path: Path, recipe: BuildRecipe) -> None:
+    """Saved state belongs to one recipe."""
+    now = json.dumps(asdict(recipe), indent=1, sort_keys=True)
     if path.exists() and path.read_text(encoding="utf-8") != now:
         raise LangBridgeError(
             f"{path.parent}: holds the state of a build with another recipe; delete it or give another --state"

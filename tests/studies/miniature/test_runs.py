@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,48 +15,50 @@ from typing import Any
 import pytest
 import torch
 
-from langbridge.cli.main import run as command
-from langbridge.cli.studies import baselines, designs, encoders, examples, lift, runs, working
-from langbridge.cli.studies.runs import Asked, Found, Place, Run, carry_out, snapped
-from langbridge.cli.studies.sizes import BATCH, FULL, QUICK, Sizes
-from langbridge.cli.studies.working import carry_out_all, expected_seconds, outstanding
 from langbridge.errors import LangBridgeError
 from langbridge.miniature import parents
+from studies.miniature import lift, models, working
+from studies.miniature.__main__ import PARTS, check_same, main
+from studies.miniature.data import events_of, rows_of, write_problems, write_training
+from studies.miniature.runs import Asked, Run, Study, carry_out, recipe_of, snapped
+from studies.miniature.sizes import BATCH, FULL, QUICK, Sizes
+from studies.miniature.working import carry_out_all, expected_seconds, outstanding
 
-PARTS = (lift, examples, encoders, designs, baselines)
 ASKED = (Asked(name="test", languages=("en",), limit=1),)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def study(tmp_path: Path) -> Study:
     for step in ("step-0001", "step-0002"):
         (tmp_path / "models" / "encoders" / step).mkdir(parents=True)
     (tmp_path / "models" / "study.json").write_text("{}")
-    return Place(tmp_path / "study", tmp_path / "models")
+    return Study(tmp_path / "study", tmp_path / "models", QUICK)
 
 
-class AllDone(Found):
+class AllDone(Study):
     """As if every run were finished, and every trial had solved the same."""
 
-    def has(self, runs: list[Run]) -> bool:
+    def has(self, runs: Any) -> bool:
         return True
 
-    def answers(self, name: str, asked: str = "test") -> dict[tuple[str, str], float]:
+    def answers(self, run: Run, asked: str = "test") -> dict[tuple[str, str], float]:
         return {("validation-0", "en"): 1.0}
 
 
-def every_run(sizes: Sizes, place: Place, parts: Any = PARTS) -> list[Run]:
-    return outstanding([run for part in parts for run in part.runs(sizes, AllDone(place))], place)
+def every_run(study: Study, letters: str = "abcde") -> list[Run]:
+    planned = AllDone(study.out, study.models, study.sizes)
+    return outstanding([run for letter in letters for run in PARTS[letter].runs(planned)], study)
 
 
 @pytest.mark.parametrize("sizes", [FULL, QUICK], ids=["full", "quick"])
-def test_every_declared_run_is_a_recipe(sizes: Sizes, place: Place) -> None:
-    found = every_run(replace(sizes, seeds=sizes.seeds[:1]), place)
+def test_every_declared_run_is_a_recipe(sizes: Sizes, study: Study) -> None:
+    study = replace(study, sizes=replace(sizes, seeds=sizes.seeds[:1]))
+    found = every_run(study)
     assert len({run.name for run in found}) == len(found)
     for run in found:
         if run.model == "language_model":
             continue
-        recipe = runs._recipe(run, place)
+        recipe = recipe_of(run, study)
         assert recipe.seed == run.seed
         assert str(recipe.data.path).endswith(f"{run.data}.jsonl")
         assert run.held_out == (recipe.data.validation_path is not None)
@@ -64,32 +68,32 @@ def test_every_declared_run_is_a_recipe(sizes: Sizes, place: Place) -> None:
         assert run.model == "started" or int(run.data.rpartition("-")[2]) == run.examples
 
 
-def test_every_seed_and_rate_is_its_own_run(place: Place) -> None:
+def test_every_seed_and_rate_is_its_own_run(study: Study) -> None:
     """The same name for two settings is an error of the grid, found before anything is trained."""
     first = lift.base(QUICK, 1)
     with pytest.raises(AssertionError, match="two runs are called bridge-1"):
-        outstanding([first, Run(**{**vars(first), "examples": 7})], place)
+        outstanding([first, replace(first, examples=7)], study)
 
 
-def test_the_sizes_fit_their_budgets(place: Place) -> None:
+def test_the_sizes_fit_their_budgets(study: Study) -> None:
     """By the costs of `working.SECONDS`, on two cores: `a` to `c` in 90 minutes, quick in ten."""
-    for sizes, minutes, steps in ((FULL, 90, 6), (QUICK, 10, 6)):
-        for step in range(3, steps + 1):
-            (place.models / "encoders" / f"step-{step:04d}").mkdir(exist_ok=True)
-        seconds = sum(map(expected_seconds, every_run(sizes, place, (lift, examples, encoders))))
+    for step in range(3, 7):
+        (study.models / "encoders" / f"step-{step:04d}").mkdir()
+    for sizes, minutes in ((FULL, 90), (QUICK, 10)):
+        seconds = sum(map(expected_seconds, every_run(replace(study, sizes=sizes), "abc")))
         assert seconds / 2 <= 60 * minutes, f"{seconds / 120:.1f} minutes"
 
 
-def fake(made: list[str], place: Place, fails: set[str]) -> Any:
+def fake(made: list[str], fails: set[str]) -> Any:
     """In the stead of training: writes what says that a run is finished, unless it is in `fails`."""
 
-    def carry_out(run: Run, _: Place) -> dict[str, Any]:
+    def carry_out(run: Run, study: Study) -> dict[str, Any]:
         if run.name in fails:
             fails.remove(run.name)
             raise KeyboardInterrupt
         made.append(run.name)
         record = {"run": run.as_json(), "seconds": 1.0, "core_seconds": 1.0}
-        folder = place.folder(run.name)
+        folder = study.folder(run.name)
         folder.mkdir(parents=True)
         (folder / "done.json").write_text(json.dumps(record))
         return record
@@ -97,40 +101,54 @@ def fake(made: list[str], place: Place, fails: set[str]) -> Any:
     return carry_out
 
 
-def test_a_killed_study_goes_on_and_makes_nothing_twice(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pool() -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_a_killed_study_goes_on_and_makes_nothing_twice(study: Study, pool, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    monkeypatch.setattr(working, "carry_out", fake(made, place, {"second"}))
+    monkeypatch.setattr(working, "carry_out", fake(made, {"second"}))
     trials = [Run(name=name, model="language_model", asked=ASKED) for name in ("first", "second")]
     chosen = Run(name="chosen", model="language_model", asked=ASKED)
 
     def plan() -> list[Run]:
-        return [*trials, chosen] if Found(place).has(trials) else trials
+        return [*trials, chosen] if study.has(trials) else trials
 
     with pytest.raises(KeyboardInterrupt):
-        carry_out_all(plan, place, workers=0)
-    assert "chosen" not in made
+        carry_out_all(plan, study, pool)
+    assert made == ["first"]
     told: list[str] = []
-    assert carry_out_all(plan, place, workers=0, note=told.append).runs + len(made[:1]) == 3
-    assert sorted(made) == ["chosen", "first", "second"]
-    assert made[-1] == "chosen"
+    assert carry_out_all(plan, study, pool, told.append) == 2
+    assert made == ["first", "second", "chosen"]
     assert "0 known to be left" in told[-1]
-    assert carry_out_all(plan, place, workers=0).runs == 0
+    assert carry_out_all(plan, study, pool) == 0
 
 
-def test_a_finished_run_with_other_settings_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working, "carry_out", fake([], place, set()))
+def test_what_is_wrong_with_a_run_is_told_with_its_name(study: Study, pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def carry_out(run: Run, study: Study) -> dict[str, Any]:
+        raise LangBridgeError("the disk is full")
+
+    monkeypatch.setattr(working, "carry_out", carry_out)
+    with pytest.raises(LangBridgeError, match=r"^run one: the disk is full$"):
+        carry_out_all(lambda: [Run(name="one", model="language_model", asked=ASKED)], study, pool)
+
+
+def test_a_finished_run_with_other_settings_is_refused(study: Study, pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "carry_out", fake([], set()))
     run = Run(name="one", model="language_model", asked=ASKED)
-    carry_out_all(lambda: [run], place, workers=0)
-    other = Run(name="one", model="language_model", asked=(Asked(name="test", languages=("sw",), limit=1),))
+    carry_out_all(lambda: [run], study, pool)
+    other = replace(run, asked=(Asked(name="test", languages=("sw",), limit=1),))
     with pytest.raises(LangBridgeError, match="holds a run with other settings"):
-        carry_out_all(lambda: [other], place, workers=0)
+        carry_out_all(lambda: [other], study, pool)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--parts", "a,f"], "--parts: got 'a,f', expected letters of a to e"),
-        (["--parts", "c", "--models", "nowhere"], "nowhere: holds no encoders of several qualities; `langbridge mini"),
+        (["--parts", "c", "--models", "nowhere"], "nowhere: holds no encoders of several qualities; `python -m stu"),
         (["--out", "."], "is not empty and holds no study"),
     ],
 )
@@ -140,39 +158,49 @@ def test_what_a_user_gets_wrong_is_one_line(
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        command(["study", "--parts", "a", "--out", "out", *arguments])
+        main(["--parts", "a", "--out", "out", *arguments])
     assert left.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("langbridge: ")
-    assert said in error
-    assert error.count("\n") == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_study_of_other_sizes_is_refused(tmp_path: Path) -> None:
-    from langbridge.cli.study import _same_study
+def test_the_commands_of_the_page_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "study.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m (studies\.\S+) ([^#\n]*)", page, re.MULTILINE)
+    made: list[Any] = []
+    monkeypatch.setattr("studies.miniature.__main__.run_study", lambda study, chosen, **_: made.append(chosen))
+    monkeypatch.setattr("studies.miniature.models.build_models", lambda *_, **__: [])
+    for module, words in commands:
+        {"studies.miniature": main, "studies.miniature.models": models.main}[module](words.split())
+    assert made == [["a", "b", "c"], ["a", "b", "c"], ["d", "e"]]
 
-    place = Place(tmp_path / "study", tmp_path / "models")
-    small = Sizes(problems=2, validation=2, sentences=2, curve={})
-    _same_study(place, small, dry_run=False)
-    _same_study(place, small, dry_run=False)
-    with pytest.raises(LangBridgeError, match="a study with other sizes"):
-        _same_study(place, QUICK, dry_run=False)
+
+def test_a_study_of_other_sizes_or_models_is_refused(tmp_path: Path) -> None:
+    study = Study(tmp_path / "study", tmp_path / "models", Sizes(problems=2, validation=2, sentences=2, curve={}))
+    check_same(study)
+    # Models may come later, but no others after them.
+    study.models.mkdir()
+    (study.models / "study.json").write_text('{"steps": [1]}')
+    check_same(study)
+    check_same(study)
+    with pytest.raises(LangBridgeError, match="a study with other sizes;"):
+        check_same(replace(study, sizes=QUICK))
+    (study.models / "study.json").write_text('{"steps": [2]}')
+    with pytest.raises(LangBridgeError, match="a study with other models;"):
+        check_same(study)
 
 
-def test_training_files_hold_what_their_names_say(tmp_path: Path) -> None:
-    from langbridge.cli.studies.written import _rows, events_of
-
-    assert len(_rows("en-20")) == 20
-    three = _rows("events3-20")
+def test_training_files_hold_what_their_names_say() -> None:
+    assert len(rows_of("en-20")) == 20
+    three = rows_of("events3-20")
     assert len(three) == 20
     assert {events_of(row["id"]) for row in three} == {3}
-    assert _rows("text-1")[0]["text"].endswith(_rows("en-1")[0]["response"])
-    every = _rows("all-24")
-    assert [row["response"] for row in every] == [row["response"] for row in _rows("en-24")]
+    assert rows_of("text-1")[0]["text"].endswith(rows_of("en-1")[0]["response"])
+    every = rows_of("all-24")
+    assert [row["response"] for row in every] == [row["response"] for row in rows_of("en-24")]
     assert sum(row["query"].isascii() for row in every) <= 10  # English, and sentences of others without accents
-    held_out = {row["query"] for row in _rows("held-out")}
+    held_out = {row["query"] for row in rows_of("held-out")}
     assert len(held_out) >= 60
-    assert not held_out & {row["query"] for row in _rows("en-2000")}
+    assert not held_out & {row["query"] for row in rows_of("en-2000")}
 
 
 @pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature's models are not built here")
@@ -200,10 +228,8 @@ def test_snapped_soft_prompts_are_the_language_models_own_embeddings() -> None:
 @pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature's models are not built here")
 def test_a_run_is_made_by_the_ordinary_training_and_evaluation(tmp_path: Path) -> None:
     """Two updates, questions at a checkpoint and at the end; a second call finds everything done."""
-    from langbridge.cli.studies.written import write_problems, write_training
-
-    place = Place(tmp_path / "study", tmp_path / "models")
-    write_problems(place.out, Sizes(problems=2, validation=2, sentences=10, curve={}))
+    study = Study(tmp_path / "study", tmp_path / "models", Sizes(problems=2, validation=2, sentences=10, curve={}))
+    write_problems(study.out, study.sizes)
     run = Run(
         name="one", model="trained", seed=7, data="en-32", examples=32,
         settings={"train.save_strategy": "steps", "train.save_steps": 1, "train.save_total_limit": None},
@@ -212,26 +238,21 @@ def test_a_run_is_made_by_the_ordinary_training_and_evaluation(tmp_path: Path) -
             Asked(name="at-16", languages=("en",), limit=2, checkpoint=1),
         ),
     )  # fmt: skip
-    write_training(place.out, run)
-    record = carry_out(run, place)
-    found = Found(place)
-    assert found.has([run])
-    assert {language for _, language in found.answers("one")} == {"en", "sw"}
-    assert {problem for problem, _ in found.answers("one", "at-16")} == {"test-0", "test-1"}
-    assert (place.folder("one") / "training" / "checkpoint-1").is_dir()
-    assert carry_out(run, place) == record
+    write_training(study.out, run)
+    record = carry_out(run, study)
+    assert study.has([run])
+    assert {language for _, language in study.answers(run)} == {"en", "sw"}
+    assert {problem for problem, _ in study.answers(run, "at-16")} == {"test-0", "test-1"}
+    assert (study.folder("one") / "training" / "checkpoint-1").is_dir()
+    assert carry_out(run, study) == record
 
 
 KILLED = """
-import sys, time
-from pathlib import Path
-from langbridge.cli.studies import working
-from langbridge.cli.studies.runs import Place
-out = Path(sys.argv[1])
+import os, time
+from studies.miniature.working import workers
 if __name__ == "__main__":
-    context = working.multiprocessing.get_context("spawn")
-    with working.ProcessPoolExecutor(1, mp_context=context, initializer=working._begin_worker) as pool:
-        print(pool.submit(working.os.getpid).result(), flush=True)
+    with workers(1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600).result()
 """
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from langbridge.cli.studies.answers import Claim, Estimate, gain, mean_of
-from langbridge.cli.studies.encoders import PREDICTORS, Quality, rank_correlation
+from studies.miniature.answers import Claim, Estimate, gain, mean_of
+from studies.miniature.encoders import PREDICTORS, Quality, rank_correlation
 
 
 def answers(rows: dict[str, list[float]]) -> dict[tuple[str, str], float]:
@@ -92,7 +92,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     ("value", "verdict"), [(0.2, "holds"), (-0.2, "does not hold: the opposite does"), (0.01, "not shown")]
 )
 def test_a_verdict_is_what_the_interval_says(value: float, verdict: str) -> None:
-    claim = Claim("a", "It lifts", "Bridge over the model alone", Estimate(value, 0.02, 50))
+    claim = Claim("It lifts", "Bridge over the model alone", Estimate(value, 0.02, 50))
     assert claim.verdict == verdict
     assert claim.said().startswith(f"It lifts: **{verdict}** in miniature.")
     assert f"{100 * value:+.1f} points" in claim.said()

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from langbridge.languages import LANGUAGE_GROUPS
+
+HIGH, LOW = LANGUAGE_GROUPS["high"], LANGUAGE_GROUPS["low"]
+ALL = (*HIGH, *LOW)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:

@@ -1,28 +1,22 @@
 """The data of a study, as files that the ordinary commands read."""
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from langbridge.cli.studies.runs import Run
-from langbridge.cli.studies.sizes import Sizes
 from langbridge.files import write_jsonl
-
-if TYPE_CHECKING:
-    from langbridge.miniature.world import Problem
+from langbridge.miniature import world
+from langbridge.miniature.dataset import held_out_rows, training_rows, write_suite
+from langbridge.miniature.grammar import LANGUAGES
+from langbridge.miniature.language_model import SEPARATOR
+from studies.miniature.runs import Run
+from studies.miniature.sizes import Sizes
 
 
 def write_problems(out: Path, sizes: Sizes) -> None:
     """The held-out problems in every language, English validation problems, and parallel ones."""
-    from langbridge.miniature import world
-    from langbridge.miniature.dataset import held_out_rows, write_suite
-    from langbridge.miniature.grammar import LANGUAGES
-
-    for split, languages, count in (
-        ("test", LANGUAGES, sizes.problems),
-        ("validation", ("en",), sizes.validation),
-    ):
+    for split, languages, count in (("test", LANGUAGES, sizes.problems), ("validation", ("en",), sizes.validation)):
         for language in languages:
             path = out / "data" / split / f"{language}.jsonl"
             if not path.is_file():
@@ -56,15 +50,10 @@ def write_training(out: Path, run: Run) -> None:
     for name in [run.data, *(["held-out"] if run.held_out else [])]:
         path = out / "data" / "train" / f"{name}.jsonl"
         if not path.is_file():
-            write_jsonl(path, _rows(name))
+            write_jsonl(path, rows_of(name))
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    from langbridge.miniature import world
-    from langbridge.miniature.dataset import training_rows
-    from langbridge.miniature.grammar import LANGUAGES
-    from langbridge.miniature.language_model import SEPARATOR
-
+def rows_of(name: str) -> list[dict[str, str]]:
     if name == "held-out":
         # Behind those that settings are chosen by and states are compared on.
         problems = list(world.problems("validation", 64, first=1000))
@@ -72,22 +61,15 @@ def _rows(name: str) -> list[dict[str, str]]:
     kind, _, number = name.partition("-")
     count = int(number)
     if match := re.fullmatch(r"events(\d)", kind):
-        chosen: list[dict[str, str]] = []
-        place = 0
-        while len(chosen) < count:
-            few = list(world.problems("train", 200, first=place))
-            rows = training_rows(200, first=place)
-            chosen += [row for row, one in zip(rows, few, strict=True) if len(one.events) == int(match[1])]
-            place += 200
-        return chosen[:count]
+        all_rows = (training_rows(1, first=index)[0] for index in itertools.count())
+        return list(itertools.islice((row for row in all_rows if events_of(row["id"]) == int(match[1])), count))
     rows = training_rows(count)
     if kind == "text":
         return [{"text": row["query"] + SEPARATOR + row["response"]} for row in rows]
     if kind == "all":
-        languages = [LANGUAGES[index % len(LANGUAGES)] for index in range(count)]
         return [
-            {"query": world.render(problem, language), "response": world.solution(problem)}
-            for problem, language in zip(world.problems("train", count), languages, strict=True)
+            {"query": world.render(problem, LANGUAGES[index % len(LANGUAGES)]), "response": world.solution(problem)}
+            for index, problem in enumerate(world.problems("train", count))
         ]
     assert kind == "en", name
     return rows
@@ -99,9 +81,7 @@ def events_of(problem: str) -> int:
     return len(problem_of(problem).events)
 
 
-def problem_of(name: str) -> "Problem":
+def problem_of(name: str) -> world.Problem:
     """The problem with this id."""
-    from langbridge.miniature import world
-
     split, _, index = name.rpartition("-")
     return world.problem(split, int(index))

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from langbridge.cli.studies.answers import Answers, Claim, gain, mean_of, only
-from langbridge.cli.studies.drawing import draw_lengths
-from langbridge.cli.studies.lift import ALL, LOW, base
-from langbridge.cli.studies.page import Page
-from langbridge.cli.studies.runs import Asked, Found, Run
-from langbridge.cli.studies.sizes import Sizes
-from langbridge.cli.studies.written import problem_of
-from langbridge.languages import LANGUAGE_GROUPS
+from transformers import AutoTokenizer
 
-LETTER, TITLE = "d", "Connectors, frozen encoders, lengths"
-HIGH = LANGUAGE_GROUPS["high"]
+from langbridge.miniature import parents, world
+from studies.miniature.answers import Answers, Claim, by_group, gain, mean_of, only
+from studies.miniature.data import problem_of
+from studies.miniature.drawing import draw_lengths
+from studies.miniature.lift import base
+from studies.miniature.page import Page
+from studies.miniature.runs import Run, Study, tested, training, validated
+from studies.miniature.sizes import ALL, LOW, Sizes
+
+TITLE = "Connectors, frozen encoders, lengths"
 CONNECTORS = ("linear", "mlp", "resampler")
 ENCODER_RATES = (2e-5, 2e-4)
 """Learning rates of a trained encoder: the paper's, and ten times that, for a training that is much shorter."""
@@ -27,38 +28,32 @@ SHARE = 0.1
 """A language is in such a set if at least this share of its problems is."""
 
 
-def _run(sizes: Sizes, name: str, seed: int, examples: int, data: str, asked: Asked, **settings: Any) -> Run:
-    return Run(name=f"{name}-{seed}", model="trained", seed=seed, data=f"{data}-{examples}", examples=examples,
-               settings=settings, asked=(asked,))  # fmt: skip
+def trials(sizes: Sizes, connector: str) -> dict[float, Run]:
+    """A connector from a random start, by learning rate, on English validation problems."""
+    return {
+        rate: training(f"try-{connector}-{rate:g}", sizes.seeds[0], "en", sizes.random_examples, validated(sizes),
+                       **_random(connector, rate))
+        for rate in sizes.random_rates
+    }  # fmt: skip
 
 
-def _test(sizes: Sizes) -> Asked:
-    return Asked(name="test", languages=ALL, limit=sizes.problems)
-
-
-def tried(sizes: Sizes, connector: str, rate: float) -> Run:
-    """A connector from a random start, at one learning rate, on English validation problems."""
-    asked = Asked(name="validation", problems="validation", languages=("en",), limit=sizes.validation)
-    settings = {"connector": connector, "init": "random", "train.learning_rate": rate}
-    return _run(sizes, f"try-{connector}-{rate:g}", sizes.seeds[0], sizes.random_examples, "en", asked, **settings)
-
-
-def rate_of(sizes: Sizes, connector: str, found: Found) -> float:
+def rate_of(study: Study, connector: str) -> float:
     """The learning rate with the most English validation problems solved."""
-    return max(
-        sizes.random_rates,
-        key=lambda rate: sum(found.answers(tried(sizes, connector, rate).name, "validation").values()),
-    )
+    grid = trials(study.sizes, connector)
+    return list(grid)[study.most_solved(list(grid.values()))]
 
 
 def connector(sizes: Sizes, name: str, rate: float, seed: int) -> Run:
-    settings = {"connector": name, "init": "random", "train.learning_rate": rate}
-    return _run(sizes, f"connector-{name}", seed, sizes.random_examples, "en", _test(sizes), **settings)
+    return training(f"connector-{name}", seed, "en", sizes.random_examples, tested(sizes), **_random(name, rate))
+
+
+def _random(connector: str, rate: float) -> dict[str, Any]:
+    return {"connector": connector, "init": "random", "train.learning_rate": rate}
 
 
 def trained_encoder(sizes: Sizes, rate: float, seed: int) -> Run:
     settings = {"freeze_encoder": False, "train.encoder_learning_rate": rate}
-    return _run(sizes, f"labelled-encoder-{rate:g}", seed, sizes.examples, "en", _test(sizes), **settings)
+    return training(f"labelled-encoder-{rate:g}", seed, "en", sizes.examples, tested(sizes), **settings)
 
 
 def unlabelled(sizes: Sizes, rate: float | None, fixed: bool, seed: int) -> Run:
@@ -73,16 +68,17 @@ def unlabelled(sizes: Sizes, rate: float | None, fixed: bool, seed: int) -> Run:
     if rate is not None:
         settings["train.encoder_learning_rate"] = rate
     name = f"unlabelled-{'frozen' if rate is None else f'encoder-{rate:g}'}-{'fixed' if fixed else 'drawn'}"
-    return _run(sizes, name, seed, sizes.examples, "text", _test(sizes), **settings)
+    return training(name, seed, "text", sizes.examples, tested(sizes), **settings)
 
 
-def runs(sizes: Sizes, found: Found) -> list[Run]:
+def runs(study: Study) -> list[Run]:
+    sizes = study.sizes
     named: list[Run] = []
     for kind in CONNECTORS:
-        trials = [tried(sizes, kind, rate) for rate in sizes.random_rates]
-        named += trials
-        if found.has(trials):
-            named += [connector(sizes, kind, rate_of(sizes, kind, found), seed) for seed in sizes.seeds]
+        grid = list(trials(sizes, kind).values())
+        named += grid
+        if study.has(grid):
+            named += [connector(sizes, kind, rate_of(study, kind), seed) for seed in sizes.seeds]
     for seed in sizes.seeds:
         named += [base(sizes, seed), *(trained_encoder(sizes, rate, seed) for rate in ENCODER_RATES)]
         named += [unlabelled(sizes, rate, False, seed) for rate in (None, *ENCODER_RATES)]
@@ -90,30 +86,28 @@ def runs(sizes: Sizes, found: Found) -> list[Run]:
     return named
 
 
-def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
-    def seeds(make: Any, *arguments: Any) -> list[Answers]:
-        return [found.answers(make(sizes, *arguments, seed).name) for seed in sizes.seeds]
+def write(study: Study, page: Page) -> list[Claim]:
+    sizes = study.sizes
+    bridge = study.by_seed(base)
+    rates = {kind: rate_of(study, kind) for kind in CONNECTORS}
+    linear, mlp, resampler = (study.by_seed(connector, kind, rate) for kind, rate in rates.items())
+    labelled = {rate: study.by_seed(trained_encoder, rate) for rate in ENCODER_RATES}
+    text = {rate: study.by_seed(unlabelled, rate, False) for rate in (None, *ENCODER_RATES)}
+    rate, cut = ENCODER_RATES[0], sizes.fixed_length
+    drawn, fixed = text[rate], study.by_seed(unlabelled, rate, True)
 
     page.heading("Connectors", 3)
-    rates = {kind: rate_of(sizes, kind, found) for kind in CONNECTORS}
-    by_connector = {kind: seeds(connector, kind, rates[kind]) for kind in CONNECTORS}
-    bridge = seeds(base)
     rows = {
         f"{kind}, random start, {sizes.random_examples} examples, rate {rates[kind]:g}": one
-        for kind, one in by_connector.items()
+        for kind, one in zip(CONNECTORS, (linear, mlp, resampler), strict=True)
     }
-    rows[f"linear, ridge start, {sizes.examples} examples"] = bridge
-    page.table(*_table(rows))
+    page.table(*by_group({**rows, f"linear, ridge start, {sizes.examples} examples": bridge}))
     page.heading("Frozen and trained encoder", 3)
-    labelled = {rate: seeds(trained_encoder, rate) for rate in ENCODER_RATES}
-    text = {rate: seeds(unlabelled, rate, False) for rate in (None, *ENCODER_RATES)}
     rows = {"labelled, frozen": bridge}
     rows |= {f"labelled, encoder at {rate:g}": one for rate, one in labelled.items()}
     rows |= {f"unlabelled, {'frozen' if rate is None else f'encoder at {rate:g}'}": one for rate, one in text.items()}
-    page.table(*_table(rows))
+    page.table(*by_group(rows))
     page.heading("Fixed and drawn encoder length", 3)
-    drawn, fixed = text[ENCODER_RATES[0]], seeds(unlabelled, ENCODER_RATES[0], True)
-    cut = sizes.fixed_length
     ranges = {
         f"≤ {cut - STEP}": (0, cut - STEP),
         f"≤ {cut}": (cut - STEP + 1, cut),
@@ -138,20 +132,19 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
         },
         "encoder tokens of the problem",
     )
-    rate = ENCODER_RATES[0]
     return [
-        Claim(LETTER, "The linear connector is ahead of the MLP (in the paper, on XCOPA: 76.6 against 72.7)",
-              "Low-resource average, linear over MLP", gain(by_connector["linear"], by_connector["mlp"], LOW)),
-        Claim(LETTER, "The linear connector is ahead of the resampler", "Low-resource average, linear over resampler",
-              gain(by_connector["linear"], by_connector["resampler"], LOW)),
-        Claim(LETTER, "With labelled pairs a frozen encoder is better than a trained one",
+        Claim("The linear connector is ahead of the MLP (in the paper, on XCOPA: 76.6 against 72.7)",
+              "Low-resource average, linear over MLP", gain(linear, mlp, LOW)),
+        Claim("The linear connector is ahead of the resampler", "Low-resource average, linear over resampler",
+              gain(linear, resampler, LOW)),
+        Claim("With labelled pairs a frozen encoder is better than a trained one",
               f"Low-resource average, frozen over trained at {rate:g}", gain(bridge, labelled[rate], LOW)),
-        Claim(LETTER, "With unlabelled text a trained encoder is better than a frozen one",
+        Claim("With unlabelled text a trained encoder is better than a frozen one",
               f"Low-resource average, trained at {rate:g} over frozen", gain(text[rate], text[None], LOW)),
-        Claim(LETTER, "A drawn encoder length is better on prompts longer than the fixed one",
+        Claim("A drawn encoder length is better on prompts longer than the fixed one",
               f"Problems of more than {cut} encoder tokens, drawn over fixed",
               gain(*_common(sizes, drawn, fixed, cut + 1, math.inf))),
-        Claim(LETTER, "A drawn encoder length is better on prompts shorter than the fixed one too",
+        Claim("A drawn encoder length is better on prompts shorter than the fixed one too",
               f"Problems of fewer than {cut} encoder tokens, drawn over fixed",
               gain(*_common(sizes, drawn, fixed, 0, cut - 1))),
     ]  # fmt: skip
@@ -160,17 +153,11 @@ def write(sizes: Sizes, found: Found, page: Page) -> list[Claim]:
 @cache
 def tokens_of(problem: str, language: str) -> int:
     """What the encoder reads of a problem, such as test-17, in tokens, the closing one included."""
-    from langbridge.miniature import world
-
     return len(_tokenizer()(world.render(problem_of(problem), language))["input_ids"])
 
 
 @cache
 def _tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    from langbridge.miniature import parents
-
     return AutoTokenizer.from_pretrained(parents.ENCODER)
 
 
@@ -182,9 +169,3 @@ def _common(
     sides = [only(one, lambda *key: least <= tokens_of(*key) <= most) for one in (first, second)]
     count = Counter(language for _, language in sides[0][0])
     return sides[0], sides[1], [code for code in ALL if count[code] >= SHARE * sizes.problems]
-
-
-def _table(rows: dict[str, list[Answers]]) -> tuple[list[str], list[list[str]]]:
-    headings = ["accuracy, per cent", "English", "high-resource", "low-resource"]
-    return headings, [[name, *(str(mean_of(one, codes)) for codes in (["en"], HIGH, LOW))]
-                      for name, one in rows.items()]  # fmt: skip

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForTextEncoding, AutoTokenizer
 
 from langbridge.errors import LangBridgeError
-from langbridge.miniature import study
 from langbridge.miniature.build import BuildRecipe, shrunken
-from langbridge.miniature.study import build_study, encoder_folders, kept_steps
 from langbridge.miniature.tokenization import language_tag
+from studies.miniature import models
+from studies.miniature.models import build_models, encoder_folders, kept_steps
 
 RECIPE = replace(shrunken(), tokenizer_problems=20)
 
@@ -22,7 +22,7 @@ def embeddings(folder: Path) -> torch.Tensor:
 
 
 def test_encoders_of_several_qualities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = build_study(tmp_path / "whole", RECIPE, threads=1)
+    whole = build_models(tmp_path / "whole", RECIPE, threads=1)
     assert [folder.name for folder in whole] == ["step-0001", "step-0002", "step-0004"]
     assert len({embeddings(folder).float().sum().item() for folder in whole}) == 3
     # The last one is the translation model's own encoder, which is asked for English by whoever loads it.
@@ -32,7 +32,7 @@ def test_encoders_of_several_qualities(tmp_path: Path, monkeypatch: pytest.Monke
     started = translator.generate(**tokenizer(["Tom"], return_tensors="pt"), max_new_tokens=1)[0, 0]
     assert tokenizer.convert_ids_to_tokens(int(started)) == language_tag("en")
 
-    save, saved = study._save, []
+    save, saved = models._save, []
 
     def save_one(*arguments: object) -> None:
         if saved:
@@ -40,20 +40,19 @@ def test_encoders_of_several_qualities(tmp_path: Path, monkeypatch: pytest.Monke
         saved.append(arguments)
         save(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(study, "_save", save_one)
+    monkeypatch.setattr(models, "_save", save_one)
     with pytest.raises(KeyboardInterrupt):
-        build_study(tmp_path / "stopped", RECIPE, threads=1)
-    monkeypatch.setattr(study, "_save", save)
-    assert not (tmp_path / "stopped").exists()
+        build_models(tmp_path / "stopped", RECIPE, threads=1)
+    monkeypatch.setattr(models, "_save", save)
     with pytest.raises(LangBridgeError, match="holds no encoders of several qualities"):
         encoder_folders(tmp_path / "stopped")
-    again = build_study(tmp_path / "stopped", RECIPE, threads=1)
+    again = build_models(tmp_path / "stopped", RECIPE, threads=1)
     assert torch.equal(embeddings(again[-1]), embeddings(whole[-1]))
 
-    monkeypatch.delattr(study, "train_translation")
-    assert build_study(tmp_path / "whole", RECIPE) == whole
-    with pytest.raises(LangBridgeError, match="was built by another recipe"):
-        build_study(tmp_path / "whole", replace(RECIPE, seed=1))
+    monkeypatch.delattr(models, "train_translation")
+    assert build_models(tmp_path / "whole", RECIPE) == whole
+    with pytest.raises(LangBridgeError, match="belongs to a build with another recipe"):
+        build_models(tmp_path / "whole", replace(RECIPE, seed=1))
 
 
 def test_the_steps_end_with_the_training() -> None:

@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
+import numpy as np
+from scipy.stats import t
+
 from langbridge.evaluate.report.statistics import average, differences
+from studies.miniature.sizes import HIGH, LOW
 
 Answers = Mapping[tuple[str, str], float]
 """Right (1) or wrong (0) by (problem, language)."""
@@ -32,12 +36,9 @@ class Estimate:
     @property
     def interval(self) -> tuple[float, float]:
         """Of 95 per cent, within what a difference of shares can be."""
-        from scipy.stats import t
-
-        reach = 0.0 if self.stderr == 0 else self.stderr * float(t.ppf((1 + LEVEL) / 2, self.freedom))
-        # NaN, the error of a single problem, stays.
-        low, high = self.value - reach, self.value + reach
-        return -1.0 if low < -1 else low, 1.0 if high > 1 else high
+        reach = self.stderr * t.ppf((1 + LEVEL) / 2, self.freedom)
+        low, high = np.clip([self.value - reach, self.value + reach], -1, 1)
+        return float(low), float(high)
 
     @property
     def sign(self) -> int:
@@ -47,6 +48,11 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} ± {100 * self.stderr:.1f}"
+
+    @property
+    def signed(self) -> str:
+        """A difference as it stands in a table."""
+        return f"{100 * self.value:+.1f} ± {100 * self.stderr:.1f}"
 
     @property
     def points(self) -> str:
@@ -77,8 +83,6 @@ def _over_seeds(seeds: Sequence[Answers]) -> dict[tuple[str, str], float]:
 
 
 def _estimate(values: Answers, languages: Sequence[str], sides: Sequence[Sequence[Answers]]) -> Estimate:
-    wanted = set(languages)
-    values = {key: value for key, value in values.items() if key[1] in wanted}
     over_problems = average(values, languages)
     if over_problems.n < 2:
         return Estimate(over_problems.mean, math.nan, math.nan)  # one problem says nothing of others
@@ -98,11 +102,17 @@ def only(seeds: Sequence[Answers], kept: Callable[[str, str], bool]) -> list[Ans
     return [{key: value for key, value in one.items() if kept(*key)} for one in seeds]
 
 
+def by_group(systems: Mapping[str, Sequence[Answers]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of a table: each system in English, and in the high- and the low-resource languages."""
+    groups = {"English": ["en"], "high-resource": HIGH, "low-resource": LOW}
+    rows = [[name, *(str(mean_of(one, codes)) for codes in groups.values())] for name, one in systems.items()]
+    return ["accuracy, per cent", *groups], rows
+
+
 @dataclass(frozen=True)
 class Claim:
     """What is claimed, and the difference that decides: it holds where the difference is surely above zero."""
 
-    part: str
     text: str
     measured: str
     """What the difference is of."""
