@@ -4,11 +4,16 @@ PEFT puts them into the bridge's language model in place, which so stays an ordi
 loading and merging go through PEFT's own class around it.
 """
 
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
-from langbridge.train.recipe import Lora
+from langbridge.train.recipe import ALL_LINEAR, Lora
 
 
 def add_adapters(model: LangBridgeModel, lora: Lora) -> Any:
@@ -20,12 +25,15 @@ def add_adapters(model: LangBridgeModel, lora: Lora) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise LangBridgeError("lora: needs PEFT, which is not installed: pip install 'langbridge[lora]'") from None
-    names = [name.strip() for name in lora.target_modules.split(",")]
+    names = lora.target_names
+    if names != [ALL_LINEAR]:
+        _check_names(model.language_model, names)
+        untie_adapted(model.language_model, names)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
-        target_modules=names[0] if names == ["all-linear"] else names,
+        target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
         task_type="CAUSAL_LM",
     )
     try:
@@ -34,7 +42,55 @@ def add_adapters(model: LangBridgeModel, lora: Lora) -> Any:
         raise LangBridgeError(f"lora.target_modules: {lora.target_modules!r} does not fit: {error}") from None
 
 
-def merge_adapters(model: LangBridgeModel, adapter: Any) -> None:
-    """Add the adapters' products to the language model's own weights, and remove them."""
+def _check_names(language_model: PreTrainedModel, names: list[str]) -> None:
+    # PEFT is content where one of several is found.
+    layers = [name for name, module in language_model.named_modules() if hasattr(module, "weight")]
+    for name in names:
+        if not any(is_named(layer, [name]) for layer in layers):
+            there = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+            raise LangBridgeError(f"lora.target_modules: the language model has no layer {name!r}; it has {there}")
+
+
+def untie_adapted(language_model: PreTrainedModel, names: list[str]) -> None:
+    """Give the output head a weight of its own where `names` put an adapter on it or on the input embeddings.
+
+    In the adapted model head and embeddings differ; merged into the one tensor of tied ones, the adapter of either
+    would change both.
+    """
+    table, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
+    if head is None or head.weight is not table.weight:
+        return
+    if any(module in (table, head) and is_named(name, names) for name, module in language_model.named_modules()):
+        head.weight = nn.Parameter(table.weight.detach().clone(), requires_grad=table.weight.requires_grad)
+        language_model.config.tie_word_embeddings = False
+        language_model.all_tied_weights_keys = language_model.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+def is_named(module: str, names: list[str]) -> bool:
+    """Whether one of `names` is a module's, whole or its last parts, as PEFT reads them."""
+    return any(f".{module}".endswith(f".{name}") for name in names)
+
+
+MERGED_ALIKE = 0.05
+"""Largest change of a loss that merging may make: the sums are rounded to the precision of the language model."""
+
+
+def merge_adapters(model: LangBridgeModel, adapter: Any, batch: Mapping[str, Any]) -> None:
+    """Add the adapters' products to the language model's own weights, and remove them.
+
+    Raises `LangBridgeError` where that makes another model of it, which the loss of `batch` tells.
+    """
+    before = _loss(model, batch)
     model.language_model = adapter.merge_and_unload()
     model.language_model.requires_grad_(False)
+    after = _loss(model, batch)
+    if not abs(after - before) <= MERGED_ALIKE:
+        raise LangBridgeError(
+            "lora: merged into the language model, the adapters do not give the model that was trained: loss "
+            f"{after:.3f} instead of {before:.3f} on the same rows"
+        )
+
+
+def _loss(model: LangBridgeModel, batch: Mapping[str, Any]) -> float:
+    with torch.no_grad():
+        return float(model(**batch).loss)

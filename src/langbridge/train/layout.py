@@ -14,7 +14,8 @@ from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
 from langbridge.model.processing import WHITESPACE, load_tokenizer, whitespace_ids
 from langbridge.train.activations import kept_by_encoder, kept_by_language_model
-from langbridge.train.recipe import Recipe
+from langbridge.train.adapters import is_named, untie_adapted
+from langbridge.train.recipe import ALL_LINEAR, Recipe
 from langbridge.train.shapes import shapes_of
 from langbridge.train.sharding import blocks_of
 
@@ -68,6 +69,8 @@ class Layout:
             with torch.device("meta"):
                 self.lm = AutoModelForCausalLM.from_config(self.lm_config)
         self.lm.requires_grad_(recipe.regime == "lm_only")
+        if recipe.lora.r:
+            untie_adapted(self.lm, recipe.lora.target_names)
 
     def _config(self, source: str, role: str) -> PreTrainedConfig:
         config, origin = shapes_of(source, role)
@@ -179,20 +182,19 @@ class Layout:
     @property
     def _adapted(self) -> list[tuple[str, nn.Module]]:
         """The layers of the language model that get an adapter, by name."""
-        wanted, head = self.recipe.lora.target_modules, self.lm.get_output_embeddings()
+        names, head = self.recipe.lora.target_names, self.lm.get_output_embeddings()
         if not self.recipe.lora.r:
             return []
         layers = [
             (name, module)
             for name, module in self.lm.named_modules()
-            if isinstance(getattr(module, "weight", None), nn.Parameter)
-            and module.weight.ndim == 2
-            and not isinstance(module, nn.Embedding)
+            if isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.ndim == 2
         ]
-        if wanted == "all-linear":
-            return [(name, layer) for name, layer in layers if layer is not head]
-        names = [word.strip() for word in wanted.split(",")]
-        return [(name, layer) for name, layer in layers if name.rpartition(".")[2] in names]
+        if names == [ALL_LINEAR]:
+            return [
+                (name, layer) for name, layer in layers if layer is not head and not isinstance(layer, nn.Embedding)
+            ]
+        return [(name, layer) for name, layer in layers if is_named(name, names)]
 
     # Activations
 
@@ -250,14 +252,16 @@ class Layout:
             targets = recipe.max_length - soft - 2  # BOS and the end vector
         targets *= self._rows_at_once()
         kept = 0
-        if self.bridge is not None and getattr(self.lm.config, "final_logit_softcapping", None) is None:
+        head = self.lm.get_output_embeddings()
+        adapted = any(layer is head for _, layer in self._adapted)
+        if self.bridge is not None and not adapted and getattr(self.lm.config, "final_logit_softcapping", None) is None:
             # In pieces; what stays is the gradient of the head's input.
             kept = targets * self.lm.get_input_embeddings().embedding_dim * (2 if recipe.train.bf16 else 4)
             self.notes.append(f"logits: made in pieces of {PIECE} target positions")
             targets = min(targets, PIECE)
         else:
             self.notes.append(f"logits: at most {targets:,} target positions at once (the shortest prompts)")
-        vocabulary = self.lm.get_output_embeddings().weight.shape[0]
+        vocabulary = head.weight.shape[0]
         # The head's own precision, the loss's float32 copy, its log-probabilities, and the gradient of the copy.
         bytes_each = (2 if recipe.train.bf16 else self.frozen_dtype.itemsize) + 3 * 4
         return Part(name="logits", activations=kept + targets * vocabulary * bytes_each)

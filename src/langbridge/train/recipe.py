@@ -34,6 +34,9 @@ class Ridge:
         check_bounds(self)
 
 
+ALL_LINEAR = "all-linear"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora:
     """Low-rank adapters on the language model (Hu et al., arXiv 2106.09685), through PEFT. Not part of the paper."""
@@ -47,8 +50,10 @@ class Lora:
     dropout: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
     """Dropout on what the adapters read."""
 
-    target_modules: str = "all-linear"
-    """Layers that get an adapter: `all-linear` (all but the output head), or names with commas: `q_proj,v_proj`."""
+    target_modules: str = ALL_LINEAR
+    """Layers that get an adapter: `all-linear` (all but the output head), or names with commas: `q_proj,v_proj`. One on
+    a head that shares its weight with the embeddings gives the head a weight of its own, here and in the final folder.
+    """
 
     learning_rate: float = dataclasses.field(default=2e-4, metadata={"above": 0})
     """Learning rate of the adapters."""
@@ -57,6 +62,11 @@ class Lora:
         check_bounds(self)
         if self.dropout >= 1:
             raise LangBridgeError(f"dropout: expected less than 1, got {self.dropout}")
+
+    @property
+    def target_names(self) -> list[str]:
+        """The names in `target_modules`."""
+        return [name.strip() for name in self.target_modules.split(",")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -277,7 +277,9 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
     model.eval()
     if trainer.adapter is not None:
         # Merged, because adapters beside a bridge are nothing that `from_pretrained` or a server would load.
-        merge_adapters(model, trainer.adapter)
+        sample = next(iter(trainer.get_train_dataloader()))
+        two_rows = {key: value[:2].to(model.device) for key, value in sample.items() if key != "rows"}
+        merge_adapters(model, trainer.adapter, two_rows)
         trainer.adapter = None
         model.config.language_model_base = {
             "id": None, "revision": None, "fingerprint": fingerprint(model.language_model)
