@@ -102,7 +102,6 @@ MISTAKES = {
     "value for a section": ("train: 3", "train: expected keys and values, got 3 (int)"),
     "zero": ("ridge: {texts: 0}", "ridge.texts: expected at least 1, got 0"),
     "negative": ("train: {learning_rate: -1}", "train.learning_rate: expected more than 0, got -1.0"),
-    "no steps": ("train: {max_steps: 0}", "train.max_steps: expected -1 (no limit) or at least 1, got 0"),
     "no place for the prompt": (
         "template: Question",
         "template: expected {prompt} in it once, got 'Question'",

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from langbridge.model import build_bridge
+from langbridge.train import ridge
 from langbridge.train.ridge import NoOffsetsWarning, collect, overlap, ridge_start
 
 PROMPTS = [f"Tom has {n} apples and {name} has {n * 7 % 10}." for n in range(10) for name in ("Ann", "Bo", "Cy")]
@@ -28,19 +29,21 @@ def test_states_are_paired_with_the_embeddings_of_their_own_characters(bridge):
     assert processor.encoder_tokenizer.convert_ids_to_tokens(tokens.tolist()) == list("ab cd")
     # Both tokenizers have one token a character, so the targets are the characters' own embeddings.
     ids = processor.tokenizer("ab cd", add_special_tokens=False)["input_ids"]
-    expected = model.language_model.get_input_embeddings()(torch.tensor(ids)).double()
+    expected = model.language_model.get_input_embeddings()(torch.tensor(ids))
     torch.testing.assert_close(targets, expected)
     encoded = processor.encoder_tokenizer(["ab c"], return_tensors="pt")
-    alone = model.encode(encoded["input_ids"], encoded["attention_mask"])[0, :4].double()
+    alone = model.encode(encoded["input_ids"], encoded["attention_mask"])[0, :4]
     # Batched with padding against alone, in single precision.
     torch.testing.assert_close(states[:4], alone, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5])
-def test_the_fit_is_the_closed_form(bridge, balance):
+def test_the_fit_is_the_closed_form(bridge, balance, monkeypatch):
+    monkeypatch.setattr(ridge, "ROWS", 100)  # several pieces
     model, processor = bridge
     fit = ridge_start(model, processor, PROMPTS, penalty=0.05, balance=balance)
     states, targets, tokens = (t.numpy() for t in collect(model, processor, PROMPTS[: fit.texts]))
+    states, targets = states.astype(np.float64), targets.astype(np.float64)
     share = np.array([np.sum(tokens == token) for token in tokens], dtype=float) ** -balance
     share = (share / share.sum())[:, None]
     state_mean, target_mean = (share * states).sum(0), (share * targets).sum(0)

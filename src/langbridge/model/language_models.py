@@ -3,11 +3,12 @@ its positions, its head at few places or in pieces."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput
@@ -32,8 +33,8 @@ PIECE = 256
 """Target tokens whose logits stand in memory at once, where a loss is wanted and no logits."""
 
 
-class _LossInPieces(torch.autograd.Function):
-    """The summed cross-entropy of a frozen head, its logits made and let go piece by piece.
+class _LossesInPieces(torch.autograd.Function):
+    """The cross-entropies (tgt,) of a frozen head, its logits made and let go piece by piece.
 
     A frozen head needs no gradient of its own, so that of its input is all there is to keep, and it is had in the
     same pass.
@@ -41,48 +42,50 @@ class _LossInPieces(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
-        gradient = torch.empty_like(states)
-        total = states.new_zeros((), dtype=torch.float32)
+        trained = ctx.needs_input_grad[0]  # where a loss is only measured, half of the head's work is spared
+        gradient = torch.empty_like(states) if trained else None
+        losses = torch.empty(len(states), dtype=torch.float32, device=states.device)
         for first in range(0, len(states), PIECE):
-            with torch.enable_grad():
-                piece = states[first : first + PIECE].detach().requires_grad_(True)
+            with torch.set_grad_enabled(trained):
+                piece = states[first : first + PIECE].detach().requires_grad_(trained)
                 logits = head(piece)
             # Cross-entropy and its gradient by hand, in one tensor: autograd would hold four of the logits' size.
             log_p = logits.detach().float().log_softmax(-1)
             words = targets[first : first + PIECE, None].to(log_p.device)
-            total -= log_p.gather(1, words).sum().to(total.device)
-            slope = log_p.exp_().scatter_add_(1, words, -torch.ones_like(words, dtype=log_p.dtype)).to(logits.dtype)
-            gradient[first : first + PIECE] = torch.autograd.grad(logits, piece, slope)[0]
+            losses[first : first + PIECE] = -log_p.gather(1, words).squeeze(1)
+            if gradient is not None:
+                slope = log_p.exp_().scatter_add_(1, words, -torch.ones_like(words, dtype=log_p.dtype))
+                gradient[first : first + PIECE] = torch.autograd.grad(logits, piece, slope.to(logits.dtype))[0]
         ctx.save_for_backward(gradient)
-        return total
+        return losses
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[0].to(gradient), None, None
+        return gradient * upstream[0].to(gradient)[:, None], None, None
 
 
 _SHAPED: WeakSet[PreTrainedModel] = WeakSet()
 """Language models that change the logits of their head (soft-capping, scaling)."""
 
 
-def summed_loss(
+def token_losses(
     language_model: PreTrainedModel,
     inputs: dict[str, Any],
     keep: Bool[Tensor, "batch seq"],
     targets: Int[Tensor, " tgt"],
     return_logits: bool,
-) -> tuple[ModelOutput, Tensor, Tensor | None]:
-    """The language model's output, the summed loss of `targets` at the positions `keep`, and the logits there.
+) -> tuple[ModelOutput, Float[Tensor, " tgt"], Tensor | None]:
+    """The language model's output, the losses of `targets` at the positions `keep`, and the logits there.
 
-    Where `return_logits` is false they are None, if the loss can be had in pieces.
+    Where `return_logits` is false they are None, if the losses can be had in pieces.
     """
     if not return_logits and (pieces := _in_pieces(language_model, inputs, keep, targets)) is not None:
         return *pieces, None
     with head_only_at(language_model, keep):
         output = language_model(**inputs)
     logits = output.logits.squeeze(0)
-    return output, nn.functional.cross_entropy(logits.float(), targets.to(logits.device), reduction="sum"), logits
+    return output, nn.functional.cross_entropy(logits.float(), targets.to(logits.device), reduction="none"), logits
 
 
 def _in_pieces(
@@ -103,7 +106,7 @@ def _in_pieces(
         first = states[:1].detach().unsqueeze(0)
         with torch.no_grad():
             found.append(run(first))
-        found.append(_LossInPieces.apply(states, targets, run))
+        found.append(_LossesInPieces.apply(states, targets, run))
         return (first, *args[1:])
 
     handle = head.register_forward_pre_hook(take)
@@ -111,11 +114,11 @@ def _in_pieces(
         output = language_model(**inputs)
     finally:
         handle.remove()
-    plain, loss = found
+    plain, losses = found
     if not torch.equal(plain, output.logits.to(plain)):
         _SHAPED.add(language_model)
         return None
-    return output, loss
+    return output, losses
 
 
 def embedding_rms(language_model: PreTrainedModel) -> float:
@@ -124,17 +127,23 @@ def embedding_rms(language_model: PreTrainedModel) -> float:
     table = language_model.get_input_embeddings()
     if table.weight.is_meta:
         return 1.0  # laid out without weights, or offloaded: a checkpoint brings its own end vector
-    ids = torch.linspace(
-        0, table.num_embeddings - 1, min(1024, table.num_embeddings), device=table.weight.device
-    ).long()
+    rows = table.num_embeddings
+    ids = torch.arange(min(1024, rows), device=table.weight.device) * (rows - 1) // max(min(1024, rows) - 1, 1)
     with torch.no_grad():
         return float(table(ids).float().square().mean().sqrt())
 
 
-def as_ours(output: ModelOutput, **replaced: Tensor) -> CausalLMOutputWithPast:
+@dataclass
+class BridgeOutput(CausalLMOutputWithPast):
+    """A causal language model's output, and with labels the loss of each target token: (tgt,), without gradient."""
+
+    token_losses: Tensor | None = None
+
+
+def as_ours(output: ModelOutput, **replaced: Tensor | None) -> BridgeOutput:
     """One output type, whatever the language model's own is."""
     kept = {key: output.get(key) for key in ("logits", "past_key_values", "hidden_states", "attentions")}
-    return CausalLMOutputWithPast(**{**kept, **replaced})
+    return BridgeOutput(**{**kept, **replaced})
 
 
 def positions_of(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int[Tensor, "batch seq"]:

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
@@ -29,12 +28,13 @@ from langbridge.model.encoders import (
 )
 from langbridge.model.generation import BridgeGenerationMixin, no_source
 from langbridge.model.language_models import (
+    BridgeOutput,
     as_ours,
     embedding_rms,
     generation_config_of,
     positions_of,
     remove_dropout,
-    summed_loss,
+    token_losses,
 )
 from langbridge.model.registering import register
 
@@ -252,7 +252,7 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         logits_to_keep: int | Tensor = 0,
         return_logits: bool = True,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> BridgeOutput:
         """The six sentences above.
 
         soft_prompts, soft_prompt_mask: computed beforehand, instead of `encoder_input_ids` (generation
@@ -265,7 +265,8 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
             pieces, which saves most of what is left of their memory, and may be None.
 
         Without labels the logits are (batch, seq, vocab). **With labels they are (tgt, vocab)**: the target
-        positions in row-major order, because logits nowhere else are needed and cost most of the memory.
+        positions in row-major order, because logits nowhere else are needed and cost most of the memory. So are
+        `token_losses`, (tgt,).
         """
         if soft_prompts is None and encoder_input_ids is not None:
             soft_prompts, soft_prompt_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
@@ -303,11 +304,11 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
             learned = learned & attention_mask[:, :-1].bool()
         inputs.setdefault("use_cache", False)
         keep = nn.functional.pad(learned, (0, 1))
-        output, total, logits = summed_loss(self.language_model, inputs, keep, targets[learned], return_logits)
+        output, losses, logits = token_losses(self.language_model, inputs, keep, targets[learned], return_logits)
         count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if isinstance(count, Tensor):
-            count = count.to(total.device)
-        return as_ours(output, loss=total / count, logits=logits)
+            count = count.to(losses.device)
+        return as_ours(output, loss=losses.sum() / count, logits=logits, token_losses=losses.detach())
 
     # What transformers asks of a causal model
 

@@ -60,7 +60,7 @@ def _spoken(name: str) -> str:
 
 def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: Sequence[str], curves: bool) -> str:
     """The card as Markdown with the hub's metadata on top. `data`: one line for each source of rows."""
-    plain = recipe.regime == "lm_only"
+    plain, untrained = recipe.regime == "lm_only", not _updates(history)
     bases = [recipe.language_model] if recipe.encoder is None else [recipe.encoder, recipe.language_model]
     named = {"language model": short_name(recipe.language_model)}
     if recipe.encoder is not None:
@@ -77,14 +77,14 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
             f"# {named['language model']} bridged to {named['encoder']}",
             "",
             "A bridge after LangBridge (Yoon et al., ACL 2024, [arXiv 2401.10695](https://arxiv.org/abs/2401.10695)): "
-            "a multilingual encoder reads the prompt, a trained connector turns its states into soft prompts, and a "
-            "language model answers.",
+            f"a multilingual encoder reads the prompt, a {'fitted' if untrained else 'trained'} connector turns its "
+            "states into soft prompts, and a language model answers.",
             "",
             *_usage(recipe),
         ]
     lines += ["", "## Languages", ""]
     lines += [
-        "Trained on the rows below alone. "
+        ("Fitted to prompts of the rows below alone. " if untrained else "Trained on the rows below alone. ")
         + (
             "It reads and writes what the language model does."
             if plain
@@ -96,7 +96,8 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
     lines += ["", "## Parts", "", "| part | from | in this run |", "|---|---|---|"]
     if recipe.encoder is not None:
         lines.append(f"| encoder | `{named['encoder']}` | {'frozen' if recipe.freeze_encoder else 'trained'} |")
-        lines.append(f"| connector | {recipe.connector}, {recipe.init} start | trained |")
+        start = "closed-form (ridge)" if run["start"] else "random"
+        lines.append(f"| connector | {recipe.connector}, {start} start | {'not trained' if untrained else 'trained'} |")
     adapted = f"frozen, with LoRA of rank {recipe.lora.r} merged in" if recipe.lora.r else "frozen"
     lines.append(f"| language model | `{named['language model']}` | {'trained' if plain else adapted} |")
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
@@ -119,15 +120,30 @@ def _usage(recipe: Recipe) -> list[str]:
     ]
 
 
+def _updates(history: History) -> int:
+    return max((entry["step"] for entry in history), default=0)
+
+
 def _training(recipe: Recipe, history: History, run: Mapping[str, Any]) -> list[str]:
-    train = recipe.train
+    train, start = recipe.train, run["start"]
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
-    steps = max((entry["step"] for entry in history), default=0)
     lines = [
         f"{steps} updates of {batch} rows, regime `{recipe.regime}`, learning rate {train.learning_rate:g} "
-        f"({train.lr_scheduler_type}), seed {recipe.seed}. Every setting is in `recipe.yaml`, the whole log in "
-        f"`training_log.json`; code {run['revision']}, torch {run['torch']}, transformers {run['transformers']}.",
+        f"({train.lr_scheduler_type}), seed {recipe.seed}."
+        if (steps := _updates(history))
+        else "No update was made: the connector is the closed-form start alone, a ridge regression of the language "
+        "model's input embeddings on the encoder's states.",
     ]
+    if start:
+        lines[0] += (
+            f" The start was fitted to {start['tokens']:,} encoder tokens of {start['texts']} prompts, and explains "
+            f"{start['explained']:.3f} of the embeddings' variance there, {start['explained_held_out']:.3f} in prompts "
+            "held out."
+        )
+    lines[0] += (
+        " Every setting is in `recipe.yaml`, the whole log in `training_log.json`; code "
+        f"{run['revision']}, torch {run['torch']}, transformers {run['transformers']}."
+    )
     last = {name: points[-1][1] for name, points in figures_of(history).items()}
     if last:
         lines += ["", "| at the end | nats a target token |", "|---|---|"]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from langbridge.train.reading import ReadingMonitor
+
 GIB = 1024**3
 
 
@@ -42,8 +44,9 @@ class ConsoleLog(TrainerCallback):
     step 120/1562  loss 0.6521  reading 0.014  lr 6.0e-04  5120 tokens/s  2 h 05 min left  38.2 GiB
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monitor: ReadingMonitor | None = None) -> None:
         self.started, self.first_step = 0.0, 0
+        self.monitor = monitor
         self.reading: float | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -69,6 +72,7 @@ class ConsoleLog(TrainerCallback):
             figures[1] = f"validation {figures[1]}"
         elif "reading_score" in logs and state.global_step == 0:
             figures += [f"reading {logs['reading_score']:.3f} ± {logs['reading_score_error']:.3f} before training"]
+            figures = figures if state.max_steps else [figures[1].replace("before", "without")]
         else:
             return
         say("  ".join(figures))
@@ -76,7 +80,9 @@ class ConsoleLog(TrainerCallback):
     def _training(self, logs: dict[str, float], state: TrainerState) -> list[str]:
         # Steps of this process alone: a run that goes on has made the others earlier.
         made = max(state.global_step - self.first_step, 1)
-        left = (time.monotonic() - self.started) / made * (state.max_steps - state.global_step)
+        scores = (self.monitor.seconds, self.monitor.seconds_to_come(state)) if self.monitor else (0.0, 0.0)
+        elapsed = time.monotonic() - self.started - scores[0]
+        left = elapsed / made * (state.max_steps - state.global_step) + scores[1]
         figures = [f"loss {logs['loss']:.4f}"]
         if self.reading is not None:
             figures.append(f"reading {self.reading:.3f}")

@@ -59,7 +59,8 @@ class Train:
     """Passes over the data."""
 
     max_steps: int = dataclasses.field(default=-1, metadata={"at_least": -1})
-    """Updates to stop after, whatever the epochs say; -1 for no limit. Streamed data needs it."""
+    """Updates to stop after, whatever the epochs say; -1 for no limit. 0 trains nothing: the bridge is written as the
+    closed-form start leaves it. Streamed data needs a number."""
 
     max_grad_norm: float = dataclasses.field(default=1.0, metadata={"at_least": 0})
     """Gradients are clipped to this norm; 0 for no clipping."""
@@ -151,9 +152,10 @@ class Train:
     reading_score_steps: int = dataclasses.field(default=50, metadata={"at_least": 0})
     """Updates between two reading scores; 0 for none."""
 
-    reading_score_rows: int = dataclasses.field(default=128, metadata={"at_least": 2})
+    reading_score_rows: int | None = dataclasses.field(default=None, metadata={"at_least": 2})
     """Rows that the reading score is taken on: of the first validation set, or, without one, a twentieth of the
-    training rows at most, which are then kept out of the training."""
+    training rows at most, which are then kept out of the training. null for two and a half updates' rows of one
+    process, 16 to 128: a score then takes about as long as so many updates."""
 
     plateau_score: float = dataclasses.field(default=0.05, metadata={"at_least": 0})
     """A reading score below this, in nats a target token, or below two standard errors, counts as not reading."""
@@ -175,8 +177,6 @@ class Train:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.max_steps == 0:
-            raise LangBridgeError("max_steps: expected -1 (no limit) or at least 1, got 0")
         if self.fsdp and self.deepspeed is not None:
             raise LangBridgeError("fsdp: is on, and so is deepspeed; expected one of the two")
         if self.positions_per_pass is not None and self.deepspeed is not None:
@@ -190,9 +190,18 @@ class Train:
                 f"has a checkpoint; got {self.eval_strategy!r} and {self.save_strategy!r}"
             )
 
+    @property
+    def reading_rows(self) -> int:
+        """`reading_score_rows`, chosen where it is null. It hangs on nothing that a run which goes on may change."""
+        if self.reading_score_rows is not None:
+            return self.reading_score_rows
+        return min(128, max(16, 5 * self.per_device_train_batch_size * self.gradient_accumulation_steps // 2))
+
     def arguments(self) -> dict[str, Any]:
         """The settings that `transformers.TrainingArguments` takes, by its names; those left to it are left out."""
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in OURS}
         # `activation_checkpointing` is younger than our oldest transformers.
         optional = ("learning_rate", "activation_checkpointing", "fsdp", "fsdp_config", "deepspeed")
+        if self.max_steps == 0:  # the loop never runs: nothing to shard, and a number that transformers does not doubt
+            settings |= {"max_steps": 1, "fsdp": False, "fsdp_config": None, "deepspeed": None, "bf16": False}
         return {name: value for name, value in settings.items() if value or name not in optional}

@@ -79,6 +79,13 @@ class Layout:
 
     def parts(self) -> tuple[Part, ...]:
         """Every part of the bridge, the logits, and what sharding gathers for a moment. Adds to `notes` as it goes."""
+        if self.recipe.train.max_steps == 0:
+            self.notes.append(
+                "no step: the models' weights alone are counted, not what the closed-form start is solved in"
+            )
+            return tuple(
+                dataclasses.replace(part, gradients=0, optimiser=0, activations=0) for part in self._model_parts()
+            )
         parts = [*self._model_parts(), self._logits()]
         if self.sharding in ("zero3", "fsdp"):
             parts.append(Part(name="gathered", weights=self._gathered()))
@@ -95,6 +102,8 @@ class Layout:
 
     def resume_state(self) -> int:
         """Bytes of the optimiser's state in a checkpoint."""
+        if self.recipe.train.max_steps == 0:
+            return 0
         return sum(self._optimiser_bytes(parameter) for parameter in self._trained_shapes())
 
     # Parameters

@@ -105,7 +105,7 @@ def _set_apart(rows: Rows, kind: Regime, recipe: Recipe) -> None:
     """Choose the rows of the reading score: held-out ones if there are any, or else a few of the training's."""
     import numpy as np
 
-    wanted, rng = recipe.train.reading_score_rows, random.Random(f"{recipe.seed}/reading")
+    wanted, rng = recipe.train.reading_rows, random.Random(f"{recipe.seed}/reading")
     if rows.validation:
         rows.reading_kind = kind if kind in rows.validation else next(iter(rows.validation))
         table = rows.validation[rows.reading_kind]
@@ -126,11 +126,14 @@ def _chosen(table: RowTable, positions: Any) -> RowTable:
 
 
 def reading_batches(rows: Rows, collate: Callable[..., dict[str, Any]], size: int) -> list[dict[str, Any]]:
-    """The reading score's rows as batches of like length, none of a single row."""
+    """The reading score's rows as batches of like length and at most `size` rows, none of a single row.
+
+    Four batches where the rows suffice: unlabelled rows draw one length of their prefix a batch.
+    """
     assert rows.reading is not None, "asked for only where there are rows"
     table = rows.reading
     order = sorted(range(len(table)), key=lambda row: table.lengths[row])
-    parts = max(1, len(order) // max(size, 2))
+    parts = max(1, len(order) // max(size, 2), min(4, len(order) // 4))
     batches = []
     for part in range(parts):
         chosen = order[len(order) * part // parts : len(order) * (part + 1) // parts]

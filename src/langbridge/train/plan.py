@@ -37,6 +37,8 @@ class Plan:
     """At most, in the whole run."""
     lm_tokens: int | None
     """Positions of the language model, at most, in the whole run."""
+    reading: tuple[int, int] | None
+    """Reading scores, that of the start among them, and the rows of each at most; None where there are none."""
     notes: tuple[str, ...]
     """What was assumed."""
 
@@ -77,10 +79,14 @@ class Plan:
         lines += ["", f"checkpoint        {_size(self.checkpoint)}, and {_size(self.resume_state)} to go on from it"]
         steps = "unknown" if self.steps is None else f"{self.steps:,}"
         lines.append(f"steps             {steps}, of {self.rows_per_step:,} rows")
-        if self.steps is not None:
+        if self.steps:
             counts = [f"{self.lm_tokens:,} positions of the language model"]
             counts = ([f"{self.encoder_tokens:,} of the encoder"] if self.encoder_tokens else []) + counts
             lines.append(f"tokens            at most {', '.join(counts)}")
+        if self.reading is not None:
+            scores, rows = self.reading
+            each = rows * self.gpus / self.rows_per_step
+            lines.append(f"reading scores    {scores:,} of {rows} rows, each as long as about {each:.1f} steps")
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)])
 
 
@@ -108,14 +114,21 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
         steps=steps,
         encoder_tokens=None if rows is None or recipe.encoder is None else rows * recipe.max_encoder_length,
         lm_tokens=None if rows is None else rows * recipe.max_length,
+        reading=_reading(recipe, steps),
         notes=(*layout.notes, *([note] if note else [])),
     )
+
+
+def _reading(recipe: Recipe, steps: int | None) -> tuple[int, int] | None:
+    if steps is None or recipe.regime == "lm_only" or not recipe.train.reading_score_steps:
+        return None
+    return 1 + steps // recipe.train.reading_score_steps, recipe.train.reading_rows
 
 
 def _steps(recipe: Recipe, gpus: int) -> tuple[int | None, str | None]:
     """Updates of the whole run, and what was assumed of them."""
     train, path = recipe.train, recipe.data.path
-    if train.max_steps > 0:
+    if train.max_steps >= 0:
         return train.max_steps, None
     rows = _rows(path)
     if rows is None:

@@ -7,6 +7,7 @@ in nats a target token: about 0 where the prompt is not read.
 """
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,12 +97,10 @@ def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingSc
 def _row_losses(model: LangBridgeModel, batch: Batch) -> list[float]:
     """The sum of the target tokens' losses of every row."""
     moved = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    logits = model(**moved).logits.float()
-    targets = moved["labels"][:, 1:]
-    learned = targets != IGNORE
-    losses = torch.nn.functional.cross_entropy(logits, targets[learned].to(logits.device), reduction="none")
-    rows = learned.nonzero()[:, 0].to(logits.device)
-    return torch.zeros(len(targets), device=logits.device).index_add_(0, rows, losses).tolist()
+    losses = model(**moved, return_logits=False).token_losses
+    assert losses is not None
+    labels = batch["labels"][:, 1:] != IGNORE
+    return [float(part.sum()) for part in losses.double().split(labels.sum(1).tolist())]
 
 
 class ReadingMonitor(TrainerCallback):
@@ -128,16 +127,18 @@ class ReadingMonitor(TrainerCallback):
         self.steps, self.low, self.patience, self.causes, self.stop = steps, low, patience, causes, stop
         self.warned = False
         self.stopped: str | None = None
+        self.seconds = self.last_seconds = 0.0
+        """That this process spent on scores, and on the last of them."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step == 0:  # what the start is worth; a run that goes on has it in its log
-            self.log(self.measure().logs())
+            self.take()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self.steps:
             return
         due = control.should_log
-        self.log(self.measure().logs())
+        self.take()
         control.should_log = due  # logging the score would cancel the line of the loss
         # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
         recent = scores(state)[1:][-self.patience :]
@@ -150,6 +151,18 @@ class ReadingMonitor(TrainerCallback):
         found = scores(state)
         if found and self._is_low(found[-1]) and not self.warned:
             self._warn(state)
+
+    def take(self) -> None:
+        """Take the score now, and log it."""
+        started = time.monotonic()
+        score = self.measure()
+        self.last_seconds = time.monotonic() - started
+        self.seconds += self.last_seconds
+        self.log(score.logs())
+
+    def seconds_to_come(self, state: TrainerState) -> float:
+        """What the scores up to the run's end will take, at the last one's pace."""
+        return (state.max_steps // self.steps - state.global_step // self.steps) * self.last_seconds
 
     def _is_low(self, entry: Mapping[str, float]) -> bool:
         # The rows are the same every time, so a chance that favours them would do so at every score.

@@ -149,8 +149,10 @@ class Recipe:
                 raise LangBridgeError(
                     f"train.{key}: got 'epoch' with data.streaming, which has no ends of epochs; expected steps or no"
                 )
+        if self.train.max_steps == 0:
+            self._check_start_alone()
         if self.freeze_encoder is None:
-            object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled")
+            object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled" or self.train.max_steps == 0)
         if self.train.learning_rate is None:
             rate = 2e-5 if self.regime == "lm_only" else 6e-4  # LangBridge, appendix D
             object.__setattr__(self, "train", dataclasses.replace(self.train, learning_rate=rate))
@@ -176,6 +178,19 @@ class Recipe:
                 f"min_encoder_length: {self.min_encoder_length} is more than max_encoder_length "
                 f"{self.max_encoder_length}"
             )
+
+    def _check_start_alone(self) -> None:
+        """Without an update the bridge is what its start makes of it, so nothing may be asked for that is learned."""
+        if self.regime == "lm_only":
+            raise LangBridgeError("train.max_steps: got 0, but regime lm_only has nothing to write without an update")
+        if self.connector != "linear" or self.init == "random":
+            raise LangBridgeError(
+                f"train.max_steps: got 0, which keeps the closed-form start alone, but connector {self.connector} with "
+                f"init {self.init} starts at random; expected connector linear and init auto or ridge"
+            )
+        for key, learned in (("lora.r", self.lora.r > 0), ("freeze_encoder", self.freeze_encoder is False)):
+            if learned:
+                raise LangBridgeError(f"{key}: asks for training, but train.max_steps is 0; leave it out")
 
     def to_bridge_arguments(self) -> dict[str, Any]:
         """The settings that decide bridge and processor, by the names of `langbridge.model.build_bridge`.

@@ -5,11 +5,11 @@ From a random connector the language model learns to write fluent answers long b
 makes the prompt readable before the first step. Both tokenizers cut the same English text; an encoder token's target
 is the mean of the language model's embeddings of the characters that they share. Tokens weigh by the inverse of a power
 of their frequency (`balance`), or rare words, numbers before all, would be fitted last. One forward pass over a few
-hundred texts, solved in float64.
+hundred texts; its states and targets are kept in float32, the sums over them are taken and solved in float64.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ HELD_OUT = 0.1
 """Share of the texts that the fit does not see and is judged on."""
 
 BATCH = 32
+ROWS = 4096
+"""Tokens whose states and targets stand in float64 at once."""
 
 
 class NoOffsetsWarning(UserWarning):
@@ -78,17 +80,28 @@ def ridge_start(
     fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
     states, targets, ids = collect(model, processor, texts[:fitted])
     shares = torch.bincount(ids)[ids].double() ** -balance
-    shares = (shares / shares.sum())[:, None]
-    state_mean, target_mean = (shares * states).sum(0), (shares * targets).sum(0)
-    centred = states - state_mean
-    gram = (shares * centred).T @ centred
+    shares /= shares.sum()
+    state_mean, target_mean = (torch.zeros(t.shape[1], dtype=torch.float64) for t in (states, targets))
+    for rows, some_states, some_targets in _in_double(states, targets):
+        state_mean += shares[rows] @ some_states
+        target_mean += shares[rows] @ some_targets
+    gram = torch.zeros(len(state_mean), len(state_mean), dtype=torch.float64)
+    cross = torch.zeros(len(state_mean), len(target_mean), dtype=torch.float64)
+    for rows, some_states, some_targets in _in_double(states, targets):
+        centred = some_states - state_mean
+        weighted = (shares[rows, None] * centred).T
+        gram += weighted @ centred
+        cross += weighted @ (some_targets - target_mean)
     gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weight = torch.linalg.solve(gram, (shares * centred).T @ (targets - target_mean))
+    weight = torch.linalg.solve(gram, cross)
     bias = target_mean - state_mean @ weight
 
     def explained(states: Tensor, targets: Tensor) -> float:
-        unexplained = (targets - states @ weight - bias).square().sum()
-        return float(1 - unexplained / (targets - targets.mean(0)).square().sum())
+        unexplained, variance, mean = 0.0, 0.0, targets.mean(0, dtype=torch.float64)
+        for _, some_states, some_targets in _in_double(states, targets):
+            unexplained += float((some_targets - some_states @ weight - bias).square().sum())
+            variance += float((some_targets - mean).square().sum())
+        return 1 - unexplained / variance
 
     held_out = collect(model, processor, texts[fitted:])[:2] if fitted < len(texts) else (states, targets)
     with torch.no_grad():
@@ -103,13 +116,20 @@ def ridge_start(
     )
 
 
+def _in_double(states: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Both in float64, a slice of their rows at a time."""
+    for first in range(0, len(states), ROWS):
+        rows = slice(first, first + ROWS)
+        yield rows, states[rows].double(), targets[rows].double()
+
+
 @torch.no_grad()
 def collect(
     model: LangBridgeModel, processor: LangBridgeProcessor, texts: Sequence[str]
 ) -> tuple[Float[Tensor, "tokens d_encoder"], Float[Tensor, "tokens d_lm"], Int[Tensor, " tokens"]]:
     """Encoder states, the mean language-model embeddings over their tokens' characters, and the tokens' encoder ids.
 
-       States and embeddings are in float64.
+    States and embeddings are in float32, or float64 where the models are.
     Tokens that stand for no character (special ones) are left out.
     """
     was_training = model.training
@@ -117,6 +137,7 @@ def collect(
     embed = model.language_model.get_input_embeddings()
     # As long as the encoder can read; positions of a text's first tokens do not depend on what is cut.
     cut: dict[str, Any] = {"truncation": True, "max_length": model.encoder_length_limit or 1024}
+    precise = torch.promote_types(torch.float32, model.dtype)
     states, targets, tokens = [], [], []
     for first in range(0, len(texts), BATCH):
         chunk = list(texts[first : first + BATCH])
@@ -124,7 +145,7 @@ def collect(
             chunk, padding=True, return_tensors="pt", return_offsets_mapping=True, **cut
         )
         encoded = model.encode(source["input_ids"].to(model.device), source["attention_mask"].to(model.device)).to(
-            "cpu", torch.float64
+            "cpu", precise
         )
         read = processor.tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True)
         for row, (ids, spans) in enumerate(zip(read["input_ids"], read["offset_mapping"], strict=True)):
@@ -135,7 +156,7 @@ def collect(
             real = (shares.sum(1) > 0) & source["attention_mask"][row].bool()
             weights = shares[real] / shares[real].sum(1, keepdim=True)
             states.append(encoded[row][real])
-            targets.append(weights @ embeddings)
+            targets.append((weights @ embeddings).to(precise))
             tokens.append(source["input_ids"][row][real])
     model.train(was_training)
     return torch.cat(states), torch.cat(targets), torch.cat(tokens)

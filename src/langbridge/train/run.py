@@ -74,7 +74,8 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     set_seed(recipe.seed)
     model, processor = build_model(recipe)
     bridge = model if isinstance(model, LangBridgeModel) else None
-    if bridge is not None and recipe.freeze_encoder and reads_new_rows(processor, rows.training):
+    start_alone = recipe.train.max_steps == 0
+    if bridge is not None and recipe.freeze_encoder and not start_alone and reads_new_rows(processor, rows.training):
         bridge.set_training_regime(freeze_encoder=True, train_new_rows=True)
         if progress:
             say("the prompts hold white space that the encoder's tokenizer would lose: training its new rows")
@@ -99,10 +100,14 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         run["start"] = None if start is None else dataclasses.asdict(start)
         if progress:
             say(str(start) if start is not None else "random start")
+        if start is None and start_alone:
+            raise LangBridgeError(
+                "train.max_steps: got 0, but the closed-form start that it keeps is not possible here"
+            )
     if progress:
         _say_rows(rows, recipe)
     trainer = build_trainer(model, processor, rows, recipe, out, run=run, progress=progress)
-    _train(trainer, checkpoint)
+    _train(trainer, checkpoint, start_alone)
     if progress and rows.lengths is None:  # a stream's bad rows are known only now
         _say_skipped("streamed to the end of the training", rows.training.skipped)
     final = write_final(trainer, recipe, rows, run, out)
@@ -215,12 +220,10 @@ def build_trainer(
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(out / "tensorboard")
-    if progress:
-        trainer.add_callback(ConsoleLog())
     if rows.reading is not None:
         batches = reading_batches(rows, collate[rows.reading_kind], recipe.train.per_device_eval_batch_size)
         trainer.monitor = ReadingMonitor(
-            lambda: reading_score(model, batches),
+            trainer.measuring(lambda: reading_score(model, batches)),
             trainer.log,
             steps=recipe.train.reading_score_steps,
             low=recipe.train.plateau_score,
@@ -228,6 +231,9 @@ def build_trainer(
             causes=likely_causes(recipe, len(rows.training) if rows.lengths is not None else None),
             stop=recipe.train.stop_on_plateau,
         )
+    if progress:  # before the monitor, so that the first score is in its clock and is taken off again
+        trainer.add_callback(ConsoleLog(trainer.monitor))
+    if trainer.monitor is not None:
         trainer.add_callback(trainer.monitor)
     return trainer
 
@@ -250,10 +256,15 @@ def likely_causes(recipe: Recipe, rows: int | None) -> str:
     return "; ".join(causes)
 
 
-def _train(trainer: BridgeTrainer, checkpoint: Path | None) -> None:
+def _train(trainer: BridgeTrainer, checkpoint: Path | None, start_alone: bool) -> None:
+    if start_alone and checkpoint is None:
+        if trainer.monitor is not None:
+            trainer.monitor.take()
+            trainer.monitor.on_train_end(trainer.args, trainer.state, trainer.control)
+        return
     planned = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
-    if checkpoint is not None and step_of(checkpoint) >= planned:
-        # The run was stopped after its last step: only the final folder is missing.
+    if checkpoint is not None and (start_alone or step_of(checkpoint) >= planned):
+        # The run was stopped after its last step, or is to end where it stands: only the final folder is missing.
         trainer._load_from_checkpoint(str(checkpoint))
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     else:

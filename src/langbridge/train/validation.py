@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from langbridge.data import BatchRow
+from langbridge.model import LangBridgeModel
 from langbridge.model.configuration import IGNORE
 
 
@@ -45,7 +46,8 @@ def validation_loss(
     for index, batch in enumerate(loader):
         batch.pop("rows", None)
         tokens = int((batch["labels"][:, 1:] != IGNORE).sum())
-        loss = model(**trainer._prepare_inputs(batch), num_items_in_batch=1).loss
+        options = {"return_logits": False} if isinstance(model, LangBridgeModel) else {}
+        loss = model(**trainer._prepare_inputs(batch), num_items_in_batch=1, **options).loss
         if index < counted:
             sums += torch.tensor([float(loss), tokens], dtype=torch.float64)
     model.train(was_training)
