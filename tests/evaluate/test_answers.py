@@ -8,6 +8,7 @@ from langbridge.evaluate.answers import (
     VALIDITY,
     YES_NO,
     choice_letter,
+    exact_number,
     last_number,
     option_text,
     reference_number,
@@ -57,6 +58,48 @@ NUMBERS = {
     "The answer is 1/2": "0.5",
     "The answer would be 12, not 13.": "12",
     "1.500.000": "1500000",
+    # Fractions: in a line, in one sign, in LaTeX, mixed
+    "The answer is $\\frac{3}{4}$.": "0.75",
+    "So $\\dfrac{3}{4}$ is left": "0.75",
+    "The answer is \\tfrac34": "0.75",
+    "\\boxed{\\frac{1,000}{8}}": "125",
+    "\\boxed{-\\frac{1}{2}}": "-0.5",
+    "\\frac{-1}{2}": "-0.5",
+    "It takes 2\\frac{1}{2} hours": "2.5",
+    "The answer is 2 1/2.": "2.5",
+    "The answer is -2 1/2.": "-2.5",
+    "They ate 3/4 of it": "0.75",
+    "1,000 1/2": "1000.5",
+    "2½ hours": "2.5",
+    "The answer is ⅖": "0.4",
+    "3⁄4": "0.75",
+    "The answer is 10 / 4": "2.5",
+    "On 3/4/2021": "2021",
+    "5/0": "0",
+    "3/1,000": "1000",
+    "12 10/2": "5",
+    # What is stated wins over a number after it
+    "The answer is 5. I checked 3 times": "5",
+    "The answer is 5.\nI checked 3 times": "5",
+    "Answer: 5\nI checked 3 times": "5",
+    "**Answer:** $5.\n\nThat took 3 steps": "5",
+    "Answer: 5 balls at first.\nThen 6 more, 11.": "11",
+    "Step-by-Step Answer: 5 + 6 = 11. So 11": "11",
+    "5 + 7 = 12\n#### 12\nHere 5 is the first of 2.": "12",
+    "#### 1. Add\n5 + 7\n#### 2. Result\nShe has 12 apples": "12",
+    "\\[ \\boxed{7} \\] as the 2 of us found": "7",
+    "\\boxed{5 \\text{ of } 9}, in 3 steps": "5",
+    "\\boxed{x = 18}": "18",
+    "The answer is 4. Wait. \\boxed{6} is it, not 9": "6",
+    "\\boxed{6}. No: the answer is 4.": "4",
+    "\\boxed{A} of 5": "5",
+    # Other marks
+    "The answer is $7$.": "7",
+    "\\(7\\)": "7",
+    "$-7$": "-7",
+    "1{,}234": "1234",
+    "1,\\!234\\,567": "1234567",
+    "It costs \\$18": "18",
     "70.000": "70",
 }
 IN_LANGUAGES = [
@@ -85,6 +128,19 @@ def test_numbers_as_a_language_groups_them(language: str, text: str, number: str
 @pytest.mark.parametrize("text", NUMBERS)
 def test_last_number(text: str) -> None:
     assert last_number(text) == Decimal(NUMBERS[text])
+
+
+GOLDS = {"3/4": "0.75", r"$\frac{3}{4}$": "0.75", "1 1/2": "1.5", "½": "0.5", "$1,234": "1234", "-3": "-3"}
+
+
+@pytest.mark.parametrize("text", GOLDS)
+def test_a_text_that_is_a_number(text: str) -> None:
+    assert exact_number(text) == Decimal(GOLDS[text])
+
+
+@pytest.mark.parametrize("text", ["", "12 apples", "3/4/2021", "1 2", "A"])
+def test_a_text_that_is_more_or_less_than_a_number(text: str) -> None:
+    assert exact_number(text) is None
 
 
 @pytest.mark.parametrize("text", ["", "no number", "m²", "The answer is unknown.", "...", "-"])

@@ -1,7 +1,7 @@
 """From a generated text to its answer. Pure functions of the text; None where it gives no answer.
 
-Every rule takes the last answer that the text states in so many words ("the answer is ..."), else the last one at all:
-a chain of thought names many candidates before it ends.
+Every rule takes the last answer that the text states ("the answer is ..."), else the last one at all: a chain of
+thought names many candidates before it ends.
 """
 
 import re
@@ -15,15 +15,21 @@ from langbridge.languages import two_letter
 # Groups after a comma have three digits, or two in the Indian style: 1,00,000.
 _NUMBER = (
     r"(?:(?<![\w)\]])(?P<sign>[-+]))?[$€£¥₹]?"
+    r"(?:(?P<whole>\d[\d,]*) (?=\d+/\d))?"
     r"(?P<digits>\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+|(?<![.\w])(?=\.\d))"
     r"(?P<rest>\.\d+)?"
+    r"(?:\s?/\s?(?P<denominator>\d*[1-9]\d*)(?![.,]?\d))?"
 )
 _LAST = re.compile(_NUMBER)
-# Between "answer is" and the number only marks may stand: ": $", "**", "\boxed{".
-_STATED = re.compile(r"answer\s+(?:is|would\s+be|must\s+be)[^\w\n+-]*?(?:\\?boxed\{)?" + _NUMBER, re.IGNORECASE)
-# What follows a stated number in its sentence: "5 + 3 = 8." states 8, and "1/2" is not 1.
+# Between "answer is" and the number only marks may stand: ": $", "**".
+_SAID = re.compile(r"answer\s+(?:is|would\s+be|must\s+be)[^\w\n+-]*?" + _NUMBER, re.IGNORECASE)
+# What follows a stated number in its sentence: "5 + 3 = 8." states 8.
 _SENTENCE = re.compile(r"(?:(?![.!?]\s|\n).)*")
-_DENOMINATOR = re.compile(r"\s?/\s?(\d+)")
+# Only where number and unit are all that is on the line: "Answer:" also opens a chain of thought, "####" a section.
+_MARKED = re.compile(
+    r"(?:answer\W*?:|####)[^\w\n+-]*?" + _NUMBER + r"(?:[^\w\n.):]*[^\W\d]+)?[^\w\n]*$", re.IGNORECASE | re.MULTILINE
+)
+_BOXED = re.compile(r"boxed\s*\{((?:[^{}]|\{[^{}]*\})*)")
 
 _SAME_AS_ASCII = str.maketrans(
     {
@@ -35,10 +41,17 @@ _SAME_AS_ASCII = str.maketrans(
         "\N{ARABIC THOUSANDS SEPARATOR}": ",",
         "\N{FULLWIDTH FULL STOP}": ".",
         "\N{ARABIC DECIMAL SEPARATOR}": ".",
+        "\N{FRACTION SLASH}": "/",
     }
 )
 # Written only between the digits of one number, unlike the ordinary space.
 _NARROW_SPACES = re.compile(r"(?<=\d)[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}](?=\d{3}(?!\d))")
+_LATEX_GROUP = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!])(?=\d{3}(?!\d))")
+_LATEX_FRACTION = re.compile(r"(?:(\d)\s*)?\\[cdt]?frac\s*(?:\{\s*(-?[\d,.]+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_ONE_SIGN_FRACTION = re.compile(
+    "(?:(\\d)\\s*)?([\N{VULGAR FRACTION ONE QUARTER}-\N{VULGAR FRACTION THREE QUARTERS}"
+    "\N{VULGAR FRACTION ONE SEVENTH}-\N{VULGAR FRACTION SEVEN EIGHTHS}])"
+)
 # The custom of a language, by CLDR; several write a space by hand where print has a narrow one or a dot.
 _GROUPS_BY_DOT = {"ca", "da", "de", "el", "es", "hr", "id", "it", "nl", "pt", "ro", "sl", "sr", "tr", "vi"}
 _GROUPS_BY_SPACE = {"bg", "cs", "de", "es", "fi", "fr", "hu", "no", "pl", "pt", "ru", "sv", "uk"}
@@ -50,17 +63,44 @@ _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?!\d))")
 
 
 def last_number(text: str, language: str | None = None) -> Decimal | None:
-    """The number a text ends on: the last one stated as "the answer is N", else the last one at all.
+    """The number a text ends on: the last one stated, else the last one at all.
+
+    Stated are "the answer is N", a line of "Answer: N" or "#### N" alone, and what is in a `\boxed{}`.
 
     Digits of every script count, and `1,234` is one number. So are `1.234.567`, and, in a `language` that groups digits
     so, `70.000` and `70 000`; in others a point is the decimal point. `70,5` is a decimal where the language has it so.
+    Fractions are read as they are written in a line (`3/4`, `2 1/2`), in one sign (`½`) and in LaTeX (`\frac{3}{4}`).
     """
-    text = "".join(_ascii_digit(character) for character in text.translate(_SAME_AS_ASCII))
-    text = _as_in_english(_NARROW_SPACES.sub(",", text), None if language is None else two_letter(language))
-    if stated := list(_STATED.finditer(text)):
-        return _stated_value(text, stated[-1])
+    text = _in_ascii(text, language)
+    stated = [(match.start(), _value(match)) for match in _MARKED.finditer(text)]
+    for match in _SAID.finditer(text):
+        stated.append((match.start(), _result(_value(match), _SENTENCE.findall(text, match.end())[0])))
+    for match in _BOXED.finditer(text):
+        if first := _LAST.search(match[1]):
+            stated.append((match.start(), _result(_value(first), match[1])))
+    if stated:
+        return max(stated)[1]
     found = list(_LAST.finditer(text))
     return _value(found[-1]) if found else None
+
+
+def exact_number(text: str) -> Decimal | None:
+    """The number that a text is, marks of currency and mathematics aside; None where it is anything else."""
+    match = _LAST.fullmatch(_in_ascii(text, None).strip().strip("$").strip())
+    return _value(match) if match else None
+
+
+def _in_ascii(text: str, language: str | None) -> str:
+    """A text with its numbers in ASCII and as English writes them."""
+    text = _ONE_SIGN_FRACTION.sub(lambda match: _after(match[1], unicodedata.normalize("NFKC", match[2])), text)
+    text = "".join(_ascii_digit(character) for character in text.translate(_SAME_AS_ASCII).replace("\\$", "$"))
+    text = _LATEX_GROUP.sub(",", _NARROW_SPACES.sub(",", text))
+    text = _LATEX_FRACTION.sub(lambda m: _after(m[1], f"{m[2] or m[3]}/{m[4] or m[5]}"), text)
+    return _as_in_english(text, None if language is None else two_letter(language))
+
+
+def _after(digit: str | None, fraction: str) -> str:
+    return fraction if digit is None else f"{digit} {fraction}"
 
 
 def _as_in_english(text: str, language: str | None) -> str:
@@ -72,18 +112,20 @@ def _as_in_english(text: str, language: str | None) -> str:
     return _DECIMAL_COMMA.sub(".", text) if language in _COMMA_IS_DECIMAL else text
 
 
-def _stated_value(text: str, match: re.Match[str]) -> Decimal:
-    following = _SENTENCE.match(text, match.end())
-    rest = following[0] if following else ""
-    if "=" in rest and (result := _LAST.search(rest.rpartition("=")[2])):
-        return _value(result)
-    value, fraction = _value(match), _DENOMINATOR.match(rest)
-    return value / int(fraction[1]) if fraction and int(fraction[1]) else value
+def _result(value: Decimal, rest: str) -> Decimal:
+    """What an equation ends on, where the rest of a statement is one; else its number."""
+    found = _LAST.search(rest.rpartition("=")[2]) if "=" in rest else None
+    return _value(found) if found else value
 
 
 def _value(match: re.Match[str]) -> Decimal:
     digits = match["digits"].replace(",", "")
-    return Decimal(f"{match['sign'] or ''}{digits}{match['rest'] or ''}")
+    value = Decimal(f"{digits}{match['rest'] or ''}")
+    if match["denominator"]:
+        value /= int(match["denominator"])
+        if match["whole"] and value < 1:
+            value += int(match["whole"].replace(",", ""))
+    return -value if match["sign"] == "-" else value
 
 
 def _ascii_digit(character: str) -> str:

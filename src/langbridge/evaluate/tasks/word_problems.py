@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.answers import last_number, reference_number
+from langbridge.evaluate.answers import exact_number, last_number, reference_number
 from langbridge.evaluate.judging import Judge, Verdict
 from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows
 
@@ -42,12 +42,13 @@ judge = NumberJudge()
 
 
 def number_text(value: Any, where: str) -> str:
-    """A gold answer as the text of a number: "8.0" and 8 are "8"."""
+    """A gold answer as the text of a number: "8.0" and 8 are "8", and "3/4" is "0.75"."""
+    number: Decimal | None
     try:
         number = Decimal(str(value).replace(",", "").strip())
     except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite():
+        number = exact_number(str(value))
+    if number is None or not number.is_finite():
         raise LangBridgeError(f"{where}: expected a number as the answer, got {value!r}")
     return format(number.normalize(), "f")
 
