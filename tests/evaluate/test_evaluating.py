@@ -57,6 +57,16 @@ def test_samples_and_scores(farm: Path, tmp_path: Path, scripted) -> None:
     assert len(figures["sw"]["data"]["farm"]["sha256"]) == 64
 
 
+def test_a_chat_model_is_not_stopped_at_the_beginning_of_a_line(farm: Path, tmp_path: Path, scripted) -> None:
+    tasks = load_suites([str(farm)], generation={"until": ["\ndef", "Question:", "</s>"]})
+    for chats, stops in ((True, ["Question:", "</s>"]), (False, ["\ndef", "Question:", "</s>"])):
+        asker = scripted(right)
+        asker.chats = chats
+        run = evaluate(asker, tasks, tmp_path / f"run-{chats}")
+        assert {tuple(request.argument["until"]) for request in asker.asked} == {tuple(stops)}
+        assert run.results["tasks"]["farm"]["generation"]["until"] == stops, "what was used is written down"
+
+
 def test_an_interrupted_run_asks_only_what_is_left(farm: Path, tmp_path: Path, scripted) -> None:
     def breaks(request) -> str:
         if request.text == "one":

@@ -9,8 +9,9 @@ from lm_eval.models.huggingface import HFLM
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.asking import GENERATE, SCORE, BridgeAsker, HarnessAsker, Request
+from langbridge.evaluate.asking import GENERATE, SCORE, BridgeAsker, Request
 from langbridge.evaluate.harness import LangBridgeLM, Prompt
+from langbridge.evaluate.models import load_asker
 
 PROMPTS = ["b", "What is 12 + 30, please?", "c d", "২৭ రె ท", "a", "Two and two"]
 SETTINGS = {"until": [], "do_sample": False, "max_gen_toks": 12}
@@ -283,17 +284,17 @@ def test_a_plain_model_and_a_bridge_see_the_same_prompts(
 ) -> None:
     template = "Answer. {prompt} ->"
     bridge = LangBridgeLM(str(bridge_folder), template=template)
-    plain = HFLM(pretrained=str(base_folders[1]), device="cpu", dtype="float32", truncation=True)
+    plain, _ = load_asker(str(base_folders[1]), template=template)
     seen: dict[str, list[str]] = {"bridge": [], "plain": []}
-    tokenize, encode = bridge.processor.encoder_tokenizer, plain.tok_batch_encode
+    tokenize, encode = bridge.processor.encoder_tokenizer, plain.lm.tok_encode
     monkeypatch.setattr(
         type(bridge.processor), "_encode_sources", lambda self, texts, *a: seen["bridge"].extend(texts) or [
             tokenize(text)["input_ids"] for text in texts
         ],
     )  # fmt: skip
-    monkeypatch.setattr(plain, "tok_batch_encode", lambda texts, **k: seen["plain"].extend(texts) or encode(texts, **k))
+    monkeypatch.setattr(plain.lm, "tok_encode", lambda text: seen["plain"].append(text) or encode(text))
     batch = [Request(GENERATE, "1 + 1 = 2\n\n", text, SETTINGS, "sw") for text in PROMPTS]
-    for asker in (BridgeAsker(bridge), HarnessAsker(plain, template)):
+    for asker in (BridgeAsker(bridge), plain):
         assert [asker.shown(one) for one in batch] == [f"Answer. 1 + 1 = 2\n\n{text} ->" for text in PROMPTS]
         asker.answer(batch)
     assert sorted(seen["bridge"]) == sorted(seen["plain"])

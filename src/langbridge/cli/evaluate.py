@@ -103,8 +103,8 @@ def summary(run: "Run") -> str:
                 for key, text in (
                     ("unscored", "could not be scored"),
                     ("unanswered", "without an answer"),
-                    ("prompts_cut", "prompts cut"),
-                    ("answers_cut_off", "answers cut off"),
+                    ("prompts_cut", "with the prompt cut"),
+                    ("answers_cut_off", "with the answer cut off"),
                 )
                 if figures[key]
             ]

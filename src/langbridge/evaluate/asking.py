@@ -16,8 +16,9 @@ from lm_eval.api.model import LM
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import in_batches
+from langbridge.evaluate.continuing import own_decoding
 from langbridge.evaluate.fingerprints import model_fingerprint
-from langbridge.evaluate.harness import DEFAULT_NEW_TOKENS, LangBridgeLM, Prompt
+from langbridge.evaluate.harness import LangBridgeLM, Prompt, generation_settings
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import SEED, seeded
@@ -48,6 +49,8 @@ class Asker(abc.ABC):
     lm: Any
     """The harness's model underneath, for its place among several processes."""
     batch_size: int
+    chats: bool = False
+    """Whether it answers in turns, of which it writes the end itself."""
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -111,12 +114,13 @@ class BridgeAsker(Asker):
 
 
 class HarnessAsker(Asker):
-    """Any causal or encoder-decoder model through the harness's own class. template: a name or text of `templates.py`,
-    or `chat` for the one that its tokenizer brings."""
+    """An encoder-decoder through the harness's own class. template: a name or text of `templates.py`, or `chat` for the
+    one that its tokenizer brings."""
 
     def __init__(self, lm: LM, template: str = "plain", batch_size: int = 16):
         self.lm, self.batch_size = lm, batch_size
         self.template = template if template == CHAT else template_text(template)
+        self.chats = template == CHAT
         if template == CHAT and not lm.tokenizer.chat_template:
             raise LangBridgeError("template: got 'chat', but the model's tokenizer has no chat template")
 
@@ -127,6 +131,7 @@ class HarnessAsker(Asker):
             "dtype": str(self.lm.model.dtype).removeprefix("torch."),
             "template": self.lm.tokenizer.chat_template if self.template == CHAT else self.template,
             "seed": SEED,
+            **own_decoding(self.lm.model),
         }
 
     def shown(self, request: Request) -> str:
@@ -142,37 +147,28 @@ class HarnessAsker(Asker):
     def answer(self, batch: Sequence[Request]) -> list[dict[str, Any]]:
         texts, kind = [self.shown(request) for request in batch], batch[0].kind
         arguments = [request.argument for request in batch]
-        if kind == GENERATE and self.lm.backend == "seq2seq":
+        if kind == GENERATE:
             # The harness would add the prompt's length to the limit, though a decoder does not repeat the prompt. One
             # token is the one that it starts from.
-            most = int(batch[0].argument.get("max_gen_toks", DEFAULT_NEW_TOKENS)) + 1
-            arguments = [{**argument, "max_length": most} for argument in arguments]
+            limit = generation_settings(batch[0].argument)[0]
+            arguments = [{**argument, "max_length": limit + 1} for argument in arguments]
         instances = [
             Instance(kind, {}, (text, argument), 0, (None, None, 1))
             for text, argument in zip(texts, arguments, strict=True)
         ]
+        cut = [len(self.lm.tok_encode(text)) > self.lm.max_length for text in texts]
         if kind == SCORE:
             found = self.lm.loglikelihood(instances, disable_tqdm=True)
             return [
-                {"loglikelihood": float(value), "greedy": bool(greedy), "prompt_cut": self._cut(text, 0)}
-                for (value, greedy), text in zip(found, texts, strict=True)
+                {"loglikelihood": float(value), "greedy": bool(greedy), "prompt_cut": c}
+                for (value, greedy), c in zip(found, cut, strict=True)
             ]
-        limit = int(batch[0].argument.get("max_gen_toks", DEFAULT_NEW_TOKENS))
-        if self.lm.backend == "causal" and limit >= self.lm.max_length:
-            raise LangBridgeError(
-                f"max_new_tokens: {limit} new tokens leave no room for a prompt: the model reads {self.lm.max_length} "
-                "in all; give fewer"
-            )
         written = self.lm.generate_until(instances, disable_tqdm=True)
         return [
             # The harness gives text alone, so its tokens are counted again: about right, where a text is.
-            {"text": text, "cut_off": len(self.lm.tok_encode(text)) >= limit, "prompt_cut": self._cut(prompt, limit)}
-            for text, prompt in zip(written, texts, strict=True)
+            {"text": text, "cut_off": len(self.lm.tok_encode(text)) >= limit, "prompt_cut": c}
+            for text, c in zip(written, cut, strict=True)
         ]
-
-    def _cut(self, text: str, room: int) -> bool:
-        spare = self.lm.max_length - (room if self.lm.backend == "causal" else 0)
-        return len(self.lm.tok_encode(text)) > spare
 
 
 class Recorder(LM):

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from langbridge.evaluate.caching import growing_cache
 
 Decode = Callable[[Sequence[int]], str]
+
+_DECODING = (
+    "repetition_penalty", "no_repeat_ngram_size", "temperature", "top_k", "top_p", "min_p", "typical_p",
+    "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias",
+)  # fmt: skip
+"""What a model's generation config may ask for, and `generate` then does, greedy or not."""
 
 _SLACK = 8
 """Tokens looked at beyond a stop string's own length: the first ones of a window may decode to half a character."""
@@ -42,7 +48,7 @@ def continuations(
     stop = [text for text in stop if text]
     start = inputs["input_ids"].shape[1]
     watch = _StopStrings(start, stop, decode)
-    pad, ends = tokenizer.pad_token_id, _end_ids(model, tokenizer)
+    pad, ends = tokenizer.pad_token_id, _end_ids(model, tokenizer, stop)
     model.eval()
     if not {"use_cache", "cache_implementation", "past_key_values"} & generation.keys():
         cache = growing_cache(model)
@@ -53,9 +59,19 @@ def continuations(
             **{"do_sample": False, "num_beams": 1, **generation},
             max_new_tokens=max_new_tokens,
             pad_token_id=tokenizer.eos_token_id if pad is None else pad,
+            **({"eos_token_id": sorted(ends)} if ends else {}),
             **({"stopping_criteria": StoppingCriteriaList([watch])} if stop else {}),
         )
     return [_continuation(row, ends, stop, decode, max_new_tokens) for row in sequences[:, start:].tolist()]
+
+
+def own_decoding(model: Any) -> dict[str, Any]:
+    """An entry of a run's settings, where a model's generation config changes what it writes: published chat models
+    have penalties there, which apply to greedy decoding as well."""
+    config, plain = model.generation_config, GenerationConfig()
+    found = {name: getattr(config, name, None) for name in _DECODING}
+    changed = {name: value for name, value in found.items() if value not in (None, getattr(plain, name, None))}
+    return {"generation_config": changed} if changed else {}
 
 
 def cut_at_first(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -71,10 +87,12 @@ def _continuation(row: list[int], ends: set[int], stop: Sequence[str], decode: D
     return Continuation(text, len(row) if length is None else length, cut_off)
 
 
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str]) -> set[int]:
+    """Tokens that end an answer: the model's, and stop strings that are special tokens, which text never shows."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     found = configured if isinstance(configured, list) else [configured]
-    return {int(token) for token in [*found, tokenizer.eos_token_id] if token is not None}
+    special = [id for id, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in stop]
+    return {int(token) for token in [*found, tokenizer.eos_token_id, *special] if token is not None}
 
 
 class _StopStrings(StoppingCriteria):

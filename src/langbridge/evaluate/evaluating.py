@@ -1,5 +1,7 @@
 """An evaluation from its suites to its folder: the harness runs the tasks, and what it found is written down."""
 
+import copy
+import dataclasses
 import importlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +43,8 @@ def evaluate(
     """
     from lm_eval import evaluator
 
+    if asker.chats:
+        tasks = [_in_a_turn(one) for one in tasks]
     model = asker.settings()
     settings = {
         "model": model,
@@ -82,6 +86,18 @@ def evaluate(
 
 def name_of(task: SuiteTask) -> str:
     return "/".join(filter(None, (task.suite, task.language, task.part)))
+
+
+def _in_a_turn(one: SuiteTask) -> SuiteTask:
+    """Without stops at the beginning of a line. They end what a base model goes on with (a program: the next function);
+    a chat model ends its turn itself, and would be cut at the first line of the function that it was asked for."""
+    generation = one.task.config.generation_kwargs or {}
+    kept = [text for text in generation.get("until", []) if not text.startswith("\n")]
+    if kept == generation.get("until", []):
+        return one
+    task = copy.copy(one.task)
+    task._config = dataclasses.replace(one.task.config, generation_kwargs={**generation, "until": kept})
+    return dataclasses.replace(one, task=task)
 
 
 def scorer(name: str) -> Scorer:

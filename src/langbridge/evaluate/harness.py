@@ -6,7 +6,7 @@ the language model's own text.
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import in_batches
-from langbridge.evaluate.continuing import Continuation, continuations
+from langbridge.evaluate.continuing import Continuation, continuations, own_decoding
 from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.generate import left_padded
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import seeded
+from langbridge.evaluate.scoring import per_row
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 
 _log = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ class LangBridgeLM(LM):
             "template": self.processor.template,
             "template_in": self.processor.template_in,
             "max_encoder_length": self.max_encoder_length,
+            **own_decoding(self.model),
         }
 
     def cut(self, prompt: Prompt, new_tokens: int = 0) -> bool:
@@ -175,7 +177,7 @@ class LangBridgeLM(LM):
         """How many tokens follow a prompt at most: a generation's limit, or those of a continuation."""
         if isinstance(argument, str):
             return self._lm_length(argument.removeprefix(" "))
-        return int(normalize_gen_kwargs(argument, DEFAULT_NEW_TOKENS)["max_gen_toks"])
+        return generation_settings(argument)[0]
 
     def length(self, prompt: Prompt, continuation: str = "") -> int:
         """Tokens of the encoder for the prompt, of the language model for what follows: how much there is to compute.
@@ -184,10 +186,7 @@ class LangBridgeLM(LM):
 
     def continue_prompts(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> list[Continuation]:
         """One batch, with the generation settings of the harness."""
-        generation = dict(normalize_gen_kwargs(settings, DEFAULT_NEW_TOKENS))
-        stop, limit = generation.pop("until", []), generation.pop("max_gen_toks")
-        if not generation.get("do_sample"):
-            generation.pop("temperature", None)
+        limit, stop, generation = generation_settings(settings)
         limits = [found for found in (self._cut_to(prompt, limit) for prompt in prompts) if found is not None]
         inputs = self._inputs(prompts, cut_to=min(limits, default=None))  # one set of shots and one limit: all the same
         return continuations(
@@ -360,7 +359,7 @@ class LangBridgeLM(LM):
             return [(0.0, True) for _ in prompts]
         logits = self.model(**inputs).logits  # at target positions only, row by row
         learned = labels[:, 1:][labels[:, 1:] >= 0]
-        return _per_row(logits, learned.to(logits.device), counts)
+        return per_row(logits, learned.to(logits.device), counts)
 
     def _score_alone(self, texts: Sequence[str]) -> list[tuple[float, bool]]:
         tokenizer = self.processor.tokenizer
@@ -371,12 +370,13 @@ class LangBridgeLM(LM):
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         logits = self.model.language_model(**inputs, position_ids=positions).logits
         scored = mask[:, 1:].bool() & mask[:, :-1].bool()
-        return _per_row(logits[:, :-1][scored], inputs["input_ids"][:, 1:][scored], [len(row) for row in rows])
+        return per_row(logits[:, :-1][scored], inputs["input_ids"][:, 1:][scored], [len(row) for row in rows])
 
 
-def _per_row(logits: torch.Tensor, tokens: torch.Tensor, counts: list[int]) -> list[tuple[float, bool]]:
-    """Sums and greediness by row, from (tgt, vocab) logits and (tgt) tokens laid end to end."""
-    values = logits.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
-    greedy = logits.argmax(-1) == tokens
-    pairs = zip(values.split(counts), greedy.split(counts), strict=True)
-    return [(float(value.sum()), bool(hit.all())) for value, hit in pairs]
+def generation_settings(settings: Mapping[str, Any]) -> tuple[int, list[str], dict[str, Any]]:
+    """A task's settings as the harness writes them: the limit of new tokens, stop strings, and what `generate` gets."""
+    generation = dict(normalize_gen_kwargs(dict(settings), DEFAULT_NEW_TOKENS))
+    limit, stop = int(generation.pop("max_gen_toks")), generation.pop("until")
+    if not generation.get("do_sample"):
+        generation.pop("temperature", None)
+    return limit, stop, generation

@@ -5,6 +5,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
+from langbridge.evaluate.causal import CausalAsker
 from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
@@ -76,6 +77,8 @@ def load_asker(
         reason = str(error).strip().split("\n")[0]
         as_what = "an encoder-decoder" if two_sided else "a causal language model"
         raise LangBridgeError(f"{name}: model_type {kind!r} cannot be loaded as {as_what}: {reason}") from error
+    # The end of a prompt is its question; where a tokenizer has a limit, it would cut that.
+    lm.tokenizer.truncation_side = "left"
     if state.num_processes > 1 and lm.world_size == 1:
         # The harness shares the questions only among several GPUs of one machine; processes on CPUs can as well.
         lm.accelerator = Accelerator(cpu=state.device.type == "cpu")
@@ -83,7 +86,7 @@ def load_asker(
     if template is None:
         template = CHAT if lm.tokenizer.chat_template else "plain"
     about = {"name": name, "revision": getattr(lm.config, "_commit_hash", None) or revision, "model_type": kind}
-    return HarnessAsker(lm, template, batch_size), about
+    return (HarnessAsker if two_sided else CausalAsker)(lm, template, batch_size), about
 
 
 def _config(name: str, revision: str | None) -> dict[str, Any]:

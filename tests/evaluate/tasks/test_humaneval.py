@@ -91,6 +91,13 @@ def test_a_fenced_block_that_defines_the_function_is_the_program() -> None:
     assert "```" in source(ROW, "    return 2\n```\nother()\n```\n")
 
 
+def test_a_whole_program_without_a_fence_is_the_program_too() -> None:
+    whole = "from typing import List\n\n\ndef twice(x):\n    return 2 * x"
+    assert source(ROW, whole).endswith('"""\n\n' + whole)
+    # What goes on from the prompt is not.
+    assert source(ROW, "    return 2\n\ndef twice(x):\n    return 3\n") == ROW["prompt"] + "\n    return 2\n"
+
+
 def test_programs_and_checks_are_told_apart(sandbox: Sandbox) -> None:
     made = program(source(ROW, "    return 2 * x\n"), checks(ROW))
     assert made.entry_point == "twice"

@@ -58,13 +58,15 @@ def completion(output: str) -> str:
 def source(row: dict[str, Any], output: str) -> str:
     """The whole program that a model's output makes of a problem.
 
-    A fenced block that defines the function is the program, after the prompt's own imports and helpers. Otherwise the
-    output continues the prompt up to the first of `STOPS`. Detokenisation takes away the spaces that a text begins
-    with; the first line gets them back where the program does not compile without them and does with them.
+    A fenced block that defines the function is the program, after the prompt's own imports and helpers; so is an output
+    that is a program by itself and defines it. Otherwise the output continues the prompt up to the first of `STOPS`.
+    Detokenisation takes away the spaces that a text begins with; the first line gets them back where the program does
+    not compile without them and does with them.
     """
     prompt = repaired(row["prompt"])
     defines = re.compile(rf"^def {re.escape(row['entry_point'])}\b", re.MULTILINE)
-    for block in _FENCED.findall(output):
+    whole = [output] if _compiles(output) else []
+    for block in [*_FENCED.findall(output), *whole]:
         if defines.search(block):
             return prompt + "\n" + block
     body = completion(output)
