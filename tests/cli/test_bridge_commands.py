@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
-from langbridge.cli.show import Run, paint, runs
+from langbridge.cli.show import Run, _readable, paint, runs
 from langbridge.evaluate.generate import generate_texts
 
 PROMPTS = ["What is 12 + 30, please?", "২৭", "c d"]
@@ -75,16 +75,32 @@ def test_show_prints_what_each_model_reads_and_what_is_trained(command, recipe: 
     assert "row 3" not in out
     first, second = out.split("\nrow ")[1:]
     # "Q: 2+2?" and its end are 8 tokens; the longer row has 18, so 10 places are padding.
-    assert "encoder, 8 read, 10 padding\n    Q :   2 + 2 ? </s> [padding x 10]" in first
+    assert "encoder, 8 read, 10 padding\n    Q : ▁ 2 + 2 ? </s> [padding x 10]" in first
     assert "[soft prompt x 8] [end] «4 </s>»" in first
-    assert "[soft prompt x 18] [end] «I t   i s   7 </s>»" in second
+    assert "[soft prompt x 18] [end] «I t ▁ i s ▁ 7 </s>»" in second
     assert "\x1b" not in out, "no colours in a pipe"
 
 
 def test_show_shows_text_that_the_language_model_reads_itself(command, recipe: Path) -> None:
     _, out, _ = command("show", recipe, "--rows", 1, "--set", "template_in=lm")
     assert "    2 + 2 ? </s>\n" in out, "the encoder reads the prompt alone"
-    assert "<s> Q :   [soft prompt x 5] [end] «4 </s>»" in out
+    assert "<s> Q : ▁ [soft prompt x 5] [end] «4 </s>»" in out
+
+
+def test_tokens_of_bytes_are_shown_as_their_text() -> None:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw.model = models.BPE({token: i for i, token in enumerate([*alphabet, "Ã©"])}, [("Ã", "©")])
+    raw.add_special_tokens([AddedToken("<｜end｜>", special=True)])  # as DeepSeek's, whose bars are no bytes
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
+    ids = tokenizer("é –\n<｜end｜>")["input_ids"]
+    assert _readable(tokenizer, [*ids, len(tokenizer)]) == [
+        "é", "▁", "<0xE2>", "<0x80>", "<0x93>", "⏎", "<｜end｜>", "<none>"
+    ]  # fmt: skip
 
 
 def test_tokens_are_grouped_and_painted() -> None:

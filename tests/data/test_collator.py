@@ -64,6 +64,17 @@ def test_a_pair_whose_target_would_be_cut_whole_is_a_misfit(processor: Any) -> N
     assert "max_length" in str(misfit)
 
 
+def test_rows_are_judged_in_one_call_of_the_tokenizer(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast tokenizer spreads a call over the cores; row by row a million rows would take half an hour."""
+    calls = []
+    kind = type(processor.encoder_tokenizer)
+    ask = kind.__call__
+    monkeypatch.setattr(kind, "__call__", lambda self, texts, **asked: calls.append(texts) or ask(self, texts, **asked))
+    collate = LabelledCollator(processor, max_encoder_length=64, max_length=60)
+    assert collate.misfits(PAIRS * 100) == [None] * 200
+    assert len(calls) < 20
+
+
 def test_misfits_are_exactly_the_rows_whose_batch_would_learn_nothing_but_eos(processor: Any) -> None:
     """The boundary, found from both sides: what the collator says against what the processor does."""
     for length in range(24, 60):

@@ -16,8 +16,7 @@ from langbridge.cli.train import Overrides
 from langbridge.data import BatchRow, open_data
 from langbridge.train.recipe import Recipe
 
-# Byte-level tokenizers write space and newline as these.
-_READABLE = str.maketrans({"Ġ": "▁", "Ċ": "⏎", "\n": "⏎", "\t": "⇥", "\r": "␍"})
+_READABLE = str.maketrans({" ": "▁", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +120,22 @@ def _lm_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
 
 def _readable(tokenizer: Any, ids: list[int]) -> list[str]:
     tokens = tokenizer.convert_ids_to_tokens(ids)
+    if tokenizer.is_fast and type(tokenizer.backend_tokenizer.decoder).__name__ == "ByteLevel":
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        as_written = {None, *tokenizer.added_tokens_encoder}
+        tokens = [t if t in as_written else _text_of(bytes(byte_of[c] for c in t)) for t in tokens]
     # A placeholder may have a row that no token uses, and so no name.
     return ["<none>" if token is None else token.translate(_READABLE) for token in tokens]
+
+
+def _text_of(raw: bytes) -> str:
+    """A token's bytes as text, or by their values, <0xE0>, where a character goes on in another token."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"<0x{byte:02X}>" for byte in raw)
 
 
 def _counts(found: list[Run]) -> str:

@@ -111,23 +111,28 @@ class LabelledCollator:
         """For each pair that truncation would remove its target whole or that it holds a mark, or None."""
         marker = marker_of(self.processor)
         return [
-            marked(example.origin, marker) if marker is not None and marker in example.target else self._misfit(example)
-            for example in examples
+            marked(example.origin, marker)
+            if marker is not None and marker in example.target
+            else self._misfit(example, read)
+            for example, read in zip(examples, self._read(examples), strict=True)
         ]
 
-    def _misfit(self, example: Example) -> BadRow | None:
-        if self._always_room:
-            return None
+    def _read(self, examples: Sequence[Example]) -> list[int]:
+        """How many positions each prompt takes, or 0 where none can take too many."""
+        if self._always_room or not examples:
+            return [0] * len(examples)
         with warnings.catch_warnings():
             # A long prompt is cut in the batch as well, and told of there.
             warnings.filterwarnings("ignore", "prompts of rows")
-            row = self.processor(
-                [example.prompt],
+            rows = self.processor(
+                [example.prompt for example in examples],
                 max_encoder_length=self.max_encoder_length,
                 truncation="encoder",
                 return_tensors=None,
             )
-        read = len(row["input_ids"][0])
+        return [sum(mask) for mask in rows["attention_mask"]]
+
+    def _misfit(self, example: Example, read: int) -> BadRow | None:
         if read + 2 <= self.max_length:  # a token of the target, and EOS
             return None
         return BadRow(
