@@ -77,6 +77,36 @@ def bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pytest.Temp
     return folder
 
 
+@pytest.fixture(scope="session")
+def marking_bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a bridge whose encoder, as NLLB's, is told the language of its input by a mark."""
+    import torch
+    from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
+
+    from langbridge.model import build_bridge
+
+    torch.manual_seed(2)
+    root = tmp_path_factory.mktemp("marking")
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *map(chr, range(32, 127)), "\u2581"]
+    tokenizer = NllbTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[])
+    tokenizer.save_pretrained(root / "encoder")
+    half = {"layers": 2, "attention_heads": 4, "ffn_dim": 48}
+    config = M2M100Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        init_std=0.5,
+        **{f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in half.items()},
+    )
+    M2M100ForConditionalGeneration(config).save_pretrained(root / "encoder")
+    model, processor = build_bridge(root / "encoder", base_folders[1])
+    with torch.no_grad():  # louder, or it says the same of every prompt
+        for parameter in model.connector.parameters():
+            parameter.mul_(4)
+    model.save_pretrained(root / "bridge")
+    processor.save_pretrained(root / "bridge")
+    return root / "bridge"
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: exit code, stdout, stderr."""

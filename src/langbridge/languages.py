@@ -1,4 +1,4 @@
-"""Which languages count as low-resource for an English-centric language model.
+"""Codes of languages, and which of them count as low-resource for an English-centric language model.
 
 The measure is a language's share of Llama 2's pre-training data (Touvron et al. 2023, arXiv 2307.09288,
 Table 10): strictly under 0.1 percent is low, so Japanese with 0.10 is high, as in the published tables.
@@ -39,17 +39,48 @@ LLAMA2_PERCENT = {
 
 LOW_BELOW_PERCENT = 0.1
 
-_THREE_LETTERS = {
-    "eng": "en", "deu": "de", "fra": "fr", "swe": "sv", "spa": "es", "rus": "ru", "zho": "zh", "cmn": "zh",
-    "nld": "nl", "ita": "it", "jpn": "ja", "pol": "pl", "por": "pt", "vie": "vi", "ukr": "uk", "kor": "ko",
-    "cat": "ca", "srp": "sr", "ces": "cs", "fin": "fi", "hun": "hu", "ind": "id", "nob": "no", "nno": "no",
-    "nor": "no", "nb": "no", "nn": "no", "ron": "ro", "bul": "bg", "dan": "da", "hrv": "hr", "slv": "sl",
+FLORES = {
+    "af": "afr_Latn", "ak": "aka_Latn", "am": "amh_Ethi", "ar": "arb_Arab", "as": "asm_Beng", "ay": "ayr_Latn",
+    "az": "azj_Latn", "ba": "bak_Cyrl", "be": "bel_Cyrl", "bg": "bul_Cyrl", "bm": "bam_Latn", "bn": "ben_Beng",
+    "bo": "bod_Tibt", "bs": "bos_Latn", "ca": "cat_Latn", "cs": "ces_Latn", "cy": "cym_Latn", "da": "dan_Latn",
+    "de": "deu_Latn", "dz": "dzo_Tibt", "ee": "ewe_Latn", "el": "ell_Grek", "en": "eng_Latn", "eo": "epo_Latn",
+    "es": "spa_Latn", "et": "est_Latn", "eu": "eus_Latn", "fa": "pes_Arab", "ff": "fuv_Latn", "fi": "fin_Latn",
+    "fj": "fij_Latn", "fo": "fao_Latn", "fr": "fra_Latn", "ga": "gle_Latn", "gd": "gla_Latn", "gl": "glg_Latn",
+    "gn": "grn_Latn", "gu": "guj_Gujr", "ha": "hau_Latn", "he": "heb_Hebr", "hi": "hin_Deva", "hr": "hrv_Latn",
+    "ht": "hat_Latn", "hu": "hun_Latn", "hy": "hye_Armn", "id": "ind_Latn", "ig": "ibo_Latn", "is": "isl_Latn",
+    "it": "ita_Latn", "ja": "jpn_Jpan", "jv": "jav_Latn", "ka": "kat_Geor", "kg": "kon_Latn", "ki": "kik_Latn",
+    "kk": "kaz_Cyrl", "km": "khm_Khmr", "kn": "kan_Knda", "ko": "kor_Hang", "kr": "knc_Latn", "ks": "kas_Arab",
+    "ku": "kmr_Latn", "ky": "kir_Cyrl", "lb": "ltz_Latn", "lg": "lug_Latn", "li": "lim_Latn", "ln": "lin_Latn",
+    "lo": "lao_Laoo", "lt": "lit_Latn", "lv": "lvs_Latn", "mg": "plt_Latn", "mi": "mri_Latn", "mk": "mkd_Cyrl",
+    "ml": "mal_Mlym", "mn": "khk_Cyrl", "mr": "mar_Deva", "ms": "zsm_Latn", "mt": "mlt_Latn", "my": "mya_Mymr",
+    "nb": "nob_Latn", "ne": "npi_Deva", "nl": "nld_Latn", "nn": "nno_Latn", "no": "nob_Latn", "ny": "nya_Latn",
+    "oc": "oci_Latn", "om": "gaz_Latn", "or": "ory_Orya", "pa": "pan_Guru", "pl": "pol_Latn", "ps": "pbt_Arab",
+    "pt": "por_Latn", "qu": "quy_Latn", "rn": "run_Latn", "ro": "ron_Latn", "ru": "rus_Cyrl", "rw": "kin_Latn",
+    "sa": "san_Deva", "sc": "srd_Latn", "sd": "snd_Arab", "sg": "sag_Latn", "si": "sin_Sinh", "sk": "slk_Latn",
+    "sl": "slv_Latn", "sm": "smo_Latn", "sn": "sna_Latn", "so": "som_Latn", "sq": "als_Latn", "sr": "srp_Cyrl",
+    "ss": "ssw_Latn", "st": "sot_Latn", "su": "sun_Latn", "sv": "swe_Latn", "sw": "swh_Latn", "ta": "tam_Taml",
+    "te": "tel_Telu", "tg": "tgk_Cyrl", "th": "tha_Thai", "ti": "tir_Ethi", "tk": "tuk_Latn", "tl": "tgl_Latn",
+    "tn": "tsn_Latn", "tr": "tur_Latn", "ts": "tso_Latn", "tt": "tat_Cyrl", "tw": "twi_Latn", "ug": "uig_Arab",
+    "uk": "ukr_Cyrl", "ur": "urd_Arab", "uz": "uzn_Latn", "vi": "vie_Latn", "wo": "wol_Latn", "xh": "xho_Latn",
+    "yi": "ydd_Hebr", "yo": "yor_Latn", "zh": "zho_Hans", "zu": "zul_Latn",
 }  # fmt: skip
-"""ISO 639-3, as FLORES writes it, of the languages above; every other three-letter code is not among them."""
+"""FLORES-200's code (NLLB Team 2022, arXiv 2207.04672), with the commonest script, of each language there that has two
+letters in ISO 639-1. NLLB's tokenizers mark languages by these codes."""
+
+_THREE_LETTERS = {
+    **{code.split("_")[0]: letters for letters, code in FLORES.items()},
+    # Macrolanguages, of which FLORES names a member, and other codes that are in use.
+    "ara": "ar", "aym": "ay", "aze": "az", "cmn": "zh", "fas": "fa", "fil": "tl", "ful": "ff", "kau": "kr", "kur": "ku",
+    "lav": "lv", "mlg": "mg", "mon": "mn", "msa": "ms", "nep": "ne", "ori": "or", "orm": "om", "pus": "ps", "que": "qu",
+    "sqi": "sq", "swa": "sw", "uzb": "uz", "yid": "yi",
+    # Llama 2's table has one Norwegian.
+    "nob": "no", "nno": "no", "nor": "no", "nb": "no", "nn": "no",
+}  # fmt: skip
+"""ISO 639-3 of the languages above; every other three-letter code has no two letters."""
 
 
 def two_letter(language: str) -> str:
-    """The language of a code without script or region, with two letters where the table above has it so."""
+    """The language of a code without script or region, with two letters where there are such."""
     code = language.replace("_", "-").split("-")[0].lower()
     return _THREE_LETTERS.get(code, code)
 

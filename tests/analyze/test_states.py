@@ -63,12 +63,29 @@ def test_the_mask_is_of_the_tokens_that_the_model_reads(bridge) -> None:
     """Which tokens are the text's own is asked of the tokenizer, and what is read comes from the processor."""
     reader = states._BridgeReader(*bridge)
     texts = ["2 + 2", "6 apples"]
-    rows = reader.tokens(texts)
+    codes = ["en", "en"]
+    rows = reader.tokens(texts, codes)
     with torch.inference_mode():
-        reader.pooled(texts, rows)
+        reader.pooled(texts, codes, rows)
         for others in (["2 + 2", "6 apple"], ["2 + 2", "7 apples"]):
             with pytest.raises(AssertionError, match="one reading"):
-                reader.pooled(others, rows)
+                reader.pooled(others, codes, rows)
+
+
+def test_an_encoder_that_marks_languages_is_told_each_row_s(
+    marking_bridge_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    model = LangBridgeModel.from_pretrained(marking_bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(marking_bridge_folder)
+    read = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda ids, mask: read.extend(ids[:, 0].tolist()) or encode(ids, mask))
+    corpus = Corpus(
+        ("en", "swh_Latn", "tlh"), tuple("0123456789"), tuple(tuple(f"{i} apples" for i in range(10)) for _ in range(3))
+    )
+    pool_states(model, processor, corpus, tmp_path)
+    marks = processor.encoder_tokenizer.convert_ids_to_tokens(read)
+    assert sorted(marks) == ["eng_Latn"] * 20 + ["swh_Latn"] * 10, "and one that it does not know is read as English"
 
 
 def test_counts_of_tokens_are_the_texts_own(bridge, tmp_path: Path) -> None:

@@ -53,6 +53,44 @@ def test_generate_keeps_the_rows_of_a_file(command, bridge_folder: Path, answers
     assert [json.loads(line) for line in printed.splitlines()] == expected
 
 
+def test_an_encoder_that_marks_languages_is_told_them(
+    command, marking_bridge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LangBridgeModel.from_pretrained(marking_bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(marking_bridge_folder)
+    prompt, limit = "What is 12 + 30?", ("--max-new-tokens", 6)
+
+    def answer(language: str | None) -> str:
+        (text,) = generate_texts(model, processor, [prompt], max_new_tokens=6, source_languages=[language])
+        return text
+
+    english, swahili = answer(None), answer("sw")
+    assert english != swahili
+    arguments = ["generate", marking_bridge_folder, prompt, *limit]
+    assert command(*arguments)[1] == f"{english}\n"
+    assert command(*arguments, "--source-language", "sw")[1] == f"{swahili}\n"
+    rows = [{"prompt": prompt, "lang": "swh_Latn"}, {"prompt": prompt, "lang": "en"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = [
+        "generate",
+        marking_bridge_folder,
+        "--input",
+        tmp_path / "in.jsonl",
+        *limit,
+        "--language-field",
+        "lang",
+    ]
+    _, out, _ = command(*arguments)
+    assert [json.loads(line)["output"] for line in out.splitlines()] == [swahili, english]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(prompt))
+    assert command("chat", marking_bridge_folder, *limit, "--source-language", "sw")[1].strip() == swahili
+    code, _, err = command("generate", marking_bridge_folder, prompt, "--source-language", "tlh")
+    assert (code, "'tlh'" in err) == (2, True)
+    assert command(*arguments, "--source-language", "sw")[0] == 2
+    _, out, _ = command("analyze", "soft-prompts", marking_bridge_folder, prompt, "--source-language", "sw")
+    assert "swh_Latn" in out
+
+
 def test_chat_answers_every_line_and_ends_with_the_input(
     command, bridge_folder: Path, answers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,7 +266,7 @@ def test_shots_go_through_the_encoder_or_to_the_language_model(lm: LangBridgeLM)
     request = Request(GENERATE, "Q: 1 A: 2; ", "3", SETTINGS, "en")
     through = BridgeAsker(lm)._prompt(request)
     own = BridgeAsker(lm, "lm")._prompt(request)
-    assert through == Prompt("Q: 1 A: 2; 3")
+    assert through == Prompt("Q: 1 A: 2; 3", language="en")
     inputs = lm._inputs([own])
     soft = lm.processor.soft_prompt_token_id
     row = inputs["input_ids"][0].tolist()
@@ -277,6 +277,17 @@ def test_shots_go_through_the_encoder_or_to_the_language_model(lm: LangBridgeLM)
     assert lm.processor.template == "Q: {prompt}\nA:", "the processor itself is as it was"
     with pytest.raises(LangBridgeError, match="got 'both'"):
         BridgeAsker(lm, "both")
+
+
+def test_an_encoder_that_marks_languages_is_told_the_question_s(marking_bridge_folder: Path, caplog) -> None:
+    lm = LangBridgeLM(str(marking_bridge_folder))
+    asker = BridgeAsker(lm)
+    prompts = [asker._prompt(Request(GENERATE, "", "3", SETTINGS, code)) for code in ("sw", "te", "tlh")]
+    for inputs in (lm._inputs(prompts), lm._inputs(prompts, ["a"] * 3), lm._inputs(prompts, cut_to=4)):
+        first = lm.processor.encoder_tokenizer.convert_ids_to_tokens(inputs["encoder_input_ids"][:, 0])
+        assert first == ["swh_Latn", "tel_Telu", "eng_Latn"]
+    assert caplog.text.count("no mark for 'tlh'") == 1
+    assert lm.settings()["languages"] == "marked", "answers from before are not taken for these"
 
 
 def test_a_plain_model_and_a_bridge_see_the_same_prompts(

@@ -75,8 +75,16 @@ class Nearest:
         return statistics.median(one.norm for one in self.own)
 
 
-def nearest_tokens(model: "LangBridgeModel", processor: "LangBridgeProcessor", prompt: str, *, top: int = 5) -> Nearest:
+def nearest_tokens(
+    model: "LangBridgeModel",
+    processor: "LangBridgeProcessor",
+    prompt: str,
+    *,
+    top: int = 5,
+    source_language: str | None = None,
+) -> Nearest:
     """The `top` tokens of the language model nearest to each soft prompt of `prompt`, which is put in the template.
+    source_language: of the prompt, for encoders that mark it.
 
     The placeholder and rows that no token uses are left out. Embeddings are compared as the language model feels
     them, its own scaling included. Raises `LangBridgeError`.
@@ -85,12 +93,12 @@ def nearest_tokens(model: "LangBridgeModel", processor: "LangBridgeProcessor", p
         raise LangBridgeError("prompt: the text is empty")
     if top < 1:
         raise LangBridgeError(f"--top: expected at least 1, got {top}")
-    batch = processor([prompt]).to(model.device)
+    batch = processor([prompt], source_language=source_language).to(model.device)
     model.eval()
     with torch.inference_mode():
         soft, _ = model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
         soft = soft[0].float()
-        sources = _sources(processor, prompt, len(soft))
+        sources = _sources(processor, prompt, len(soft), source_language)
         table = model.language_model.get_input_embeddings()
         vocabulary = len(processor.tokenizer)
         ids = [i for i in range(min(vocabulary, table.num_embeddings)) if i != processor.soft_prompt_token_id]
@@ -150,11 +158,11 @@ def _cosines(soft: Tensor, table: torch.nn.Module, ids: Tensor) -> tuple[Tensor,
     return torch.cat(cosines, dim=1), torch.cat(norms)
 
 
-def _sources(processor: "LangBridgeProcessor", prompt: str, soft: int) -> list[tuple[str, bool]]:
+def _sources(processor: "LangBridgeProcessor", prompt: str, soft: int, language: str | None) -> list[tuple[str, bool]]:
     """What each soft prompt was made of, and whether that is the prompt's own."""
     if processor.connector == "resampler":  # its latents read all tokens
         return [*((f"[latent {i}]", True) for i in range(soft - 1)), (END, False)]
-    (read,) = encoder_tokens(processor, [prompt], limit=None)
+    (read,) = encoder_tokens(processor, [prompt], None, [language])
     if not any(read.own):
         raise LangBridgeError(f"prompt: the encoder's tokenizer leaves nothing of {prompt!r}")
     texts = map(str, processor.encoder_tokenizer.convert_ids_to_tokens(read.ids))

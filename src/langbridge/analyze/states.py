@@ -9,7 +9,7 @@ go to files, and are read back a stage at a time.
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from langbridge.analyze.corpus import Corpus
 from langbridge.errors import LangBridgeError
+from langbridge.model.language_marks import knows_language, mark_languages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -112,7 +113,8 @@ def pool_states(
         files: list[np.memmap] = []
         for items in _batches(corpus, run, batch_size):
             texts = [corpus.texts[language][sentence] for sentence, language in items]
-            rows = run.tokens(texts)
+            codes = [corpus.languages[language] for _, language in items]
+            rows = run.tokens(texts, codes)
             for (sentence, language), row in zip(items, rows, strict=True):
                 code = corpus.languages[language]
                 if not any(row.own):
@@ -124,7 +126,7 @@ def pool_states(
                 counted[code][0] += row.cut
                 counted[code][1] += sum(row.own)
             with torch.inference_mode():
-                pooled = run.pooled(texts, rows)
+                pooled = run.pooled(texts, codes, rows)
             if not files:
                 found = [Stage(name, layer + run.first_layer) for layer in range(len(pooled))]
                 stages += found
@@ -163,7 +165,7 @@ def _batches(
     sizes = [
         (len(row.ids), sentence, language)
         for language, texts in enumerate(corpus.texts)
-        for sentence, row in enumerate(run.tokens(texts))
+        for sentence, row in enumerate(run.tokens(texts, [corpus.languages[language]] * len(texts)))
     ]
     items = [(sentence, language) for _, sentence, language in sorted(sizes, reverse=True)]
     for start in range(0, len(items), batch_size):
@@ -186,14 +188,24 @@ class _BridgeReader:
             limits.append(positions - len(one["input_ids"][0]) + len(one["encoder_input_ids"][0]))
         self.limit = min(limit for limit in limits if limit is not None)
 
-    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
-        return encoder_tokens(self.processor, texts, self.limit)
+    def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
+        return encoder_tokens(self.processor, texts, self.limit, self._known(languages))
 
-    def pooled(self, texts: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
+    def _known(self, languages: Sequence[str]) -> list[str | None]:
+        """The languages that the encoder can be told; the others are read as English."""
+        tokenizer = self.processor.encoder_tokenizer
+        known = {code: knows_language(tokenizer, code) for code in set(languages)}
+        return [code if known[code] else None for code in languages]
+
+    def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="prompts of rows")  # cuts are counted, by language
             batch = self.processor(
-                list(texts), truncation="encoder", max_encoder_length=self.limit, padding_side="right"
+                list(texts),
+                truncation="encoder",
+                max_encoder_length=self.limit,
+                padding_side="right",
+                source_language=self._known(languages),
             ).to(self.model.device)
         ids, mask = batch["encoder_input_ids"], batch["encoder_attention_mask"]
         read = [row[:length].tolist() for row, length in zip(ids, mask.sum(1), strict=True)]
@@ -239,10 +251,10 @@ class _LanguageModelReader:
         self.limit = min(LONGEST, _position_limit(model.language_model) or LONGEST)
         self.around = processor.template.split("{prompt}")
 
-    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
         return _tokens(self.tokenizer, texts, self.around, self.limit, self.role)
 
-    def pooled(self, texts: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
+    def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
         device = self.model.device
         width = max(len(row.ids) for row in rows)
         ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)
@@ -252,11 +264,19 @@ class _LanguageModelReader:
         return [_mean(layer, own) for layer in output.hidden_states]
 
 
-def encoder_tokens(processor: "LangBridgeProcessor", texts: Sequence[str], limit: int | None) -> list[Tokens]:
+def encoder_tokens(
+    processor: "LangBridgeProcessor",
+    texts: Sequence[str],
+    limit: int | None,
+    languages: Sequence[str | None] | None = None,
+) -> list[Tokens]:
     """What the encoder reads of each text, cut at `limit` tokens, special ones included. Raises `LangBridgeError` where
     the tokenizer does not say which characters a token covers."""
     around = processor.template.split("{prompt}") if processor.template_in == "encoder" else ["", ""]
-    return _tokens(processor.encoder_tokenizer, texts, around, limit, _BridgeReader.role)
+    tokenizer = processor.encoder_tokenizer
+    found = _tokens(tokenizer, texts, around, limit, _BridgeReader.role)
+    marked = mark_languages(tokenizer, [one.ids for one in found], list(languages or [None] * len(found)))
+    return [replace(one, ids=ids) for one, ids in zip(found, marked, strict=True)]
 
 
 def _tokens(

@@ -110,13 +110,17 @@ def soft_prompts(
     folder: Folder,
     prompt: Annotated[str, typer.Argument(help="What to look at; the bridge's template is put around it.")],
     top: Annotated[int, typer.Option("--top", min=1, help="Nearest tokens of each soft prompt.")] = 5,
+    source_language: Annotated[
+        str | None,
+        typer.Option("--source-language", metavar="CODE", help="The prompt's language, for encoders that mark it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
     """The language model's tokens nearest to each soft prompt, with their scripts."""
     model, processor = load_bridge(folder)
     from langbridge.analyze.soft_prompts import as_text, nearest_tokens
 
-    found = nearest_tokens(model, processor, prompt, top=top)
+    found = nearest_tokens(model, processor, prompt, top=top, source_language=source_language)
     if as_json:
         typer.echo(json.dumps({**asdict(found), "scripts": found.scripts()}, ensure_ascii=False, indent=1))
     else:

@@ -13,6 +13,10 @@ from langbridge.cli.bridge import load_bridge
 def chat(
     folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
+    source_language: Annotated[
+        str | None,
+        typer.Option("--source-language", metavar="CODE", help="The prompts' language, for encoders that mark it."),
+    ] = None,
 ) -> None:
     """Talk to a bridge in the terminal. Every line is a prompt of its own; end with Ctrl-D.
 
@@ -25,7 +29,7 @@ def chat(
     tokenizer = processor.tokenizer
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     for prompt in _lines():
-        inputs = processor([prompt], return_tensors="pt").to(model.device)
+        inputs = processor([prompt], source_language=source_language, return_tensors="pt").to(model.device)
         with torch.inference_mode():
             model.generate(
                 **inputs,

@@ -22,6 +22,14 @@ def generate(
         Path | None, typer.Option("--input", metavar="F.jsonl", help="Rows to answer, instead of prompts.")
     ] = None,
     field: Annotated[str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")] = "prompt",
+    source_language: Annotated[
+        str | None,
+        typer.Option("--source-language", metavar="CODE", help="The prompts' language, for encoders that mark it."),
+    ] = None,
+    language_field: Annotated[
+        str | None,
+        typer.Option("--language-field", metavar="NAME", help="The rows' field with their language, instead."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="F.jsonl", help="Where the rows go with their answers; default: stdout."),
@@ -35,6 +43,7 @@ def generate(
     if out is not None and out.is_dir():
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
     rows = _rows(prompts or [], input_file, field)
+    languages = _languages(rows, input_file, source_language, language_field)
     model, processor = load_bridge(folder)
     from langbridge.evaluate.generate import generate_texts
 
@@ -45,6 +54,7 @@ def generate(
             [row[field] for row in rows],
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
+            source_languages=languages,
             progress=bar.update,
         )
     answered = [{**row, OUTPUT: answer} for row, answer in zip(rows, answers, strict=True)]
@@ -77,3 +87,13 @@ def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[
             )
         rows.append(row)
     return rows
+
+
+def _languages(
+    rows: list[dict[str, Any]], input_file: Path | None, language: str | None, field: str | None
+) -> list[str | None]:
+    if field is None:
+        return [language] * len(rows)
+    if input_file is None or language is not None:
+        raise LangBridgeError("--language-field: names a field of --input's rows, and stands without --source-language")
+    return [text_field(row, field, f"{input_file}, row {number}") for number, row in enumerate(rows, start=1)]

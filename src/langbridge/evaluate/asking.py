@@ -109,8 +109,8 @@ class BridgeAsker(Asker):
 
     def _prompt(self, request: Request) -> Prompt:
         if self.shots_in == "lm":
-            return Prompt(request.text, request.shots)
-        return Prompt(request.shots + request.text)
+            return Prompt(request.text, request.shots, language=request.language)
+        return Prompt(request.shots + request.text, language=request.language)
 
 
 class HarnessAsker(Asker):

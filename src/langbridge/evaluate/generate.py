@@ -25,17 +25,24 @@ def generate_texts(
     *,
     batch_size: int = 16,
     max_new_tokens: int = 256,
+    source_languages: Sequence[str | None] | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What a bridge answers to each prompt, in the order of the prompts."""
+    """What a bridge answers to each prompt, in the order of the prompts. source_languages: of the prompts, for encoders
+    that mark them."""
 
-    def answer(texts: list[str]) -> list[str]:
-        inputs = processor(texts, return_tensors="pt").to(model.device)
+    def answer(batch: list[tuple[str, str | None]]) -> list[str]:
+        texts, languages = zip(*batch, strict=True)
+        inputs = processor(texts, source_language=languages, return_tensors="pt").to(model.device)
         found = continuations(model, dict(inputs), processor.tokenizer, processor.decode, max_new_tokens=max_new_tokens)
         return [one.text.strip() for one in found]
 
     return in_batches(
-        prompts, batch_size, answer, key=lambda text: _length(processor.encoder_tokenizer, text), progress=progress
+        list(zip(prompts, source_languages or [None] * len(prompts), strict=True)),
+        batch_size,
+        answer,
+        key=lambda item: _length(processor.encoder_tokenizer, item[0]),
+        progress=progress,
     )
 
 

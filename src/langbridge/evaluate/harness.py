@@ -27,6 +27,7 @@ from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import seeded
 from langbridge.evaluate.scoring import per_row
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.language_marks import knows_language, own_mark
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +38,11 @@ DEFAULT_NEW_TOKENS = 256
 @dataclass(frozen=True)
 class Prompt:
     """What a bridge reads: `shots` as the language model's own tokens before the soft prompts, `text` through the
-    encoder."""
+    encoder, which is told the `language` where it marks languages and knows this one."""
 
     text: str
     shots: str = ""
+    language: str | None = None
 
 
 @register_model("langbridge")
@@ -101,6 +103,7 @@ class LangBridgeLM(LM):
         self.processor.encoder_tokenizer.truncation_side = "left"
         self.max_encoder_length = max_encoder_length
         self._around: dict[str, int] = {}
+        self._known: dict[str, bool] = {}
         self.fingerprint = fingerprint(self.settings())
         self._responses = None if cache is None else Responses(Path(cache), self.fingerprint, rank=self.rank)
 
@@ -159,6 +162,7 @@ class LangBridgeLM(LM):
 
     def settings(self) -> dict[str, Any]:
         """All that an answer depends on, besides the request."""
+        marked = own_mark(self.processor.encoder_tokenizer) is not None
         return {
             "model": model_fingerprint(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -166,6 +170,7 @@ class LangBridgeLM(LM):
             "template_in": self.processor.template_in,
             "max_encoder_length": self.max_encoder_length,
             **own_decoding(self.model),
+            **({"languages": "marked"} if marked else {}),
         }
 
     def cut(self, prompt: Prompt, new_tokens: int = 0) -> bool:
@@ -336,15 +341,32 @@ class LangBridgeLM(LM):
                 raise LangBridgeError("shots_in=lm: the examples contain '{prompt}', which stands for the prompt")
             processor = copy.copy(processor)
             processor.template, processor.template_in = shot + before + "{prompt}" + after, "lm"
+        languages = [self._language(prompt) for prompt in prompts]
         if cut_to is not None:
             import warnings
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # cuts are counted, not told of row by row
-                batch = processor(texts, targets, max_encoder_length=cut_to, truncation="encoder", add_eos=False)
+                batch = processor(
+                    texts,
+                    targets,
+                    max_encoder_length=cut_to,
+                    truncation="encoder",
+                    add_eos=False,
+                    source_language=languages,
+                )
         else:
-            batch = processor(texts, targets, add_eos=False)
+            batch = processor(texts, targets, add_eos=False, source_language=languages)
         return dict(batch.to(self._device))
+
+    def _language(self, prompt: Prompt) -> str | None:
+        """A prompt's language where the encoder can be told it; else it reads what it was trained on, English."""
+        language = prompt.language
+        if language is not None and language not in self._known:
+            self._known[language] = knows_language(self.processor.encoder_tokenizer, language)
+            if not self._known[language]:
+                _log.warning("the encoder's tokenizer has no mark for %r: it is told English", language)
+        return language if language is not None and self._known[language] else None
 
     def _score_bridged(
         self, prompts: Sequence[Prompt], texts: Sequence[str], cut_to: int | None

@@ -20,6 +20,7 @@ from langbridge.evaluate.tasks.mgsm.documents import TEST as MGSM
 from langbridge.evaluate.tasks.word_problems import MSVAMP
 from langbridge.evaluate.tasks.xcopa.documents import XCOPA
 from langbridge.files import write_jsonl
+from langbridge.languages import FLORES
 
 TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
     "mgsm": (MGSM, ("question",), {}),
@@ -27,14 +28,6 @@ TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
     "xcopa": (XCOPA, ("premise", "choice1", "choice2"), {"split": "test", "hub_split": "test"}),
 }
 """By a family's name: its source, the fields that are translated, and what else names a file."""
-
-# FLORES-200's names, which NLLB's tokenizers know, for the languages of the suites.
-FLORES = {
-    "bn": "ben_Beng", "de": "deu_Latn", "en": "eng_Latn", "es": "spa_Latn", "et": "est_Latn", "fr": "fra_Latn",
-    "ht": "hat_Latn", "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "qu": "quy_Latn", "ru": "rus_Cyrl",
-    "sw": "swh_Latn", "ta": "tam_Taml", "te": "tel_Telu", "th": "tha_Thai", "tr": "tur_Latn", "vi": "vie_Latn",
-    "zh": "zho_Hans",
-}  # fmt: skip
 
 
 class Translator:

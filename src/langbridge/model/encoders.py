@@ -207,12 +207,16 @@ def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrained
     """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and
     missing ones are an error instead of noise."""
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+
+    # Not by the logger's level: where that is set, transformers reports on tensor parallelism as well.
+    def grave(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    logger.addFilter(grave)
     try:
         model, report = model_class.from_pretrained(str(path), output_loading_info=True, **kwargs)
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(grave)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise LangBridgeError(

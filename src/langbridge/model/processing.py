@@ -26,6 +26,7 @@ from transformers import (
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import IGNORE, LangBridgeConfig, soft_length
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
+from langbridge.model.language_marks import mark_languages, marks_of
 
 WHITESPACE = ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    ")
 """The whitespace that code and templates need and that mT5's tokenizer drops (LangBridge, appendix D.1)."""
@@ -172,6 +173,7 @@ class LangBridgeProcessor(ProcessorMixin):
         apply_template: bool = True,
         add_eos: bool = True,
         return_tensors: str | None = "pt",
+        source_language: str | Sequence[str | None] | None = None,
     ) -> BatchFeature:
         """Prompts, and in training their targets, as one batch.
 
@@ -185,6 +187,8 @@ class LangBridgeProcessor(ProcessorMixin):
             the right.
         apply_template: False for texts that are not prompts (unlabelled text). add_eos: False for targets
             that do not end where they stop.
+        source_language: the prompts' language (`sw`, `swh_Latn`), one for all rows or one a row, for encoders that
+            mark it (NLLB, M2M-100, mBART); others take no notice. None leaves the tokenizer's own mark, English.
 
         Returns encoder_input_ids and encoder_attention_mask (batch, src), input_ids and attention_mask
         (batch, seq), and with targets labels (batch, seq): the target's tokens and EOS, -100 elsewhere. With
@@ -203,6 +207,8 @@ class LangBridgeProcessor(ProcessorMixin):
         sources = self._encode_sources(
             [self.format(text) if whole else text for text in texts], max_encoder_length, truncation
         )
+        languages = _one_a_row(source_language, len(texts), "source_language", broadcast=True)
+        sources = mark_languages(self.encoder_tokenizer, sources, languages)
         before, after = self.template.split(_FIELD) if apply_template and self.template_in == "lm" else ("", "")
         before_ids = self._language_model_ids([before], "template")[0]
         prefix_ids = self._language_model_ids([after + (prefix or "") for prefix in prefixes], "lm_prefix")
@@ -328,6 +334,8 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
 def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Add to an encoder's tokenizer the whitespace that it would lose, and return the new ids. A second call
     adds nothing."""
+    if any(mark >= len(tokenizer) for mark in marks_of(tokenizer).values()):
+        return []  # M2M-100 has its languages' marks where new tokens would go
     lost = [
         space
         for space in WHITESPACE
@@ -376,7 +384,9 @@ def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: Pr
     return last
 
 
-def _one_a_row(values: str | Sequence[str] | None, rows: int, name: str, broadcast: bool = False) -> list[str | None]:
+def _one_a_row(
+    values: str | Sequence[str | None] | None, rows: int, name: str, broadcast: bool = False
+) -> list[str | None]:
     if values is None:
         return [None] * rows
     if isinstance(values, str):

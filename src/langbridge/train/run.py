@@ -23,6 +23,7 @@ from langbridge.data.examples import Skipped
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, fingerprint
+from langbridge.model.language_marks import own_mark
 from langbridge.revision import versions
 from langbridge.train.adapters import add_adapters, merge_adapters
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
@@ -79,6 +80,8 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         bridge.set_training_regime(freeze_encoder=True, train_new_rows=True)
         if progress:
             say("the prompts hold white space that the encoder's tokenizer would lose: training its new rows")
+    if progress and bridge is not None and (mark := own_mark(processor.encoder_tokenizer)):
+        say(f"the encoder's tokenizer marks the language of its input: {mark} on every row")
     run: dict[str, Any] = {
         **versions(LIBRARIES),
         "processes": state.num_processes,
