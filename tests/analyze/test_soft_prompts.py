@@ -7,7 +7,7 @@ import torch
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.analyze.scripts import NO_SCRIPT
-from langbridge.analyze.soft_prompts import as_text, nearest_tokens
+from langbridge.analyze.soft_prompts import Nearest, Neighbour, SoftPrompt, as_text, nearest_tokens
 from langbridge.errors import LangBridgeError
 
 
@@ -95,3 +95,10 @@ def test_nothing_to_look_at(bridge) -> None:
         nearest_tokens(*bridge, " ")
     with pytest.raises(LangBridgeError, match="--top"):
         nearest_tokens(*bridge, "x", top=0)
+
+
+def test_the_rare_scripts_of_a_large_vocabulary_are_summed_up() -> None:
+    nearest = (Neighbour(0, "a", "Latin", 0.5),)
+    shares = {"Latin": 0.97, "Han": 0.024, "Thai": 0.004, "Telugu": 0.002}
+    lines = as_text(Nearest((SoftPrompt("a", True, 1.0, nearest),), 1.0, shares)).splitlines()
+    assert lines[-2] == "scripts of the vocabulary:     Latin 97 %, Han 2 %, 2 others 0.6 %"

@@ -111,10 +111,9 @@ def test_checkpoint_and_bases_move_together(bases, tmp_path):
     model, processor = build_bridge(encoder, lm)
     model.save_pretrained(tmp_path / "old" / "bridge")
     (tmp_path / "old").rename(tmp_path / "new")
-    assert torch.equal(
-        logits(model, processor),
-        logits(LangBridgeModel.from_pretrained(tmp_path / "new" / "bridge"), processor),
-    )
+    moved = LangBridgeModel.from_pretrained(tmp_path / "new" / "bridge")
+    assert torch.equal(logits(model, processor), logits(moved, processor))
+    assert moved.config.encoder_base["id"] == str(tmp_path / "new" / encoder.name), "a place as a user writes it"
     (tmp_path / "new" / "encoder").rename(tmp_path / "elsewhere")
     with pytest.raises(LangBridgeError, match=r"Pass encoder="):
         LangBridgeModel.from_pretrained(tmp_path / "new" / "bridge")

@@ -174,7 +174,12 @@ def _shares(scripts: list[str]) -> dict[str, float]:
 
 
 def _percents(shares: dict[str, float]) -> str:
-    return ", ".join(f"{script} {100 * share:.0f} %" for script, share in shares.items())
+    """Large vocabularies have tokens of some sixty scripts: those under half a per cent are summed up."""
+    shown = {script: share for script, share in shares.items() if share >= 0.005}
+    lines = [f"{script} {100 * share:.0f} %" for script, share in shown.items()]
+    if rest := len(shares) - len(shown):
+        lines.append(f"{rest} other{'s' if rest > 1 else ''} {100 * (1 - sum(shown.values())):.1f} %")
+    return ", ".join(lines)
 
 
 def _short(script: str) -> str:

@@ -161,7 +161,7 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
     identity = (record or {}).get("id")
     relative = (record or {}).get("relative")
     tried = [str(inside)]
-    for candidate in ([folder / relative] if relative else []) + (
+    for candidate in ([Path(os.path.normpath(folder / relative))] if relative else []) + (
         [folder / identity, Path(identity)] if identity else []
     ):
         tried.append(str(candidate))

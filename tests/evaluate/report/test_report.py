@@ -19,6 +19,7 @@ from langbridge.evaluate.report.contents import published_rows
 from langbridge.evaluate.report.examples import show_samples
 from langbridge.evaluate.report.formats import as_csv
 from langbridge.evaluate.report.latex import as_latex
+from langbridge.evaluate.report.statements import _base, _model
 from langbridge.evaluate.runs import Run, Sample
 
 MODEL = {
@@ -355,6 +356,14 @@ def test_every_report_states_how_it_came_about(report: Any, form: Any) -> None:
         "mgsm_sw.jsonl", "sha256 5e5e", "greedy", "max_gen_toks 256", "Q: 1 + 1?", "dtype float32",
     ):  # fmt: skip
         assert said in text, said
+
+
+def test_a_folder_is_not_asked_for_a_revision() -> None:
+    assert _model({"name": "/models/lm", "kind": "causal", "model": "0123"}) == (
+        "/models/lm (causal, a local folder, fingerprint 0123)"
+    )
+    assert _model({"name": "org/lm", "kind": "causal", "revision": "abc"}) == "org/lm (causal, revision abc)"
+    assert _base({"id": "/models/encoder"}) == "/models/encoder, a local folder"
 
 
 def test_one_group_and_one_question_make_a_report_too(make: Make, tmp_path: Path) -> None:

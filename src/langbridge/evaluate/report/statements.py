@@ -34,17 +34,21 @@ def state(run: Run) -> list[tuple[str, str]]:
 
 
 def _model(model: Mapping[str, Any]) -> str:
-    revision = f", revision {model['revision']}" if model.get("revision") else ", revision " + UNKNOWN
-    if "bases" in model and not model.get("revision"):
-        revision = ", a local folder"  # a bridge's own revision is its bases' and its fingerprint
     fingerprint = model.get("model") or model.get("fingerprint")
     mark = f", fingerprint {fingerprint}" if isinstance(fingerprint, str) else ""
-    return f"{model.get('name', UNKNOWN)} ({model.get('kind', 'kind ' + UNKNOWN)}{revision}{mark})"
+    return f"{model.get('name', UNKNOWN)} ({model.get('kind', 'kind ' + UNKNOWN)}, {_revision(model, 'name')}{mark})"
 
 
 def _base(base: Mapping[str, Any] | None) -> str:
     base = base or {}
-    return f"{base.get('id') or UNKNOWN}, revision {base.get('revision') or UNKNOWN}"
+    return f"{base.get('id') or UNKNOWN}, {_revision(base, 'id')}"
+
+
+def _revision(model: Mapping[str, Any], called: str) -> str:
+    """A folder has no revision: its fingerprint, or that of the bridge on it, tells which model it was."""
+    if not model.get("revision") and ("bases" in model or str(model.get(called)).startswith(("/", ".", "~"))):
+        return "a local folder"
+    return f"revision {model.get('revision') or UNKNOWN}"
 
 
 def _rest(model: Mapping[str, Any]) -> str:
