@@ -91,6 +91,36 @@ def test_an_encoder_that_marks_languages_is_told_them(
     assert "swh_Latn" in out
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "field"),
+    [
+        ("in.tsv", f"question\tn\n{PROMPTS[0]}\t1\n", "question"),
+        ("in.json", json.dumps([{"question": PROMPTS[0], "n": 1}], indent=1), "question"),
+        ("in.txt", PROMPTS[0] + "\n", "text"),
+    ],
+)
+def test_generate_reads_what_training_reads(
+    command, bridge_folder: Path, answers: list[str], tmp_path: Path, name: str, content: str, field: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    arguments = ["--field", field, "--max-new-tokens", 6]
+    code, printed, err = command("generate", bridge_folder, "--input", tmp_path / name, *arguments)
+    assert (code, err) == (0, "")
+    row = json.loads(printed)
+    assert (row[field], row["output"]) == (PROMPTS[0], answers[0])
+
+
+def test_rows_that_are_no_json_are_refused_before_they_are_answered(command, bridge_folder: Path, tmp_path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"prompt": ["a"], "picture": [b"\x89PNG"]})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    code, _, err = command("generate", bridge_folder, "--input", tmp_path / "in.parquet")
+    assert code == 2
+    assert "in.parquet, row 1: cannot be written as JSON beside its answer" in err
+
+
 def test_chat_answers_every_line_and_ends_with_the_input(
     command, bridge_folder: Path, answers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

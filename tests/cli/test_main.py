@@ -207,7 +207,7 @@ def test_usage_mistakes_are_exit_code_2_too(command) -> None:
 
 
 ROWS = {
-    "empty": ("", "the file is empty"),
+    "empty": ("", "there are no rows in it"),
     "no field": ('{"text": "a"}', "row 1: no field 'question'; the row has 'text'"),
     "broken": ('{"question": "a"}\n{', "row 2: broken JSON"),
     "wrong type": ('{"question": 1}', "row 1, field 'question': expected text, got int"),

@@ -247,6 +247,10 @@ BROKEN_FILES = {
     "plain.jsonl.gz": (json_lines(), "cannot be read to its end, the file is broken"),
     "plain.jsonl.bz2": (json_lines(), "cannot be read to its end, the file is broken"),
     "plain.parquet": (json_lines(), "is no Parquet file that can be read"),
+    "object.json": (
+        b'{\n "data": [{"a": 1}]\n}',
+        "holds one object over several lines, expected one a line or an array",
+    ),
     "half.json": (b'[{"a": 1},\n{"a"', "broken JSON at line 2, column 5"),
     "binary.json": (b'[{"a": "\xff"}]', "not UTF-8 (byte 9 of the file)"),
     "quote.csv": (b'"a,b\n1,2\n', "row 1: broken quotes: unexpected end of data"),

@@ -1,4 +1,4 @@
-"""`langbridge generate`: prompts in, answers out, from the command line or from a JSONL file."""
+"""`langbridge generate`: prompts in, answers out, from the command line or from a file of rows."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,9 @@ import typer
 
 from langbridge.cli.bridge import load_bridge, model_folder
 from langbridge.cli.progress import progress_bar
+from langbridge.data.readers import read_rows
 from langbridge.errors import LangBridgeError
-from langbridge.files import read_jsonl, text_field, write_jsonl
+from langbridge.files import BadRow, text_field, write_jsonl
 
 OUTPUT = "output"
 """The field that every row gains."""
@@ -19,7 +20,8 @@ def generate(
     folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to answer.")] = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", metavar="F.jsonl", help="Rows to answer, instead of prompts.")
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Rows to answer: JSON, Parquet, CSV, TSV, or text by line."),
     ] = None,
     field: Annotated[str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")] = "prompt",
     source_language: Annotated[
@@ -72,20 +74,27 @@ def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[
     if input_file is None:
         if not prompts:
             raise LangBridgeError("nothing to answer: give a PROMPT, or a file with --input")
-        rows = [{field: prompt} for prompt in prompts]
-        for number, row in enumerate(rows, start=1):
-            text_field(row, field, f"prompt {number}")
-        return rows
+        asked = [{field: prompt} for prompt in prompts]
+        for number, one in enumerate(asked, start=1):
+            text_field(one, field, f"prompt {number}")
+        return asked
     if prompts:
         raise LangBridgeError("both PROMPT and --input are given; one of them is enough")
-    rows = []
-    for number, row in read_jsonl(input_file):
-        text_field(row, field, f"{input_file}, row {number}")
+    rows: list[dict[str, Any]] = []
+    for number, row in read_rows(input_file):
+        if isinstance(row, BadRow):
+            raise row
+        where = f"{input_file}, row {number}"
+        text_field(row, field, where)
         if OUTPUT in row:
-            raise LangBridgeError(
-                f"{input_file}, row {number}: has a field {OUTPUT!r}, which the answer would overwrite"
-            )
+            raise LangBridgeError(f"{where}: has a field {OUTPUT!r}, which the answer would overwrite")
+        try:
+            json.dumps(row)
+        except TypeError as error:  # Parquet has times and pictures
+            raise LangBridgeError(f"{where}: cannot be written as JSON beside its answer: {error}") from None
         rows.append(row)
+    if not rows:
+        raise LangBridgeError(f"{input_file}: there are no rows in it")
     return rows
 
 

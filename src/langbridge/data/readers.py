@@ -112,6 +112,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _json_rows(file: BinaryIO, path: Path, field: str | None) -> Iterator[Row]:
     """JSON lines, or one array of objects, which has to be read whole; its rows are counted from 1."""
     head = file.readline()
+    if field is None and head.removeprefix(_BOM).strip() == b"{":
+        raise LangBridgeError(f"{path}: holds one object over several lines, expected one a line or an array of them")
     if field is None and not head.removeprefix(_BOM).lstrip().startswith(b"["):
         yield from json_lines(_with_first(head, file), path)
         return
