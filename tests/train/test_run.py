@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MT5EncoderModel
 
 import langbridge
 from langbridge import LangBridgeModel, LangBridgeProcessor
@@ -175,6 +176,32 @@ def test_rows_left_out_are_told_of_training_and_validation(load, tmp_path, capsy
     card = (final / "README.md").read_text()
     assert "3 rows left out (3 broken JSON)" in card
     assert "- `held_out.jsonl`: 12 labelled rows to validate on; 1 rows left out (1 empty text)" in card
+
+
+@pytest.mark.parametrize("use_cpu", [True, False])
+def test_mixed_precision_trains_on_a_processor_too(load, tmp_path, use_cpu):
+    recipe = load("train.bf16=true", f"train.use_cpu={use_cpu}", "dtype=bfloat16", "train.max_steps=6")
+    final = train(recipe, tmp_path / "run", progress=False)
+    losses = [e["loss"] for e in json.loads((final / "training_log.json").read_text())["history"] if "loss" in e]
+    assert losses[-1] < losses[0]
+    assert {tensor.dtype for tensor in load_file(final / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("saved", "fast"), [("bfloat16", True), ("bfloat16", False), ("float32", True)])
+def test_the_frozen_models_are_as_saved_where_the_machine_is_fast_in_it(
+    load, base_folders, tmp_path, monkeypatch, saved, fast
+):
+    from langbridge.model import devices
+    from langbridge.train.parts import build_model
+
+    monkeypatch.setattr(devices, "fast_in_bfloat16", lambda _: fast)
+    for name, folder, kind in zip(("e", "l"), base_folders, (MT5EncoderModel, AutoModelForCausalLM), strict=True):
+        shutil.copytree(folder, tmp_path / name)
+        kind.from_pretrained(folder, dtype=getattr(torch, saved)).save_pretrained(tmp_path / name)
+    model, _ = build_model(load("dtype=auto", f"encoder={tmp_path / 'e'}", f"language_model={tmp_path / 'l'}"))
+    wanted = torch.bfloat16 if fast and saved == "bfloat16" else torch.float32
+    assert (model.encoder.dtype, model.language_model.dtype) == (wanted, wanted)
+    assert {parameter.dtype for parameter in model.connector.parameters()} == {torch.float32}
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")

@@ -22,13 +22,12 @@ def model_folder(folder: Path) -> Path:
 def load_bridge(folder: Path) -> "tuple[LangBridgeModel, LangBridgeProcessor]":
     """The model, on the GPU where there is one, and its processor."""
     folder = model_folder(folder)
-    import torch
-
     from langbridge import LangBridgeModel, LangBridgeProcessor
+    from langbridge.model.devices import in_fitting_precision, usable_device
 
     processor = LangBridgeProcessor.from_pretrained(folder)
-    cuda = torch.cuda.is_available()
-    # Processors have no fast half precision: there, bases that were saved in it are computed in single.
-    model = LangBridgeModel.from_pretrained(folder, dtype="auto" if cuda else torch.float32)
-    model.eval()
-    return model.to("cuda" if cuda else "cpu"), processor
+    device = usable_device(None)
+    model = LangBridgeModel.from_pretrained(folder, dtype="auto")
+    for base in (model.encoder, model.language_model):
+        in_fitting_precision(base, device)
+    return model.eval().to(device), processor

@@ -19,7 +19,6 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import in_batches
 from langbridge.evaluate.continuing import Continuation, continuations, own_decoding
-from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.generate import left_padded
 from langbridge.evaluate.responses import Responses
@@ -27,6 +26,7 @@ from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import seeded
 from langbridge.evaluate.scoring import per_row
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.language_marks import knows_language, own_mark
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Prompt:
 class LangBridgeLM(LM):
     """pretrained: folder or hub id of a bridge, or a loaded `LangBridgeModel` together with its `processor`.
     encoder, language_model: the bases, where they are not where the checkpoint says. dtype: of the bases; `auto` as
-        saved, but single precision on a processor, which has no fast half precision.
+        saved, but single precision where the device is slow in that.
     batch_size: requests at once; halved where memory runs out.
     max_encoder_length: longer prompts lose their beginning, as the harness's models cut theirs; so do those that with
         examples, template and answer are more than the language model has positions for. template: instead of the
@@ -91,9 +91,13 @@ class LangBridgeLM(LM):
             bases = {"encoder": encoder, "language_model": language_model, "revision": revision}
             self.model = LangBridgeModel.from_pretrained(
                 pretrained,
-                dtype=precision(dtype, self._device),
+                dtype=precision(dtype),
                 **{name: value for name, value in bases.items() if value},
-            ).to(self._device)
+            )
+            if dtype == "auto":
+                for base in (self.model.encoder, self.model.language_model):
+                    in_fitting_precision(base, self._device)
+            self.model.to(self._device)
             self.processor = LangBridgeProcessor.from_pretrained(pretrained)
         self._device = self.model.device
         self.model.eval()

@@ -6,10 +6,10 @@ from typing import Any
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
 from langbridge.evaluate.causal import CausalAsker
-from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
 from langbridge.evaluate.templates import CHAT, template_text
+from langbridge.model.devices import in_fitting_precision, precision, usable_device
 
 
 def load_asker(
@@ -58,7 +58,7 @@ def load_asker(
     from lm_eval.models.huggingface import HFLM
 
     chosen, two_sided = usable_device(device), bool(config.get("is_encoder_decoder"))
-    precise = precision(dtype, chosen)
+    precise = precision(dtype)
     state = PartialState(cpu=chosen.type == "cpu")  # who this process is, where torchrun started several
     try:
         with quiet_harness():
@@ -79,6 +79,8 @@ def load_asker(
         raise LangBridgeError(f"{name}: model_type {kind!r} cannot be loaded as {as_what}: {reason}") from error
     # The end of a prompt is its question; where a tokenizer has a limit, it would cut that.
     lm.tokenizer.truncation_side = "left"
+    if dtype == "auto":
+        in_fitting_precision(lm.model, chosen)
     if state.num_processes > 1 and lm.world_size == 1:
         # The harness shares the questions only among several GPUs of one machine; processes on CPUs can as well.
         lm.accelerator = Accelerator(cpu=state.device.type == "cpu")

@@ -12,7 +12,6 @@ import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import Progress, in_batches
-from langbridge.evaluate.devices import precision, usable_device
 from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.runs import fingerprint, read_json, write_json
 from langbridge.evaluate.sources import Source, read_rows
@@ -21,6 +20,7 @@ from langbridge.evaluate.tasks.word_problems import MSVAMP
 from langbridge.evaluate.tasks.xcopa.documents import XCOPA
 from langbridge.files import write_jsonl
 from langbridge.languages import FLORES
+from langbridge.model.devices import in_fitting_precision, precision, usable_device
 
 TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
     "mgsm": (MGSM, ("question",), {}),
@@ -41,13 +41,15 @@ class Translator:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         chosen = usable_device(device)
-        precise = precision(dtype, chosen)
+        precise = precision(dtype)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=precise)
         except (OSError, ValueError) as error:
             raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model: {error}") from error
         self.name, self.batch_size = name, batch_size
+        if dtype == "auto":
+            in_fitting_precision(model, chosen)
         self.model = model.to(chosen).eval()
 
     def settings(self) -> dict[str, Any]:

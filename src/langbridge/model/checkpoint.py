@@ -52,7 +52,7 @@ def build_bridge(
     connector: str = "linear",
     template: str = "{prompt}",
     template_in: str = "encoder",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     **kwargs: Any,
 ) -> tuple[LangBridgeModel, LangBridgeProcessor]:
     """A fresh bridge and the processor that belongs to it, from two local folders or hub ids.
@@ -71,7 +71,7 @@ def from_bases(
     encoder: Any,
     language_model: Any,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device_map: Any = None,
     attn_implementation: Any = None,
     quantization_config: Any = None,

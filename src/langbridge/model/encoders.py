@@ -255,7 +255,7 @@ def _cut_class_name(config: PreTrainedConfig) -> str:
 
 
 def _load_cut_encoder(
-    folder: Path, config: PreTrainedConfig, dtype: torch.dtype | None = None, **kwargs: Any
+    folder: Path, config: PreTrainedConfig, dtype: torch.dtype | str | None = None, **kwargs: Any
 ) -> PreTrainedModel:
     attention = kwargs.pop("attn_implementation", None)
     if kwargs.pop("quantization_config", None) is not None:
@@ -268,7 +268,7 @@ def _load_cut_encoder(
     state = load_file(folder / "model.safetensors")
     encoder = build_encoder(config)
     load_tied(encoder, state, str(folder))
-    return encoder.to(dtype or next(iter(state.values())).dtype).eval()
+    return encoder.to(dtype if isinstance(dtype, torch.dtype) else next(iter(state.values())).dtype).eval()
 
 
 def _without_pooler(model_class: type[PreTrainedModel]) -> dict[str, bool]:

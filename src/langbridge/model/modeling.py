@@ -102,7 +102,7 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         encoder: Any,
         language_model: Any,
         connector: str = "linear",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         **kwargs: Any,
     ) -> "LangBridgeModel":
         """A fresh bridge between two bases, each a local folder, a hub id or a model in memory.

@@ -46,14 +46,15 @@ class Layout:
 
     def __init__(self, recipe: Recipe, gpus: int, sharding: Sharding) -> None:
         self.recipe, self.gpus, self.sharding = recipe, gpus, sharding
-        self.frozen_dtype = getattr(torch, recipe.dtype)
         self.notes: list[str] = []
         self.lm_config = self._config(recipe.language_model, "language model")
         check_language_model(self.lm_config, recipe.language_model)
+        self.lm_dtype = self._dtype(self.lm_config, "language model")
         self.bridge: LangBridgeModel | None = None
         if recipe.encoder is not None:
             self.encoder_config = self._config(recipe.encoder, "encoder")
             check_encoder(self.encoder_config, recipe.encoder)
+            self.encoder_dtype = self._dtype(self.encoder_config, "encoder")
             with torch.device("meta"):
                 self.bridge = LangBridgeModel(
                     LangBridgeConfig(
@@ -76,6 +77,14 @@ class Layout:
         config, origin = shapes_of(source, role)
         self.notes.append(f"{role}: {source}, shapes from {origin}")
         return config
+
+    def _dtype(self, config: PreTrainedConfig, role: str) -> torch.dtype:
+        """The precision of a base where it is frozen."""
+        if self.recipe.dtype != "auto":
+            return getattr(torch, self.recipe.dtype)
+        saved = config.dtype or torch.float32
+        self.notes.append(f"{role}: in {saved}, as saved; dtype auto takes float32 on a machine that is slow in that")
+        return saved
 
     def parts(self) -> tuple[Part, ...]:
         """Every part of the bridge, the logits, and what sharding gathers for a moment. Adds to `notes` as it goes."""
@@ -112,22 +121,27 @@ class Layout:
         parts = []
         if self.bridge is not None:
             encoder, connector = list(self.bridge.encoder.parameters()), list(self.bridge.connector.parameters())
-            parts.append(self._part("encoder", encoder, activations=self._encoder_activations()))
+            parts.append(
+                self._part("encoder", encoder, frozen=self.encoder_dtype, activations=self._encoder_activations())
+            )
             parts.append(self._part("connector", connector))
             if self._new_rows.numel():
                 parts.append(self._part("new rows", [self._new_rows]))
-        parts.append(self._part("language model", list(self.lm.parameters()), activations=self._lm_activations()))
+        lm = list(self.lm.parameters())
+        parts.append(self._part("language model", lm, frozen=self.lm_dtype, activations=self._lm_activations()))
         if self._adapters:
             parts.append(self._part("adapters", self._adapters))
         return parts
 
-    def _part(self, name: str, parameters: list[nn.Parameter], activations: int = 0) -> Part:
+    def _part(
+        self, name: str, parameters: list[nn.Parameter], frozen: torch.dtype = torch.float32, activations: int = 0
+    ) -> Part:
         trained = [p for p in parameters if p.requires_grad]
         total, learned = sum(p.numel() for p in parameters), sum(p.numel() for p in trained)
         deepspeed = self.sharding in ("zero2", "zero3")
         # DeepSpeed's bf16 casts the whole model, and keeps a float32 master copy of what it trains.
         halved = deepspeed and self.recipe.train.bf16
-        frozen_bytes = 2 if halved else self.frozen_dtype.itemsize
+        frozen_bytes = 2 if halved else frozen.itemsize
         weights = (total - learned) * frozen_bytes + learned * (2 if halved else 4)
         gradients = learned * (2 if halved else 4)
         optimiser = sum(self._optimiser_bytes(p) for p in trained) + (4 * learned if halved else 0)
@@ -216,11 +230,11 @@ class Layout:
             self.encoder_config,
             self._rows_at_once(),
             self.recipe.max_encoder_length,
-            dtype=torch.float32 if trained else self.frozen_dtype,
+            dtype=torch.float32 if trained else self.encoder_dtype,
             bf16=self.recipe.train.bf16,
             trained=trained,
         )
-        return self._recomputed(kept, self.bridge.encoder, self.recipe.max_encoder_length)
+        return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.recipe.max_encoder_length)
 
     def _lm_activations(self) -> int:
         whole = self.recipe.regime == "lm_only"
@@ -228,11 +242,11 @@ class Layout:
             self.lm_config,
             self._rows_at_once(),
             self.recipe.max_length,
-            dtype=torch.float32 if whole else self.frozen_dtype,
+            dtype=torch.float32 if whole else self.lm_dtype,
             bf16=self.recipe.train.bf16,
             trained=None if whole else frozenset(name for name, _ in self._adapted),
         )
-        return self._recomputed(kept, self.lm, self.recipe.max_length)
+        return self._recomputed(kept, self.lm, self.lm_dtype, self.recipe.max_length)
 
     def _rows_at_once(self) -> int:
         """Rows in one pass, where every one is as long as the recipe allows."""
@@ -241,14 +255,14 @@ class Layout:
             return most
         return max(1, min(most, train.positions_per_pass // self.recipe.max_length))
 
-    def _recomputed(self, kept: int, base: PreTrainedModel, length: int) -> int:
+    def _recomputed(self, kept: int, base: PreTrainedModel, dtype: torch.dtype, length: int) -> int:
         """With activation checkpointing: the input of every block, and one block's activations."""
         if not self.recipe.train.activation_checkpointing:
             return kept
         blocks = blocks_of(base)
         width = base.get_input_embeddings().embedding_dim
         # The stream between blocks is float32 under mixed precision, unless the weights are narrower.
-        stream = 4 if base.get_input_embeddings().weight.requires_grad else self.frozen_dtype.itemsize
+        stream = 4 if base.get_input_embeddings().weight.requires_grad else dtype.itemsize
         inputs = len(blocks) * self._rows_at_once() * length * width * stream
         return min(kept, inputs + kept // max(len(blocks), 1))
 
@@ -272,7 +286,7 @@ class Layout:
             self.notes.append(f"logits: at most {targets:,} target positions at once (the shortest prompts)")
         vocabulary = head.weight.shape[0]
         # The head's own precision, the loss's float32 copy, its log-probabilities, and the gradient of the copy.
-        bytes_each = (2 if recipe.train.bf16 else self.frozen_dtype.itemsize) + 3 * 4
+        bytes_each = (2 if recipe.train.bf16 else self.lm_dtype.itemsize) + 3 * 4
         return Part(name="logits", activations=kept + targets * vocabulary * bytes_each)
 
     def _gathered(self) -> int:

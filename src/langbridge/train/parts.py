@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from langbridge.data import BatchRow, Example, LabelledCollator, Regime, RowTable, open_data, open_validation
 from langbridge.data.stream import RowStream
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
+from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.encoders import load_config, load_language_model
 from langbridge.model.processing import load_tokenizer
 from langbridge.train.recipe import Recipe
@@ -50,8 +51,12 @@ def build_model(recipe: Recipe) -> tuple[Any, Any]:
         model = load_language_model(recipe.language_model, config, dtype=torch.float32)
         return model, load_tokenizer(recipe.language_model)
     bridge, processor = build_bridge(
-        **recipe.to_bridge_arguments(), freeze_encoder=recipe.freeze_encoder, dtype=getattr(torch, recipe.dtype)
+        **recipe.to_bridge_arguments(), freeze_encoder=recipe.freeze_encoder, dtype=precision(recipe.dtype)
     )
+    if recipe.dtype == "auto":
+        device = usable_device("cpu" if recipe.train.use_cpu else None)
+        for base in (bridge.encoder, bridge.language_model):
+            in_fitting_precision(base, device)
     if not recipe.freeze_encoder:
         bridge.encoder.float()  # in half precision its small updates would be lost
     return bridge, processor

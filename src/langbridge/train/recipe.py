@@ -87,8 +87,9 @@ class Recipe:
     models), `unlabelled` text whose beginning is read by the encoder and whose continuation is written (for base
     language models), or `lm_only`, the plain language model fine-tuned on the same data (the paper's baselines)."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the frozen models. What is trained is always kept in float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Precision of the frozen models; `auto` as each was saved, or float32 where this machine is slow in that. What is
+    trained is always kept in float32."""
 
     connector: Literal["linear", "mlp", "resampler"] = "linear"
     """What maps the encoder's states to soft prompts."""

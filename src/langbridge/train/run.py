@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -185,6 +186,8 @@ def build_trainer(
     settings = recipe.train.arguments()
     if "activation_checkpointing" in settings and not hasattr(TrainingArguments, "activation_checkpointing"):
         settings["gradient_checkpointing"] = settings.pop("activation_checkpointing")
+    if not torch.accelerator.is_available():  # or transformers would take mixed precision for a GPU's alone
+        settings["use_cpu"] = True
     collate = collators(recipe, processor)
     kind = recipe.data.kind(recipe.regime)
     # The run's own kind first: it stands for all where the best checkpoint is chosen.

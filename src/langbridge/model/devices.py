@@ -1,10 +1,12 @@
-"""Where a model runs and how precise it is, checked alike for every kind of model before anything is loaded."""
+"""Where a model runs and in what precision: one rule for training, evaluation and the command line."""
 
 import torch
+from transformers import PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OVERFLOW_IN_FLOAT16 = frozenset({"t5", "mt5", "umt5"})
 
 
 def usable_device(name: str | None) -> torch.device:
@@ -31,12 +33,34 @@ def usable_device(name: str | None) -> torch.device:
     return torch.device("cpu") if device.type == "cpu" else device
 
 
-def precision(name: str | torch.dtype, device: torch.device) -> str | torch.dtype:
-    """The precision of a name; `auto` is as saved, but single on a processor, which has no fast half precision."""
-    if name == "auto":
-        return "auto" if device.type == "cuda" else torch.float32
-    if isinstance(name, torch.dtype):
+def precision(name: str | torch.dtype) -> str | torch.dtype:
+    """The precision of a name, as `from_pretrained` takes it; `auto` stays `auto`, see `in_fitting_precision`."""
+    if isinstance(name, torch.dtype) or name == "auto":
         return name
     if name not in PRECISIONS:
         raise LangBridgeError(f"dtype: got {name!r}, expected auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for matrix products in bfloat16; without them it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return True
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def in_fitting_precision(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """What `auto` means: a model that was loaded as it was saved stays so, unless `device` is slow in that precision or
+    the model overflows in it. Then it is cast to float32, in place.
+
+    float16 is for GPUs, and never for T5 and its kin.
+    """
+    fits = {
+        torch.bfloat16: fast_in_bfloat16(device),
+        torch.float16: device.type == "cuda" and model.config.model_type not in OVERFLOW_IN_FLOAT16,
+    }
+    quantised = getattr(model, "hf_quantizer", None) is not None
+    return model if quantised or fits.get(model.dtype, True) else model.float()
