@@ -1,8 +1,10 @@
-"""Codes of languages, and which of them count as low-resource for an English-centric language model.
+"""Codes and names of languages, and which of them count as low-resource for an English-centric language model.
 
 The measure is a language's share of Llama 2's pre-training data (Touvron et al. 2023, arXiv 2307.09288,
 Table 10): strictly under 0.1 percent is low, so Japanese with 0.10 is high, as in the published tables.
 """
+
+import re
 
 from langbridge.errors import LangBridgeError
 
@@ -79,18 +81,79 @@ _THREE_LETTERS = {
 """ISO 639-3 of the languages above; every other three-letter code has no two letters."""
 
 
+_ENGLISH_NAMES = """
+aa Afar; ab Abkhaz; ae Avestan; af Afrikaans; ak Akan; am Amharic; an Aragonese; ar Arabic; as Assamese; av Avar;
+ay Aymara; az Azerbaijani; ba Bashkir; be Belarusian; bg Bulgarian; bi Bislama; bm Bambara; bn Bengali; bo Tibetan;
+br Breton; bs Bosnian; ca Catalan; ce Chechen; ch Chamorro; co Corsican; cr Cree; cs Czech; cv Chuvash; cy Welsh;
+da Danish; de German; dv Divehi; dz Dzongkha; ee Ewe; el Greek; en English; eo Esperanto; es Spanish; et Estonian;
+eu Basque; fa Persian; ff Fulah; fi Finnish; fj Fijian; fo Faroese; fr French; fy Frisian; ga Irish; gd Gaelic;
+gl Galician; gn Guarani; gu Gujarati; gv Manx; ha Hausa; he Hebrew; hi Hindi; ho Hiri Motu; hr Croatian; ht Haitian;
+hu Hungarian; hy Armenian; hz Herero; id Indonesian; ig Igbo; ii Yi; ik Inupiaq; io Ido; is Icelandic; it Italian;
+iu Inuktitut; ja Japanese; jv Javanese; ka Georgian; kg Kongo; ki Kikuyu; kj Kwanyama; kk Kazakh; kl Greenlandic;
+km Khmer; kn Kannada; ko Korean; kr Kanuri; ks Kashmiri; ku Kurdish; kv Komi; kw Cornish; ky Kyrgyz; la Latin;
+lb Luxembourgish; lg Ganda; li Limburgish; ln Lingala; lo Lao; lt Lithuanian; lu Luba-Katanga; lv Latvian; mg Malagasy;
+mh Marshallese; mi Maori; mk Macedonian; ml Malayalam; mn Mongolian; mr Marathi; ms Malay; mt Maltese; my Burmese;
+na Nauru; nd North Ndebele; ne Nepali; ng Ndonga; nl Dutch; no Norwegian; nr South Ndebele; nv Navajo; ny Chichewa;
+oc Occitan; oj Ojibwe; om Oromo; or Odia; os Ossetian; pa Punjabi; pi Pali; pl Polish; ps Pashto; pt Portuguese;
+qu Quechua; rm Romansh; rn Rundi; ro Romanian; ru Russian; rw Kinyarwanda; sa Sanskrit; sc Sardinian; sd Sindhi;
+se Northern Sami; sg Sango; si Sinhala; sk Slovak; sl Slovenian; sm Samoan; sn Shona; so Somali; sq Albanian;
+sr Serbian; ss Swati; st Sotho; su Sundanese; sv Swedish; sw Swahili; ta Tamil; te Telugu; tg Tajik; th Thai;
+ti Tigrinya; tk Turkmen; tl Tagalog; tn Tswana; to Tongan; tr Turkish; ts Tsonga; tt Tatar; tw Twi; ty Tahitian;
+ug Uyghur; uk Ukrainian; ur Urdu; uz Uzbek; ve Venda; vi Vietnamese; wa Walloon; wo Wolof; xh Xhosa; yi Yiddish;
+yo Yoruba; za Zhuang; zh Chinese; zu Zulu; ast Asturian; bem Bemba; bho Bhojpuri; ceb Cebuano; fon Fon; haw Hawaiian;
+ilo Ilocano; kab Kabyle; luo Luo; mai Maithili; mos Mossi; nqo N'Ko; nso Northern Sotho; pcm Nigerian Pidgin;
+tpi Tok Pisin; tum Tumbuka; vai Vai; war Waray; yue Cantonese
+"""
+"""The English name of each language with two letters in ISO 639-1, and of some with three only."""
+
+_ALSO_CALLED = {
+    "avaric": "av", "bangla": "bn", "myanmar": "my", "farsi": "fa", "filipino": "tl", "fula": "ff",
+    "haitian creole": "ht", "kirghiz": "ky", "luganda": "lg", "mandarin": "zh", "moldovan": "ro", "nyanja": "ny",
+    "oriya": "or", "panjabi": "pa", "sepedi": "nso", "sesotho": "st", "setswana": "tn", "sinhalese": "si",
+    "slovene": "sl", "isixhosa": "xh", "isizulu": "zu", "kiswahili": "sw",
+}  # fmt: skip
+
+_NAMES = dict(entry.split(maxsplit=1) for entry in _ENGLISH_NAMES.replace("\n", " ").strip().split("; "))
+_BY_NAME = {**{name.lower(): code for code, name in _NAMES.items()}, **_ALSO_CALLED}
+
+_CODE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]+)*", re.IGNORECASE)
+
+
 def two_letter(language: str) -> str:
     """The language of a code without script or region, with two letters where there are such."""
     code = language.replace("_", "-").split("-")[0].lower()
     return _THREE_LETTERS.get(code, code)
 
 
+def english_name(language: str) -> str | None:
+    """`Swahili` for `sw`, `swa` or `swh_Latn`; None for one that this table lacks."""
+    return _NAMES.get(two_letter(language))
+
+
+def language_code(text: str) -> str | None:
+    """A language as files and commands name it, as a code: `sw`, `swa` and `swh_Latn` as they are, `Swahili` as `sw`.
+
+    None where it is neither a code nor a name that this table has.
+    """
+    if _CODE.fullmatch(text) and text[:3].islower():
+        return text
+    named = _BY_NAME.get(re.sub(r"[\W_]+", " ", text).strip().lower())
+    return named or (text if _CODE.fullmatch(text) else None)
+
+
+def is_same_language(one: str, other: str) -> bool:
+    """Whether two codes can mean one language: `sw` and `swh_Latn` do, `zho_Hans` and `zho_Hant` do not."""
+    if two_letter(one) != two_letter(other):
+        return False
+    first, second = ([part.lower() for part in re.split("[-_]", code)[1:]] for code in (one, other))
+    return not first or not second or first == second
+
+
 def group_of(language: str) -> str:
     """`"high"` or `"low"` for a language code such as `sw`, `zh-Hant` or `zho_Hant`; only the first part counts."""
-    code = two_letter(language)
-    if not (code.isascii() and code.isalpha() and len(code) in (2, 3)):
+    if not _CODE.fullmatch(language):
         raise LangBridgeError(f"language: expected a code such as 'sw' or 'zh-Hant', got {language!r}")
-    return "low" if LLAMA2_PERCENT.get(code, 0.0) < LOW_BELOW_PERCENT else "high"
+    return "low" if LLAMA2_PERCENT.get(two_letter(language), 0.0) < LOW_BELOW_PERCENT else "high"
 
 
 _MEASURED = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn", "te", "ko")

@@ -14,9 +14,7 @@ from langbridge.evaluate.suites import load_suites, suite_files
 from langbridge.evaluate.tasks.bbh.documents import SUBTASKS
 from langbridge.evaluate.tasks.xcopa.documents import CONNECTORS, corrections
 
-SOURCE = Source(
-    "farm", ("farm_{language}.jsonl", "*_{language}.jsonl"), ("q", "a"), HubPlace("owner/farm", "{language}")
-)
+SOURCE = Source("farm", ("farm_{language}", "*_{language}"), ("q", "a"), HubPlace("owner/farm", "{language}"))
 
 
 def test_a_folder_that_holds_the_family_or_is_it(tmp_path: Path) -> None:
@@ -30,7 +28,7 @@ def test_a_folder_that_holds_the_family_or_is_it(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LangBridgeError, match=r"found no farm_sw\.jsonl and no \*_sw\.jsonl"):
+    with pytest.raises(LangBridgeError, match=r"found no farm_sw and no \*_sw \(jsonl, .* parquet, also compr"):
         read_rows(SOURCE, tmp_path, language="sw")
     with pytest.raises(LangBridgeError, match="no such folder"):
         read_rows(SOURCE, tmp_path / "none", language="sw")
@@ -38,13 +36,13 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(LangBridgeError, match=r"a_sw\.jsonl, row 1: no field 'a'; the row has 'q'"):
         read_rows(SOURCE, tmp_path, language="sw")
     (tmp_path / "b_sw.jsonl").write_text("{}")
-    with pytest.raises(LangBridgeError, match=r"expected one file \*_sw\.jsonl, found a_sw\.jsonl, b_sw\.jsonl"):
+    with pytest.raises(LangBridgeError, match=r"expected one file \*_sw, found a_sw\.jsonl, b_sw\.jsonl"):
         read_rows(SOURCE, tmp_path, language="sw")
 
 
 def test_a_column_or_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
     """The last one would be asked in silence."""
-    source = Source(family="sums", patterns=("sums.*",), required=("question", "answer"))
+    source = Source(family="sums", patterns=("sums",), required=("question", "answer"))
     (tmp_path / "sums.csv").write_text("question,answer,question\na,1,b\n")
     with pytest.raises(LangBridgeError, match=r"sums\.csv: has 2 columns 'question'; rename"):
         read_rows(source, tmp_path)
@@ -67,7 +65,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.rows == [("owner/farm, row 1", {"q": "x", "a": 1})]
     assert found.origin["dataset"] == "owner/farm"
     assert found.origin["hash"]
-    nowhere = Source("farm", ("farm_{language}.jsonl",), ("q",))
+    nowhere = Source("farm", ("farm_{language}",), ("q",))
     with pytest.raises(LangBridgeError, match="no source on the hub"):
         read_rows(nowhere, "hub", language="sw")
 
@@ -133,7 +131,7 @@ PROBLEM = {
         ("svamp", "en", "svamp.json", [{"Body": None, "Question": "?", "Answer": 2}], "field 'Body': expected text"),
         ("bbh", "en", "snarks.jsonl", {"input": "(A) x (B) y", "target": 1}, "field 'target': expected text, got int"),
         ("bbh_bn", "bn", "snarks.csv", "input_en,options_en,target_en,input_bn,options_bn\n1,2,(A)\n",
-         "field 'input_bn': expected text, got NoneType"),
+         "expected 5 columns as in the first line, got 3"),
         ("xcopa", "en", "test.en.jsonl", {**XCOPA, "choice2": ""}, "field 'choice2': the text is empty"),
         ("xcopa", "en", "test.en.jsonl", {**XCOPA, "label": 1.0}, "a label of 0 or 1, got 'effect' and 1.0"),
         ("humaneval", "en", "HumanEval.jsonl", {**PROBLEM, "prompt": None}, "field 'prompt': expected text"),
@@ -146,7 +144,7 @@ def test_rows_that_cannot_be_asked_are_named_as_they_are_read(
     for part in SUBTASKS if suite.startswith("bbh") else ():
         if not (tmp_path / file).name.startswith(part):
             (tmp_path / f"{part}{Path(file).suffix}").write_text((tmp_path / file).read_text())
-    with pytest.raises(LangBridgeError, match=rf"{Path(file).suffix}, row 1.*{message}"):
+    with pytest.raises(LangBridgeError, match=rf"{Path(file).suffix}, row [12].*{message}"):
         load_suites([suite], data=tmp_path, languages=[language])
 
 

@@ -164,7 +164,7 @@ def _translated(
     quiet: bool,
 ) -> tuple[str, dict[str, Any]]:
     """The data folder with the questions in English, and what their documents are made with."""
-    from langbridge.evaluate.suites import check_languages, suite_files, suite_languages
+    from langbridge.evaluate.suites import check_languages, chosen_languages, suite_files, suite_languages
     from langbridge.evaluate.translating import TRANSLATED, Translator, translate_family
 
     files = suite_files()
@@ -178,7 +178,7 @@ def _translated(
     place = out.expanduser().resolve()  # `.` has no name of its own
     folder = place.with_name(f"{place.name}-english")
     for name in names:
-        own = [code for code in suite_languages(name) if languages is None or code in languages]
+        own = chosen_languages(suite_languages(name), languages)
         with progress_bar(0, f"translate {name}", quiet=quiet) as bar:
             translate_family(model, files[name].parent.name, own, data, folder, limit=limit, progress=bar.update)
     return str(folder), {"frame": "en", "shots_data": data}

@@ -28,3 +28,18 @@ class Judge(abc.ABC):
         verdict = self.verdict(doc, results)
         scored = {} if verdict.correct is None else {"accuracy": float(verdict.correct)}
         return {**scored, **{name: float(value) for name, value in verdict.extra.items()}}
+
+
+class ChoiceJudge(Judge):
+    """The more probable choice; beside it the one more probable by character."""
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        scores = [float(value) for value, _ in results]
+        lengths = [len(choice) for choice in doc["choices"]]
+        best = scores.index(max(scores))
+        by_character = [score / length for score, length in zip(scores, lengths, strict=True)]
+        normed = by_character.index(max(by_character)) == int(doc["label"])
+        return Verdict(doc["choices"][best], str(best), best == int(doc["label"]), {"accuracy_norm": float(normed)})
+
+
+choice_judge = ChoiceJudge()

@@ -1,95 +1,81 @@
-"""A user's own task family: a JSONL file a language and four lines of YAML.
+"""A user's own task family: a file of rows a language, and four lines of YAML.
 
     suite: farm
     files: farm_*.jsonl      # beside the YAML; what * stands for is the language
-    question: text           # the field with the prompt
+    question: text           # the field with the prompt, or a template over fields: "{passage}\\n{question}"
     answer: number           # the field with the right answer
 
-and where the answer is no number, `kind: exact` (one of the answers that occur in the files) or `kind: choice` (the
-letter of an option, which the question names as "(A) ...").
+and where the answer is no number, `kind`: `exact` (one of the answers that occur in the file), `choice` (the letter of
+an option, which the question names as "(A) ...") or `code` (a Python function that passes the row's tests).
 """
 
+import glob
+import re
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
+from langbridge.data.templates import Columns
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, word_choice
 from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import Source, dataset, read_rows, row_ids
+from langbridge.evaluate.sources import Rows, dataset, file_rows, origin_of_file, row_ids
+from langbridge.evaluate.tasks.humaneval.documents import SCORER, program_document
+from langbridge.evaluate.tasks.humaneval.documents import judge as program_judge
+from langbridge.evaluate.tasks.humaneval.problems import STOPS
 from langbridge.evaluate.tasks.word_problems import judge as number_judge
 from langbridge.evaluate.tasks.word_problems import number_text
-from langbridge.languages import group_of
+from langbridge.files import BadRow
+from langbridge.languages import language_code
 
-_KEYS = {"suite", "files", "question", "answer", "kind", "max_new_tokens", "stop", "version"}
+Kind = Literal["number", "exact", "choice", "code"]
+
+_NEEDED = ("suite", "files", "question", "answer")
+_OPTIONAL = ("kind", "id", "on_bad_gold", "header", "quoting", "rows", "max_new_tokens", "stop", "version")
 _LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
 
 
-class WordJudge(Judge):
-    """The last of all possible answers that the text names, stated ones first."""
+def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, Any]]:
+    """The name of the suite that a YAML file describes, and its group of tasks for the harness.
 
-    def __init__(self, possible: Sequence[str]):
-        self.possible = {answer: answer.lower() for answer in possible}
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        found = word_choice(output, self.possible)
-        return Verdict(output, found, found == doc["expected"].lower())
-
-
-class LetterJudge(Judge):
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        found = choice_letter(output, _LETTERS)
-        return Verdict(output, found, found == doc["expected"])
-
-
-def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
-    """The name of the suite that a YAML file describes, and its group of tasks for the harness."""
+    No file of rows is opened before its task is made. everything: each file that `files` matches has to be a
+    language's; otherwise the others are passed over.
+    """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LangBridgeError(f"--suite: {path}: {error}") from error
-    if not isinstance(found, dict) or not {"suite", "files", "question", "answer"} <= set(found):
+    if not isinstance(found, dict) or not set(_NEEDED) <= set(found):
         raise LangBridgeError(f"--suite: {path}: expected the keys suite, files, question and answer, got {found!r}")
-    if unknown := set(found) - _KEYS:
-        raise LangBridgeError(f"--suite: {path}: unknown key {', '.join(sorted(map(str, unknown)))}")
-    kind = found.get("kind", "number")
-    if kind not in ("number", "exact", "choice"):
-        raise LangBridgeError(f"--suite: {path}, kind: got {kind!r}, expected number, exact or choice")
-    name, pattern = str(found["suite"]), str(found["files"])
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise LangBridgeError(f"--suite: {path}, suite: got {name!r}, expected letters, digits, '-' and '_'")
-    if pattern.count("*") != 1 or "*" not in Path(pattern).name:
-        raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name with one * for the language")
-    if Path(pattern).is_absolute():
-        raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name beside the YAML file")
-    generation = _generation(found, path)
-    before, after = Path(pattern).name.split("*")
-    files = sorted(path.parent.glob(pattern))
-    if not files:
-        raise LangBridgeError(f"--suite: {path}, files: {path.parent / pattern} matches no file")
+    if unknown := set(found) - {*_NEEDED, *_OPTIONAL}:
+        raise LangBridgeError(
+            f"--suite: {path}: unknown key {', '.join(sorted(map(str, unknown)))}; expected "
+            f"{', '.join(_NEEDED)} and, optional, {', '.join(_OPTIONAL)}"
+        )
+    _check(found, path)
+    name, kind = str(found["suite"]), found.get("kind", "number")
     items = []
-    for file in files:
-        language = file.name[len(before) : len(file.name) - len(after)]
-        try:
-            group_of(language)
-        except LangBridgeError as error:
-            raise LangBridgeError(
-                f"--suite: {path}, files: {file.name}: expected a language code such as 'sw' or 'zh-Hant' in the place "
-                f"of *, got {language!r}"
-            ) from error
-        question = str(found["question"])
-        source = Source(name, (file.name,), (question, str(found["answer"])), texts=(question,))
-        documents, possible = _documents(found, kind, source, file.parent, language)
-        judges = {"number": number_judge, "choice": LetterJudge(), "exact": WordJudge(possible)}
+    for language, file in _files(path, str(found["files"]), everything=everything).items():
+        questions = _Questions(found, file, language)
+        judges = {
+            "number": number_judge,
+            "choice": LetterJudge(),
+            "exact": WordJudge(questions),
+            "code": program_judge,
+        }
         items.append(
             {
                 "task": f"own_{name}_{language}",
-                "metadata": {"version": found.get("version", 1.0), "language": language},
-                "custom_dataset": _Given(documents),
+                "metadata": {
+                    "version": found.get("version", 1.0),
+                    "language": language,
+                    **({"scorer": SCORER} if kind == "code" else {}),
+                },
+                "custom_dataset": questions,
                 "process_results": judges[kind],
             }
         )
@@ -99,14 +85,73 @@ def own_suite(path: Path) -> tuple[str, dict[str, Any]]:
         "test_split": "test",
         "doc_to_text": "prompt",
         "doc_to_target": "target",
-        "generation_kwargs": generation,
+        "generation_kwargs": _generation(found, path),
         "metric_list": [{"metric": "accuracy", "aggregation": "mean", "higher_is_better": True}],
         "task": items,
     }
 
 
+def _check(found: Mapping[str, Any], path: Path) -> None:
+    name = str(found["suite"])
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise LangBridgeError(f"--suite: {path}, suite: got {name!r}, expected letters, digits, '-' and '_'")
+    choices = {"kind": get_args(Kind), "on_bad_gold": ("error", "skip"), "quoting": ("auto", "quoted", "plain")}
+    for key, possible in choices.items():
+        if key in found and found[key] not in possible:
+            raise LangBridgeError(
+                f"--suite: {path}, {key}: got {found[key]!r}, expected {', '.join(possible[:-1])} or {possible[-1]}"
+            )
+    for key in ("question", "answer", "id", "rows"):
+        if key in found and not (isinstance(found[key], str) and found[key]):
+            raise LangBridgeError(f"--suite: {path}, {key}: expected the name of a field, got {found[key]!r}")
+    header = found.get("header")
+    if header is not None and not (isinstance(header, list) and header and all(isinstance(one, str) for one in header)):
+        raise LangBridgeError(f"--suite: {path}, header: expected a list of names of columns, got {header!r}")
+    try:
+        Columns(found["question"])
+    except LangBridgeError as error:
+        raise LangBridgeError(f"--suite: {path}, question: {error}") from None
+
+
+def _files(path: Path, pattern: str, *, everything: bool) -> dict[str, Path]:
+    """By language its file. Every `*` of the pattern stands for the language: `*/test.*.tsv`."""
+    if "*" not in pattern or "**" in pattern:
+        raise LangBridgeError(
+            f"--suite: {path}, files: got {pattern!r}, expected a name with * for the language, as in farm_*.jsonl or "
+            "*/test.tsv"
+        )
+    if Path(pattern).is_absolute():
+        raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name beside the YAML file")
+    literal = pattern.split("*")
+    language_in = re.compile(
+        re.escape(literal[0]) + r"(?P<language>[^/]+)" + r"(?P=language)".join(re.escape(part) for part in literal[1:])
+    )
+    files: dict[str, Path] = {}
+    for file in sorted(path.parent.glob("*".join(map(glob.escape, literal)))):
+        match = language_in.fullmatch(file.relative_to(path.parent).as_posix())
+        if match is None or match["language"].startswith(".") or not file.is_file():
+            continue
+        language = language_code(match["language"])
+        if language is None:
+            if not everything:
+                continue
+            raise LangBridgeError(
+                f"--suite: {path}, files: {file.relative_to(path.parent)}: expected a language in the place of * (a "
+                f"code such as 'sw', 'swa' or 'swh_Latn', or a name such as 'Swahili'), got {match['language']!r}; a "
+                "narrower pattern leaves the file out, and so does --languages"
+            )
+        if language in files:
+            raise LangBridgeError(f"--suite: {path}, files: both {files[language]} and {file} are of {language!r}")
+        files[language] = file
+    if not files:
+        raise LangBridgeError(f"--suite: {path}, files: {path.parent / pattern} matches no file of a language")
+    return files
+
+
 def _generation(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    stop, most = found.get("stop", ["</s>", "<|im_end|>"]), found.get("max_new_tokens", 256)
+    is_code = found.get("kind") == "code"
+    stop = found.get("stop", [*STOPS, "</s>"] if is_code else ["</s>", "<|im_end|>"])
+    most = found.get("max_new_tokens", 512 if is_code else 256)
     stops = [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
         raise LangBridgeError(f"--suite: {path}, stop: expected a text or a list of texts, got {stop!r}")
@@ -115,36 +160,91 @@ def _generation(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {"until": stops, "do_sample": False, "max_gen_toks": most}
 
 
-class _Given:
-    """Documents that are read already, as the harness asks for them."""
+class _Questions:
+    """A language's documents, which are read when the harness asks for them."""
 
-    def __init__(self, documents: Any):
-        self.documents = documents
+    def __init__(self, found: Mapping[str, Any], file: Path, language: str):
+        self.file, self.language = file, language
+        self.kind: Kind = found.get("kind", "number")
+        self.question, self.answer = Columns(found["question"]), str(found["answer"])
+        self.id = found.get("id", "task_id" if self.kind == "code" else "id")
+        self.needs_id = "id" in found
+        self.skips = found.get("on_bad_gold") == "skip"
+        self.reading = {
+            "header": found.get("header"),
+            "quoting": found.get("quoting", "auto"),
+            "field": found.get("rows"),
+        }
 
     def __call__(self, **_: Any) -> dict[str, Any]:
-        return {"test": self.documents}
+        rows, origin = self._read
+        return {"test": dataset(rows, origin)}
+
+    @property
+    def answers(self) -> list[str]:
+        """Every right answer of the file, each once."""
+        return sorted({row["expected"] for row in self._read[0]})
+
+    @cached_property
+    def _read(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        found = Rows(file_rows(self.file, **self.reading), origin_of_file(self.file))
+        documents, skipped = [], list[BadRow]()
+        for where, row in found.rows:
+            for name in (self.answer, *([self.id] if self.needs_id else [])):
+                if name not in row:
+                    raise LangBridgeError(f"{where}: no field {name!r}; the row has {', '.join(map(repr, row))}")
+        for name, (where, row) in zip(row_ids(found, self.id), found.rows, strict=True):
+            about = {"id": name, "language": self.language}
+            prompt = self.question(row, where)
+            try:
+                documents.append({**about, **self._document(prompt, row, where)})
+            except BadRow as error:
+                if not self.skips:
+                    raise
+                skipped.append(error)
+        if not documents:
+            raise LangBridgeError(f"{self.file}: no row is left, since every gold is bad; the first: {skipped[0]}")
+        if skipped:
+            warnings.warn(f"{len(skipped)} of {len(found.rows)} rows skipped; the first: {skipped[0]}", stacklevel=2)
+            found.origin["skipped"] = len(skipped)
+        return documents, found.origin
+
+    def _document(self, prompt: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Raises `BadRow` for a bad gold."""
+        if self.kind == "code":
+            return program_document({**row, "prompt": prompt, "canonical_solution": row[self.answer]}, where)
+        text = str(row[self.answer]).strip()
+        if self.kind == "number":
+            expected = number_text(text, where)
+        else:
+            expected = text.strip("() ").upper() if self.kind == "choice" else text
+        if not expected or row[self.answer] is None or (self.kind == "choice" and expected not in _LETTERS):
+            raise BadRow(
+                f"{where}, field {self.answer!r}: expected an answer of kind {self.kind}, got {row[self.answer]!r}"
+            )
+        return {"prompt": prompt, "expected": expected, "target": expected}
 
 
-def _documents(
-    found: Mapping[str, Any], kind: str, source: Source, folder: Path, language: str
-) -> tuple[Any, list[str]]:
-    rows = read_rows(source, folder)
-    question, answer = str(found["question"]), str(found["answer"])
-    documents = []
-    for name, (where, row) in zip(row_ids(rows), rows.rows, strict=True):
-        text = str(row[answer]).strip()
-        expected = (
-            number_text(text, where) if kind == "number" else text.strip("() ").upper() if kind == "choice" else text
-        )
-        if not expected or (kind == "choice" and expected not in _LETTERS):
-            raise LangBridgeError(f"{where}, field {answer!r}: expected an answer of kind {kind}, got {row[answer]!r}")
-        documents.append(
-            {
-                "id": name,
-                "language": language,
-                "prompt": row[question],
-                "expected": expected,
-                "target": expected,
-            }
-        )
-    return dataset(documents, rows.origin), sorted({one["expected"] for one in documents})
+class WordJudge(Judge):
+    """The last of all possible answers that the text names, stated ones first."""
+
+    def __init__(self, questions: _Questions):
+        self.questions = questions
+
+    @cached_property
+    def _possible(self) -> dict[str, str]:
+        return {answer: answer.lower() for answer in self.questions.answers}
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        found = word_choice(output, self._possible)
+        return Verdict(output, found, found == doc["expected"].lower())
+
+
+class LetterJudge(Judge):
+    """The letter of an option."""
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        found = choice_letter(output, _LETTERS)
+        return Verdict(output, found, found == doc["expected"])

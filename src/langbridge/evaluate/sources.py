@@ -1,17 +1,19 @@
 """Where a task family's rows come from: a local folder or the hub, by one setting; and which data exactly they were."""
 
-import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetInfo, load_dataset
 
+from langbridge.data import readers
 from langbridge.errors import LangBridgeError
-from langbridge.files import RepeatedField, json_object, read_jsonl, refuse_repeated, text_field
+from langbridge.files import BadRow, text_field
+from langbridge.languages import english_name
 
 HUB = "hub"
 """The data setting that asks for the hub; anything else is a folder."""
@@ -28,12 +30,18 @@ class HubPlace:
 
 @dataclass(frozen=True)
 class Source:
-    """A family's published layout.
+    """A family's published layouts.
 
-    family: its folder's name below a data folder. patterns: names of files, tried in their order, with `{language}` and
-    other fields of a task in them; one with `*` must match exactly one file. hub: None where there is no dataset on the
-    hub in a layout known to us. required: fields that every row must have. texts: those of them that must be text with
-    something in it, so that no question is asked as "None".
+    family: its folder's name below a data folder.
+    patterns: names of files without their endings, tried in their order, with fields of a task in them: `{language}`,
+        `{Name}` and `{name}` (its English name, as in `Swahili` and `swahili`), and what else `read_rows` is given. One
+        with `*` must match exactly one file.
+    required: fields that every row must have.
+    hub: None where there is no dataset on the hub in a layout known to us.
+    texts: those of the required fields that must be text with something in it, so that no question is asked as "None".
+    aliases: other names that a publisher gave to a field, with its name here.
+    header: the columns of a `.csv` or `.tsv` that is published without a line of their names.
+    inside: the field that holds the rows, where a `.json` file is published as one object.
     """
 
     family: str
@@ -41,6 +49,13 @@ class Source:
     required: tuple[str, ...]
     hub: HubPlace | None = None
     texts: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] | None = None
+    inside: str | None = None
+
+
+class NoSuchFile(LangBridgeError):
+    """A data folder has no file for a task."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,9 @@ def read_rows(source: Source, data: str | Path | None, **names: str) -> Rows:
     """
     found = _from_hub(source, names) if data in (None, HUB) else _from_folder(source, Path(str(data)), names)
     for where, row in found.rows:
+        for alias, name in source.aliases.items():
+            if name not in row and alias in row:
+                row[name] = row.pop(alias)
         missing = [name for name in source.required if name not in row]
         if missing:
             raise LangBridgeError(
@@ -98,50 +116,59 @@ def _from_folder(source: Source, folder: Path, names: Mapping[str, str]) -> Rows
     folder = folder.expanduser()
     if not folder.is_dir():
         raise LangBridgeError(f"--data: {folder}: no such folder (the word 'hub' fetches the data instead)")
+    if "language" in names:
+        name = english_name(names["language"]) or names["language"]
+        names = {"Name": name, "name": name.lower(), **names}
     path = find_file(folder, source.family, [pattern.format(**names) for pattern in source.patterns])
-    read = {".csv": _csv_rows, ".json": _json_rows}.get(path.suffix, read_jsonl)
-    rows = [(f"{path}, row {number}", row) for number, row in read(path)]
+    return Rows(file_rows(path, header=source.header, field=source.inside), origin_of_file(path))
+
+
+def file_rows(path: Path, **options: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of a file of any format that training reads, each with where it stands; the first bad one raises.
+
+    options: of `langbridge.data.readers.read_rows`.
+    """
+    rows = []
+    for number, row in readers.read_rows(path, **options):
+        if isinstance(row, BadRow):
+            raise row
+        rows.append((f"{path}, row {number}", row))
     if not rows:
         raise LangBridgeError(f"{path}: has no rows")
-    return Rows(rows, {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    return rows
+
+
+def origin_of_file(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+FORMATS = ("jsonl", "ndjson", "json", "tsv", "csv", "parquet")
+"""Endings of files with rows, in the order in which they are taken where a folder has a file in several."""
+
+ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 
 
 def find_file(folder: Path, family: str, patterns: Sequence[str]) -> Path:
-    """The one file that the first matching pattern names, in `folder/family` or in `folder`."""
+    """The one file that the first matching pattern names, in `folder/family` or in `folder`.
+
+    patterns: names without their endings. Raises `NoSuchFile`.
+    """
     for pattern in patterns:
         for place in (folder / family, folder):
-            found = sorted(place.glob(pattern))
-            if len(found) > 1:
-                names = ", ".join(path.name for path in found)
-                raise LangBridgeError(f"--data: {place}: expected one file {pattern}, found {names}")
-            if found:
-                return found[0]
-    raise LangBridgeError(
-        f"--data: {folder}: found no {' and no '.join(patterns)}, neither there nor in {family}/ below it"
+            found: dict[str, list[Path]] = {}
+            for path in sorted(place.glob(f"{pattern}.*")):
+                ending = ENDING.search(path.name)
+                if ending and path.with_name(path.name[: ending.start()]).match(pattern):
+                    found.setdefault(ending[1].lower(), []).append(path)
+            for paths in (found[kind] for kind in FORMATS if kind in found):
+                if len(paths) > 1:
+                    names = ", ".join(path.name for path in paths)
+                    raise LangBridgeError(f"--data: {place}: expected one file {pattern}, found {names}")
+                return paths[0]
+    raise NoSuchFile(
+        f"--data: {folder}: found no {' and no '.join(dict.fromkeys(patterns))} ({', '.join(FORMATS[:-1])} or "
+        f"{FORMATS[-1]}, also compressed), neither there nor in {family}/ below it"
     )
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            rows = csv.DictReader(file, strict=True)
-            refuse_repeated(rows.fieldnames or (), path)
-            yield from enumerate(rows, start=1)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise LangBridgeError(f"{path}: expected a CSV file in UTF-8: {error}") from error
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=json_object)
-    except ValueError as error:
-        raise LangBridgeError(f"{path}: broken JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise LangBridgeError(f"{path}: expected a JSON list of objects")
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, RepeatedField):
-            raise row.at(f"{path}, row {number}")
-        yield number, row
 
 
 def _from_hub(source: Source, names: Mapping[str, str]) -> Rows:

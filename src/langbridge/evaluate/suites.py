@@ -3,7 +3,8 @@
 Only this package's own task folder is read. The harness's whole index takes longer than many an evaluation.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.own import own_suite
-from langbridge.evaluate.sources import origin_of
+from langbridge.evaluate.sources import NoSuchFile, origin_of
+from langbridge.languages import is_same_language, language_code
 
 FOLDER = Path(__file__).with_name("tasks")
 
@@ -49,12 +51,23 @@ def suite_languages(name: str) -> list[str]:
     return _languages(_config(name)[1])
 
 
+def chosen_languages(suite: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+    """Those of a suite's languages that are wanted, by code or English name: `sw` and `Swahili` want `swh_Latn`.
+
+    wanted: None for all.
+    """
+    if wanted is None:
+        return list(suite)
+    codes = [code for text in wanted if (code := language_code(text)) is not None]
+    return [own for own in suite if any(is_same_language(own, code) for code in codes)]
+
+
 def check_languages(has: Mapping[str, Sequence[str]], languages: Sequence[str] | None) -> None:
     """has: by suite its languages. Raises `LangBridgeError` for a wanted one in none, and for a suite without any."""
     if languages is None:
         return
-    strange = [code for code in languages if not any(code in own for own in has.values())]
-    without = {suite: own for suite, own in has.items() if not set(own) & set(languages)}
+    strange = [text for text in languages if not any(chosen_languages(own, [text]) for own in has.values())]
+    without = {suite: own for suite, own in has.items() if not chosen_languages(own, languages)}
     if strange or without:
         about = "; ".join(f"{suite} has {', '.join(own)}" for suite, own in (has if strange else without).items())
         raise LangBridgeError(f"--languages: {about}; got {', '.join(strange or languages)}")
@@ -95,47 +108,74 @@ def load_suites(
     """The tasks of suites, their documents read.
 
     names: of this package, or paths of YAML files that describe a family of one's own (`own.py`).
-    data: a folder, or `hub`. languages: all of a suite's, or these; a suite that has none of them is an error, and so
-    are a language that no suite has and two suites of one name.
+    data: a folder, or `hub`. languages: all of a suite's, or these (by code or English name); a suite that has none of
+    them is an error, and so are a language that no suite has and two suites of one name. What a folder lacks of a suite
+    is left out with a warning, but not a language that was asked for.
     generation: settings over the suites' own, such as `max_gen_toks`. metadata: more for the documents' `load`.
     """
     configs: dict[str, dict[str, Any]] = {}
     called: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        suite, config = _config(name)
+        suite, config = _config(name, languages)
         if suite in called:
             raise LangBridgeError(
                 f"--suite: {name} is called {suite!r}, and so is {called[suite]}; give one of them another name"
             )
         called[suite], configs[suite] = name, config
     check_languages({suite: _languages(config) for suite, config in configs.items()}, languages)
+    more = {"data": None if data is None else str(data), **(metadata or {})}
+    with quiet_harness():
+        manager = TaskManager(include_defaults=False, metadata=more)
     tasks: list[SuiteTask] = []
     for suite, config in configs.items():
-        items = [item for item in config["task"] if languages is None or item["metadata"]["language"] in languages]
+        chosen = chosen_languages(_languages(config), languages)
         shared = {key: value for key, value in config.items() if key not in _OF_GROUPS}
-        own = [_with_generation({**shared, **item}, generation) for item in items]
-        more = {"data": None if data is None else str(data), **(metadata or {})}
-        with quiet_harness():
-            found = TaskManager(include_defaults=False, metadata=more).load(own)["tasks"]
-        for item in own:
-            about, task = item["metadata"], found[item["task"]]
+        found: list[SuiteTask] = []
+        absent: list[tuple[str, str, NoSuchFile]] = []
+        for item in config["task"]:
+            about = item["metadata"]
+            if about["language"] not in chosen:
+                continue
+            own = _with_generation({**shared, **item}, generation)
+            try:
+                with quiet_harness():
+                    task = manager.load([own])["tasks"][own["task"]]
+            except NoSuchFile as error:
+                absent.append((about["language"], about.get("part") or about["language"], error))
+                continue
             task.set_fewshot_seed(seed=1234)  # the harness's own; our samplers take the first examples
-            tasks.append(SuiteTask(suite, about["language"], about.get("part"), task, about.get("scorer")))
+            found.append(SuiteTask(suite, about["language"], about.get("part"), task, about.get("scorer")))
+        _check_absent(suite, {one.language for one in found}, absent, languages or [])
+        tasks += found
     return tasks
+
+
+def _check_absent(
+    suite: str, there: Set[str], absent: Sequence[tuple[str, str, NoSuchFile]], wanted: Sequence[str]
+) -> None:
+    """Raise where nothing is there, of the suite or of a language that was asked for; else warn of what is not."""
+    for language, _, error in absent:
+        asked = [text for text in wanted if chosen_languages([language], [text])]
+        if not there or any(not chosen_languages(list(there), [text]) for text in asked):
+            raise error
+    if absent:
+        names = list(dict.fromkeys(name for _, name, _ in absent))
+        few = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        warnings.warn(f"--data: of {suite} there is no {few}; the rest is evaluated", stacklevel=3)
 
 
 def _languages(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(str(item["metadata"]["language"]) for item in config["task"]))
 
 
-def _config(name: str) -> tuple[str, dict[str, Any]]:
-    """A suite's short name and its group of tasks."""
+def _config(name: str, languages: Sequence[str] | None = None) -> tuple[str, dict[str, Any]]:
+    """A suite's short name and its group of tasks. languages: the wanted ones, so that no other file is judged."""
     known = suite_files()
     if name in known:
         return name, load_yaml(known[name])
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml"):
-        return own_suite(path)
+        return own_suite(path, everything=languages is None)
     raise LangBridgeError(
         f"--suite: got {name!r}, expected one of {', '.join(known)}, or the path of a YAML file of your own"
     )

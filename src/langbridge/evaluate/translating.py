@@ -111,7 +111,7 @@ def translate_family(
     source, fields, names = TRANSLATED[family]
     for language in languages:
         found = read_rows(source, data, language=language, **names)
-        path = out / family / source.patterns[0].format(language=language, **names)
+        path = out / family / f"{source.patterns[0].format(language=language, **names)}.jsonl"
         stamp = path.with_suffix(".json")
         wanted = {**translator.settings(), "data": found.origin, "limit": limit}
         if path.is_file() and stamp.is_file():

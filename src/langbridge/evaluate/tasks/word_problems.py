@@ -4,22 +4,32 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import exact_number, last_number, reference_number
 from langbridge.evaluate.judging import Judge, Verdict
 from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows
+from langbridge.files import BadRow
 
-MSVAMP = Source("msvamp", ("test_{language}.jsonl", "*_{language}.jsonl"), ("m_query", "response"), texts=("m_query",))
+MSVAMP = Source(
+    "msvamp", ("test_{language}", "test_{Name}", "*_{language}"), ("m_query", "response"), texts=("m_query",)
+)
+AFRIMGSM = Source(
+    "afrimgsm",
+    ("{language}/test", "IrokoBench/afrimgsm/{language}/test"),
+    ("question", "answer_number"),
+    HubPlace("masakhane/afrimgsm", "{language}"),
+    texts=("question",),
+    aliases={"answer": "answer_number"},
+)
 GSM8K = Source(
     "gsm8k",
-    ("test.jsonl",),
+    ("test", "main/test-*", "grade_school_math/data/test"),
     ("question", "answer"),
     HubPlace("openai/gsm8k", "main"),
     texts=("question", "answer"),
 )
 SVAMP = Source(
     "svamp",
-    ("SVAMP.json", "svamp.json", "test.jsonl", "*.jsonl"),
+    ("SVAMP", "svamp", "test", "*"),
     ("Body", "Question", "Answer"),
     HubPlace("ChilleD/SVAMP", None),
     texts=("Body", "Question"),
@@ -42,14 +52,15 @@ judge = NumberJudge()
 
 
 def number_text(value: Any, where: str) -> str:
-    """A gold answer as the text of a number: "8.0" and 8 are "8", and "3/4" is "0.75"."""
+    """A gold answer as the text of a number: 8.0, "$8$" and GSM8K's "2 * 4 = 8 #### 8" are "8", "3/4" is "0.75"."""
+    text = str(value).rpartition("####")[2]
     number: Decimal | None
     try:
-        number = Decimal(str(value).replace(",", "").strip())
+        number = Decimal(text.replace(",", "").strip())
     except InvalidOperation:
-        number = exact_number(str(value))
+        number = exact_number(text)
     if number is None or not number.is_finite():
-        raise LangBridgeError(f"{where}: expected a number as the answer, got {value!r}")
+        raise BadRow(f"{where}: expected a number as the answer, got {value!r}", "no number")
     return format(number.normalize(), "f")
 
 
@@ -58,11 +69,14 @@ def load_msvamp(language: str, data: Any = None, **_: Any) -> dict[str, Any]:
     return _documents(found, language, [(row["m_query"], row["response"]) for _, row in found.rows])
 
 
+def load_afrimgsm(language: str, data: Any = None, **_: Any) -> dict[str, Any]:
+    found = read_rows(AFRIMGSM, data, language=language)
+    return _documents(found, language, [(row["question"].strip(), row["answer_number"]) for _, row in found.rows])
+
+
 def load_gsm8k(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
     found = read_rows(GSM8K, data, language=language)
-    return _documents(
-        found, language, [(row["question"], row["answer"].rpartition("####")[2]) for _, row in found.rows]
-    )
+    return _documents(found, language, [(row["question"], row["answer"]) for _, row in found.rows])
 
 
 def load_svamp(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:

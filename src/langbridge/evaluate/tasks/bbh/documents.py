@@ -20,17 +20,21 @@ SUBTASKS = {
 
 ENGLISH = Source(
     "bbh",
-    ("{part}.jsonl",),
+    ("{part}",),
     ("input", "target"),
     HubPlace("SaylorTwift/bbh", "{part}"),
     texts=("input", "target"),
+    inside="examples",
 )
 BENGALI = Source(
     "bbh_bn",
-    ("{part}.csv", "*{part}*.csv"),
+    ("{part}", "{published}-en-bn", "BBH-Bengali/{published}-en-bn", "BBH-Bengali/{part}", "*{part}*"),
     ("input_en", "options_en", "target_en", "input_bn", "options_bn"),
     texts=("input_en", "target_en", "input_bn"),
 )
+
+_IN_BENGALI = {f"logical_deduction_{n}_objects": f"logical_deductions_{n}" for n in ("three", "five", "seven")}
+"""What BBH-BN's files call a subtask otherwise."""
 
 COT = "Let's think step by step."
 
@@ -74,7 +78,7 @@ def load(part: str, language: str = "en", data: Any = None, **_: Any) -> dict[st
 
 def load_bengali(part: str, language: str, data: Any = None, **_: Any) -> dict[str, Any]:
     """One subtask of BBH-BN, in `bn` or in the English it was translated from; both have the same ids."""
-    found = read_rows(BENGALI, data, part=part, language=language)
+    found = read_rows(BENGALI, data, part=part, published=_IN_BENGALI.get(part, part), language=language)
     pairs = []
     for _where, row in found.rows:
         text, options = row[f"input_{language}"].strip(), (row[f"options_{language}"] or "").strip()

@@ -1,5 +1,6 @@
 """HumanEval's documents, their judge, which only makes the program, and the scorer, which runs it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,11 +9,24 @@ from langbridge.evaluate.code import Sandbox, find_sandbox, run_all
 from langbridge.evaluate.judging import Judge, Verdict
 from langbridge.evaluate.runs import Sample
 from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
-from langbridge.evaluate.tasks.humaneval.problems import checks, corrected, program, repaired, source
+from langbridge.evaluate.tasks.humaneval.problems import checks, corrected, entry_point, program, repaired, source
+from langbridge.files import BadRow, text_field
 
 _FIELDS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
-ENGLISH = Source("humaneval", ("HumanEval.jsonl",), _FIELDS, HubPlace("openai/openai_humaneval", None), texts=_FIELDS)
-TRANSLATED = Source("humaneval_mt", ("humaneval_{language}{ending}.jsonl",), _FIELDS, texts=_FIELDS)
+ENGLISH = Source(
+    "humaneval",
+    ("HumanEval", "data/HumanEval", "openai_humaneval/test-*"),
+    _FIELDS,
+    HubPlace("openai/openai_humaneval", None),
+    texts=_FIELDS,
+)
+TRANSLATED = Source(
+    "humaneval_mt",
+    ("humaneval_{language}{ending}", "humaneval_{name}{ending}", "humaneval/humaneval_{name}{ending}"),
+    _FIELDS,
+    texts=_FIELDS,
+)
+SCORER = "langbridge.evaluate.tasks.humaneval.documents:score"
 NAMES = ("original", "plain", "anonymised", "corrected")
 
 
@@ -34,19 +48,30 @@ def load(language: str = "en", names: str = "original", data: Any = None, **_: A
     ending = "" if names == "plain" else "_anon"
     found = read_rows(ENGLISH if names == "original" else TRANSLATED, data, language=language, ending=ending)
     documents = []
-    for name, (_where, published) in zip(row_ids(found, "task_id"), found.rows, strict=True):
+    for name, (where, published) in zip(row_ids(found, "task_id"), found.rows, strict=True):
         row = corrected(published) if names == "corrected" else published
-        documents.append(
-            {
-                "id": name,
-                "language": language,
-                "prompt": repaired(row["prompt"]),
-                "entry_point": row["entry_point"],
-                "expected": checks(row),
-                "target": row["canonical_solution"],
-            }
-        )
+        documents.append({"id": name, "language": language, **program_document(row, where)})
     return {"test": dataset(documents, found.origin)}
+
+
+def program_document(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A problem as published, `entry_point` and all or without it, as the judge and the scorer need it.
+
+    Raises `BadRow` where there is nothing to call or no test to call it.
+    """
+    name = row.get("entry_point") or entry_point(row["prompt"])
+    if name is None:
+        raise BadRow(f"{where}: has no field 'entry_point', and no function is begun in the prompt: {row['prompt']!r}")
+    for field in ("test", "canonical_solution"):
+        text_field(row, field, where)
+    if not re.search(r"^def check\(", row["test"], re.MULTILINE):
+        raise BadRow(f"{where}, field 'test': expected a function check(candidate), got {row['test'][:80]!r}")
+    return {
+        "prompt": repaired(row["prompt"]),
+        "entry_point": name,
+        "expected": checks({**row, "entry_point": name}),
+        "target": row["canonical_solution"],
+    }
 
 
 def check_ready(*, unsafe_code: bool = False) -> None:

@@ -35,6 +35,12 @@ def repaired(prompt: str) -> str:
     return prompt if prompt.endswith("\n") else prompt.rstrip() + "\n"
 
 
+def entry_point(prompt: str) -> str | None:
+    """The function that a prompt leaves to be written: the last one that it begins."""
+    begun = re.findall(r"^def\s+(\w+)\s*\(", prompt, re.MULTILINE)
+    return begun[-1] if begun else None
+
+
 def corrected(row: dict[str, Any]) -> dict[str, Any]:
     """A row of an anonymised file with its four faults mended; any other row as it is."""
     if row["entry_point"] != "func":

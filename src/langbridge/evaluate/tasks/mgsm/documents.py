@@ -3,23 +3,36 @@
 The prefixes of question and answer ("Swali:", "Jibu la Hatua kwa Hatua:") are the published exemplars' own.
 """
 
+import ast
 import re
+from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.sources import HUB, HubPlace, Rows, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.sources import (
+    HubPlace,
+    NoSuchFile,
+    Rows,
+    Source,
+    dataset,
+    origin_of_file,
+    read_rows,
+    row_ids,
+)
 from langbridge.evaluate.tasks.word_problems import number_text
 
 TEST = Source(
     "mgsm",
-    ("mgsm_{language}.jsonl",),
+    ("mgsm_{language}", "mgsm_{Name}"),
     ("question", "answer_number"),
     HubPlace("juletxara/mgsm", "{language}"),
     texts=("question",),
+    aliases={"query": "question", "response": "answer_number"},  # as in MathOctopus's copy
+    header=("question", "answer_number"),
 )
 EXEMPLARS = Source(
     "mgsm",
-    ("exemplars_{language}.jsonl",),
+    ("exemplars_{language}",),
     ("question", "answer", "answer_number"),
     HubPlace("juletxara/mgsm", "{language}", "train"),
     texts=("question", "answer"),
@@ -86,16 +99,46 @@ class _Frame:
 
     @classmethod
     def read(cls, language: str, mode: str, data: Any) -> "_Frame":
-        native = read_rows(EXEMPLARS, data, language=language)
+        native = _exemplars(data, language)
         has_english = all("answer_en" in row for _, row in native.rows)
         english = None
         if mode == "en_cot" and not has_english:
-            english = read_rows(EXEMPLARS, data or HUB, language="en")
+            english = _exemplars(data, "en")
         return cls(language, mode, native, english)
 
     def prompt(self, question: str) -> str:
         space = "" if self.question.endswith("：") else " "
         return f"{self.question}{space}{question}\n{self.answer}"
+
+
+def _exemplars(data: str | Path | None, language: str) -> Rows:
+    """The worked examples: rows in a file a language or on the hub, or else those of the publisher's `exemplars.py`."""
+    try:
+        return read_rows(EXEMPLARS, data, language=language)
+    except NoSuchFile as error:
+        folder = Path(str(data)).expanduser()
+        path = next((path for place in (folder / "mgsm", folder) if (path := place / "exemplars.py").is_file()), None)
+        if path is None:
+            raise NoSuchFile(f"{error}; nor an exemplars.py") from None
+    try:
+        assigned = {
+            node.targets[0].id: node.value
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+        # Read as literals: nothing of the file is run.
+        worked = ast.literal_eval(assigned["MGSM_EXEMPLARS"])[language]
+        numbers = ast.literal_eval(assigned["EXEMPLAR_NUMBER_ANSWERS"])
+        rows = [
+            {"question": one["q"], "answer": one["a"], "answer_number": number}
+            for one, number in zip(worked.values(), numbers, strict=True)
+        ]
+    except (ValueError, SyntaxError, LookupError, TypeError, AttributeError) as error:
+        raise LangBridgeError(
+            f"{path}: expected the dictionary MGSM_EXEMPLARS with {language!r} in it, of examples' 'q' and 'a', and "
+            f"the list EXEMPLAR_NUMBER_ANSWERS: {type(error).__name__}: {error}"
+        ) from error
+    return Rows([(f"{path}, {language} {place}", row) for place, row in enumerate(rows, 1)], origin_of_file(path))
 
 
 def _prefix(text: str, language: str) -> str:

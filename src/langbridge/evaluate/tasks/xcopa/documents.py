@@ -13,11 +13,12 @@ from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, ro
 
 XCOPA = Source(
     "xcopa",
-    ("{language}/{split}.{language}.jsonl", "{split}.{language}.jsonl"),
+    ("{language}/{split}.{language}", "data/{language}/{split}.{language}", "{split}.{language}",
+     "{language}/{hub_split}-*"),
     ("premise", "choice1", "choice2", "question", "label"),
     HubPlace("cambridgeltl/xcopa", "{language}", "{hub_split}"),
     texts=("premise", "choice1", "choice2"),
-)
+)  # fmt: skip
 
 # The words between premise and choice, (for a cause, for an effect): in each language as in its common prompt.
 CONNECTORS = {
@@ -34,18 +35,6 @@ CORRECTIONS = Path(__file__).with_name("corrections.json")
 """By language and split the `idx` of rows that say "effect" where COPA, and so every other language, says "cause"."""
 
 
-class ChoiceJudge(Judge):
-    """The more probable choice; beside it the one more probable by character."""
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        scores = [float(value) for value, _ in results]
-        lengths = [len(choice) for choice in doc["choices"]]
-        best = scores.index(max(scores))
-        by_character = [score / length for score, length in zip(scores, lengths, strict=True)]
-        normed = by_character.index(max(by_character)) == int(doc["label"])
-        return Verdict(doc["choices"][best], str(best), best == int(doc["label"]), {"accuracy_norm": float(normed)})
-
-
 class WrittenJudge(Judge):
     """The letter of a choice, or a choice in full."""
 
@@ -56,7 +45,7 @@ class WrittenJudge(Judge):
         return Verdict(output, None if found is None else str(found), found == int(doc["label"]))
 
 
-choice_judge, written_judge = ChoiceJudge(), WrittenJudge()
+written_judge = WrittenJudge()
 
 
 def load(

@@ -1,0 +1,63 @@
+"""SIB-200's documents: the same sentences in every language, each with one of seven topics, and a judge of writing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.answers import word_choice
+from langbridge.evaluate.judging import Judge, Verdict
+from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
+
+SIB200 = Source(
+    "sib200",
+    ("{language}/test", "data/annotated/{language}/test"),
+    ("index_id", "category", "text"),
+    HubPlace("Davlan/sib200", "{language}"),
+    texts=("category", "text"),
+)
+
+TOPICS = ("science/technology", "travel", "politics", "sports", "health", "entertainment", "geography")
+
+_WRITTEN_AS = {
+    **{topic: topic for topic in TOPICS},
+    "science": "science/technology",
+    "technology": "science/technology",
+    "science and technology": "science/technology",
+    "sport": "sports",
+}
+
+
+class TopicJudge(Judge):
+    """The last topic that is stated, else the last one named."""
+
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+        (output,) = results
+        found = word_choice(output, _WRITTEN_AS)
+        return Verdict(output, found, found == doc["expected"])
+
+
+topic_judge = TopicJudge()
+
+
+def load(language: str, data: Any = None, form: str = "choice", **_: Any) -> dict[str, Any]:
+    """form: `choice` between the topics, asked as AfroBench's first prompt does, or `written`. The question and the
+    names of the topics are English for every language."""
+    among = f"Given the categories {', '.join(TOPICS[:-1])}, or {TOPICS[-1]}; what category does the text: "
+    ends = {"choice": " belong to: \n\n", "written": " belong to?\nAnswer with the category only."}
+    found = read_rows(SIB200, data, language=language)
+    documents = []
+    for name, (where, row) in zip(row_ids(found, "index_id"), found.rows, strict=True):
+        if row["category"] not in TOPICS:
+            raise LangBridgeError(f"{where}: expected one of {', '.join(TOPICS)}, got the category {row['category']!r}")
+        documents.append(
+            {
+                "id": name,
+                "language": language,
+                "prompt": f"{among}'{row['text'].strip()}'{ends[form]}",
+                "expected": row["category"],
+                "target": row["category"],
+                "choices": list(TOPICS),
+                "label": TOPICS.index(row["category"]),
+            }
+        )
+    return {"test": dataset(documents, found.origin)}

@@ -1,0 +1,143 @@
+"""Benchmarks as their publishers' repositories have them, on a few rows of our own in each layout."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.suites import chosen_languages, load_suites
+from langbridge.evaluate.tasks.sib200.documents import TOPICS, topic_judge
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+PROBLEM = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def f():\n    """One."""\n',
+    "canonical_solution": "    return 1\n",
+    "test": "def check(candidate):\n    assert candidate() == 1\n",
+    "entry_point": "f",
+}
+XCOPA = {"premise": "It rained.", "choice1": "A", "choice2": "B", "question": "effect", "label": 0, "idx": 0}
+
+
+def write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def documents(suite: str, data: Path, languages: list[str] | None = None) -> list[dict[str, Any]]:
+    return [dict(doc) for one in load_suites([suite], data=data, languages=languages) for doc in one.task.eval_docs]
+
+
+@pytest.mark.parametrize(
+    ("suite", "file", "content"),
+    [
+        ("mgsm", "mgsm/mgsm_sw.tsv", 'Ana "maembe" 4.\t7\nMagari 300?\t1,200\n'),
+        ("mgsm", "mgsm_Swahili.json", '{"query": "Ana \\"maembe\\" 4.", "response": "7"}\n'),
+        ("mgsm", "mgsm_sw.jsonl.gz", gzip.compress(b'{"question": "Ana \\"maembe\\" 4.", "answer_number": 7}\n')),
+        ("msvamp", "test_Swahili.json", '{"query": "en", "m_query": "Ana \\"maembe\\" 4.", "response": "7.0"}\n'),
+        ("afrimgsm", "IrokoBench/afrimgsm/swa/test.tsv", 'question\tanswer\n"Ana ""maembe"" 4."\t7\n"a\nb"\t2\n'),
+    ],
+)  # fmt: skip
+def test_word_problems(tmp_path: Path, suite: str, file: str, content: str | bytes) -> None:
+    write(tmp_path / file, content)
+    first = documents(suite, tmp_path, ["sw"])[0]
+    assert (first["prompt"], first["expected"]) == ('Ana "maembe" 4.', "7")
+
+
+def test_mgsm_s_examples_are_read_from_its_python_file_without_running_it(tmp_path: Path) -> None:
+    write(tmp_path / "mgsm_sw.tsv", "2 + 2?\t4\n")
+    with pytest.raises(LangBridgeError, match=r"no exemplars_sw .* nor an exemplars\.py"):
+        load_suites(["mgsm_direct"], data=tmp_path, languages=["sw"])
+    write(
+        tmp_path / "exemplars.py",
+        '"""Prompts."""\nraise SystemExit\nEXEMPLAR_NUMBER_ANSWERS = [2]\nMGSM_EXEMPLARS = {\n'
+        '    "en": {"1": {"q": "Question: 1 + "\n "1?", "a": "Step-by-Step Answer: It is 2."}},\n'
+        '    "sw": {"1": {"q": "Swali: 1 + 1?", "a": "Jibu la Hatua kwa Hatua: Ni 2."}},\n}\n',
+    )
+    for suite, expected in (
+        ("mgsm_direct", "Swali: 1 + 1?\nAnswer: 2"),
+        ("mgsm_native_cot", "Swali: 1 + 1?\nJibu la Hatua kwa Hatua: Ni 2."),
+        ("mgsm_en_cot", "Swali: 1 + 1?\nStep-by-Step Answer: It is 2."),
+    ):
+        (one,) = load_suites([suite], data=tmp_path, languages=["sw"])
+        assert one.task.fewshot_context(one.task.eval_docs[0], num_fewshot=1).startswith(f"{expected}\n\nSwali: 2 + 2?")
+    write(tmp_path / "exemplars.py", "MGSM_EXEMPLARS = made()\n")
+    with pytest.raises(LangBridgeError, match=r"exemplars\.py: expected the dictionary MGSM_EXEMPLARS"):
+        load_suites(["mgsm_direct"], data=tmp_path, languages=["sw"])
+
+
+def test_big_bench_hard_and_its_bengali_files(tmp_path: Path) -> None:
+    rows = {"canary": "-", "examples": [{"input": "Did it?\nOptions:\n- Yes\n- No", "target": "Yes"}]}
+    write(tmp_path / "bbh" / "causal_judgement.json", json.dumps(rows, indent=2))
+    with pytest.warns(UserWarning, match="of bbh there is no date_understanding, .* and 3 more"):
+        (doc,) = documents("bbh", tmp_path)
+    assert doc["expected"] == "yes"
+    path = tmp_path / "data" / "BBH-Bengali" / "logical_deductions_five-en-bn.csv"
+    path.parent.mkdir(parents=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        columns = ["input_en", "options_en", "target_en", "input_bn", "options_bn"]
+        csv.writer(file).writerows([columns, ["Which?", "(A) x\n(B) y", "(B)", "কোনটি?", "(A) x\n(B) y"]])
+    with pytest.warns(UserWarning, match="of bbh_bn there is no"):
+        (doc,) = documents("bbh_bn", tmp_path / "data", ["bn"])
+    assert doc["id"] == "logical_deduction_five_objects/0"
+    assert "কোনটি?\n(A) x" in doc["prompt"]
+
+
+def test_the_clone_of_xcopa(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "sw" / "test.sw.jsonl", json.dumps(XCOPA))
+    assert documents("xcopa", tmp_path, ["sw"])[0]["choices"] == ["a", "b"]
+
+
+def test_humaneval_and_its_translations(tmp_path: Path) -> None:
+    write(tmp_path / "human-eval" / "data" / "HumanEval.jsonl.gz", gzip.compress(json.dumps(PROBLEM).encode()))
+    write(tmp_path / "data" / "humaneval" / "humaneval_swahili_anon.json", json.dumps(PROBLEM))
+    assert documents("humaneval", tmp_path / "human-eval")[0]["id"] == "HumanEval/0"
+    assert documents("humaneval_mt_anon", tmp_path / "data", ["sw"])[0]["language"] == "sw"
+
+
+def test_sib200(tmp_path: Path) -> None:
+    rows = "index_id\tcategory\ttext\n7\tscience/technology\tAtomi.\n2\ttravel\tBasi.\n"
+    write(tmp_path / "data" / "annotated" / "swh_Latn" / "test.tsv", rows)
+    (choice, _), (written, _) = (documents(suite, tmp_path, ["sw"]) for suite in ("sib200", "sib200_gen"))
+    for doc in (choice, written):
+        assert (doc["id"], doc["language"], doc["expected"], doc["label"]) == ("7", "swh_Latn", TOPICS[0], 0)
+    assert written["prompt"].endswith("'Atomi.' belong to?\nAnswer with the category only.")
+    for output, correct in (
+        ("science/technology", True), ("Not travel: Science and technology.", True), ("It is about technology", True),
+        ("The answer is travel, not technology.", False), ("nothing", False),
+    ):  # fmt: skip
+        assert topic_judge.verdict(written, [output]).correct is correct, output
+    write(tmp_path / "data" / "annotated" / "swh_Latn" / "test.tsv", rows.replace("travel", "food"))
+    with pytest.raises(LangBridgeError, match=r"test\.tsv, row 3: expected one of science.*got the category 'food'"):
+        documents("sib200", tmp_path, ["sw"])
+
+
+def test_what_a_folder_lacks_is_left_out_unless_it_was_asked_for(tmp_path: Path) -> None:
+    for code in ("zho_Hans", "swh_Latn"):
+        write(tmp_path / code / "test.tsv", "index_id\tcategory\ttext\n7\ttravel\tBasi.\n")
+    with pytest.warns(UserWarning, match="of sib200 there is no eng_Latn, ace_Arab, .* and 193 more"):
+        assert [one.language for one in load_suites(["sib200"], data=tmp_path)] == ["swh_Latn", "zho_Hans"]
+    with pytest.warns(UserWarning, match="no zho_Hant; the rest"):
+        assert [one.language for one in load_suites(["sib200"], data=tmp_path, languages=["zh"])] == ["zho_Hans"]
+    with pytest.raises(LangBridgeError, match="found no tel_Telu/test"):
+        load_suites(["sib200"], data=tmp_path, languages=["sw", "te"])
+
+
+def test_a_language_is_wanted_by_any_code_or_name() -> None:
+    has = ["eng_Latn", "swh_Latn", "zho_Hans", "zho_Hant"]
+    for wanted in ("sw", "swa", "swh_Latn", "Swahili"):
+        assert chosen_languages(has, [wanted]) == ["swh_Latn"]
+    assert chosen_languages(has, ["zh"]) == ["zho_Hans", "zho_Hant"]
+    assert chosen_languages(has, ["zho_Hant", "nothing at all"]) == ["zho_Hant"]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published data (../shared/data) is not here")
+def test_every_published_row_of_afrimgsm() -> None:
+    tasks = load_suites(["afrimgsm"], data=DATA)
+    golds = {one.language: [doc["expected"] for doc in one.task.eval_docs] for one in tasks}
+    assert len(golds) == 18
+    assert all(len(found) == 250 for found in golds.values())
