@@ -1,5 +1,6 @@
 """What a causal model writes after its inputs, cut exactly at stop strings, wherever tokens happen to end."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,7 @@ def continuations(
 ) -> list[Continuation]:
     """One continuation a row; greedy unless `generation` says otherwise.
 
-    decode: text of new tokens, special ones left out. stop: strings at whose first occurrence a text is cut, the string
-    itself left out.
+    decode: text of new tokens, special ones left out. stop: strings at which a text is cut as `cut_at_first` says.
     """
     stop = [text for text in stop if text]
     start = inputs["input_ids"].shape[1]
@@ -75,9 +75,19 @@ def own_decoding(model: Any) -> dict[str, Any]:
 
 
 def cut_at_first(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """The text up to the first of the stop strings in it, and whether there was one."""
-    places = [place for place in (text.find(string) for string in stop) if place >= 0]
-    return (text[: min(places)], True) if places else (text, False)
+    """The text up to the first of the stop strings in it, and whether there was one.
+
+    Inside a fenced block they do not count: what ends a function's body also begins the next line of a whole program.
+    """
+    if not (strings := "|".join(re.escape(string) for string in stop if string)):
+        return text, False
+    fenced = False
+    for match in re.finditer(rf"(?=(?:{strings}))|(?P<fence>^[ \t]*```)", text, re.MULTILINE):
+        if match["fence"]:
+            fenced = not fenced
+        elif not fenced:
+            return text[: match.start()], True
+    return text, False
 
 
 def _continuation(row: list[int], ends: set[int], stop: Sequence[str], decode: Decode, limit: int) -> Continuation:
@@ -109,9 +119,12 @@ class _StopStrings(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
         rows = input_ids[:, self.start :].tolist()
-        found = [self._holds(row[-self.window :]) and self._holds(row) for row in rows]
-        return torch.tensor(found, device=input_ids.device)
+        return torch.tensor([self._ends(row) for row in rows], device=input_ids.device)
 
     def _holds(self, tokens: list[int]) -> bool:
         text = self.decode(tokens)
         return any(string in text for string in self.stop)
+
+    def _ends(self, row: list[int]) -> bool:
+        # The few last tokens are cheap to look at; what stands in them counts only as a part of the whole.
+        return self._holds(row[-self.window :]) and cut_at_first(self.decode(row), self.stop)[1]

@@ -72,7 +72,8 @@ def is_named(module: str, names: list[str]) -> bool:
 
 
 MERGED_ALIKE = 0.05
-"""Largest change of a loss that merging may make: the sums are rounded to the precision of the language model."""
+"""Largest change of a loss that merging may make. The sums are rounded to the precision of the language model, which in
+bfloat16 changed it by 0.003 (135 million parameters, rank 16 on all linear layers)."""
 
 
 def merge_adapters(model: LangBridgeModel, adapter: Any, batch: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import Limits, Sandbox, find_sandbox, run_all
+from langbridge.evaluate.continuing import cut_at_first
 from langbridge.evaluate.evaluating import evaluate
 from langbridge.evaluate.report import make_report, name_runs
 from langbridge.evaluate.runs import Sample
 from langbridge.evaluate.suites import load_suites
 from langbridge.evaluate.tasks.humaneval.documents import check_ready, judge, load, score
-from langbridge.evaluate.tasks.humaneval.problems import checks, completion, corrected, program, repaired, source
+from langbridge.evaluate.tasks.humaneval.problems import (
+    STOPS,
+    checks,
+    completion,
+    corrected,
+    program,
+    repaired,
+    source,
+)
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 LANGUAGES = ("en", "sw", "bn", "pa", "te", "ur")
@@ -87,8 +97,37 @@ def test_the_first_line_gets_its_indentation_back_only_where_it_lost_it() -> Non
 def test_a_fenced_block_that_defines_the_function_is_the_program() -> None:
     block = "def twice(x):\n    return x + x\n"
     assert source(ROW, f"Here it is:\n\n```python\n{block}```\nDone.").endswith('"""\n\n' + block)
-    # A block about something else is not.
-    assert "```" in source(ROW, "    return 2\n```\nother()\n```\n")
+    # As instruction-tuned models write it: talk, imports, the whole function, an example of its use, an explanation.
+    whole = f"import math\n\n\n{block}\n# Example usage\nprint(twice(3.5))  # Output: 7.0\n"
+    assert source(ROW, f"To double:\n\n```python\n{whole}```\n\n### Explanation:\n- ok").endswith('"""\n\n' + whole)
+    assert source(ROW, f"1. Do this:\n   ```python\n{textwrap.indent(block, '   ')}   ```").endswith('"""\n\n' + block)
+
+
+BODY = "    y = x\n    if y:\n        y += x\n    return y\n"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"```python\n{BODY}```",
+        f"```python\n{textwrap.dedent(BODY)}```",  # at the margin
+        f"```python\n{BODY.lstrip()}```",  # its first line alone has lost the indentation
+        f"Sure! Here is the body:\n\n```\n{BODY}```\nIt adds `x`.",
+        f"Sure\n```python\n{BODY}\nprint(twice(2))\n```",
+        f"```python\n{BODY}",  # cut off
+        f"{BODY}```\n\nThis adds x.\n```python\nprint(twice(2))\n```",  # as if the prompt had opened the fence
+    ],
+)
+def test_a_fenced_body_is_the_completion(output: str) -> None:
+    assert source(ROW, output).rstrip() == (ROW["prompt"] + "\n" + BODY).rstrip()
+
+
+def test_a_stop_does_not_cut_a_whole_function_before_it_is_written() -> None:
+    whole = "```python\nimport math\n\ndef twice(x):\n    return 2 * x\n# ok\nprint(twice(2))\n```"
+    assert cut_at_first(f"Here:\n{whole}\n### So\nit is", STOPS) == (f"Here:\n{whole}", True)
+    assert cut_at_first(whole[:-3], STOPS) == (whole[:-3], False)
+    assert cut_at_first("    return 1\ndef f():", STOPS) == ("    return 1", True)
+    assert cut_at_first("a\n```\nb", ["```"]) == ("a\n", True), "a fence may be a stop itself"
 
 
 def test_a_whole_program_without_a_fence_is_the_program_too() -> None:

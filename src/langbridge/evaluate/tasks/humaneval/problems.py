@@ -4,6 +4,7 @@ A problem is a row as published: `task_id`, `prompt`, `canonical_solution`, `tes
 """
 
 import re
+import textwrap
 import warnings
 from typing import Any
 
@@ -23,7 +24,7 @@ _GARBLED = "HumanEval/106"
 """Its function was called `f`, and every letter f of the prompt was taken for it: "defunc func", "ofunc numbers"."""
 
 _CALL = re.compile(r"^check\((\w+)\)\s*\Z", re.MULTILINE)
-_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def repaired(prompt: str) -> str:
@@ -65,24 +66,40 @@ def source(row: dict[str, Any], output: str) -> str:
     """The whole program that a model's output makes of a problem.
 
     A fenced block that defines the function is the program, after the prompt's own imports and helpers; so is an output
-    that is a program by itself and defines it. Otherwise the output continues the prompt up to the first of `STOPS`.
-    Detokenisation takes away the spaces that a text begins with; the first line gets them back where the program does
-    not compile without them and does with them.
+    that is a program by itself and defines it. Otherwise the output continues the prompt up to the first of `STOPS` or
+    to a fence, or, where that is only talk, a fenced block does.
+
+    Detokenisation takes away the spaces that a text begins with, and a block may be written without the indentation of
+    a body; they get it back where the program does not compile without it and does with it.
     """
     prompt = repaired(row["prompt"])
-    defines = re.compile(rf"^def {re.escape(row['entry_point'])}\b", re.MULTILINE)
+    defines = re.compile(rf"^(?:async )?def {re.escape(row['entry_point'])}\b", re.MULTILINE)
+    blocks = _FENCED.findall(output)
     whole = [output] if _compiles(output) else []
-    for block in [*_FENCED.findall(output), *whole]:
+    for block in [*map(textwrap.dedent, blocks), *whole]:
         if defines.search(block):
             return prompt + "\n" + block
-    body = completion(output)
-    plain = prompt + body
-    if not _compiles(plain):
-        # Under the docstring, which is the last thing in the prompt.
-        indent = re.findall(r"^[ \t]*", prompt.rstrip().rsplit("\n", 1)[-1])[0] or "    "
-        restored = prompt + indent + body.lstrip(" \t")
-        if body.strip() and not body.startswith("\n") and _compiles(restored):
-            return restored
+    before = output[: fence.start()] if (fence := _FENCED.search(output)) else output
+    # Under the docstring, which is the last thing in the prompt.
+    indent = re.findall(r"^[ \t]*", prompt.rstrip().rsplit("\n", 1)[-1])[0] or "    "
+    plain = _continued(prompt, completion(before), indent)
+    if _compiles(plain) and re.search(r"\b(?:return|yield)\b", before):
+        return plain
+    for block in blocks:
+        found = _continued(prompt, completion(block), indent)
+        # All of a block at the margin is the body: its `if` and `print` are no stops.
+        shifted = prompt + textwrap.indent(block, indent)
+        for candidate in (found,) if block.startswith((" ", "\t")) else (shifted, found):
+            if _compiles(candidate):
+                return candidate
+    return plain
+
+
+def _continued(prompt: str, body: str, indent: str) -> str:
+    """Prompt and body, whose first line gets back its indentation where it has lost it."""
+    plain, restored = prompt + body, prompt + indent + body.lstrip(" \t")
+    if body.strip() and not body.startswith("\n") and not _compiles(plain) and _compiles(restored):
+        return restored
     return plain
 
 
