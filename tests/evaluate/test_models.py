@@ -80,7 +80,7 @@ def test_what_is_no_model_is_named(bridge_folder: Path, base_folders, tmp_path: 
         (tmp_path / "none", {}, "no such folder"),
         (tmp_path / "config.json", {}, "is a file"),
         (tmp_path, {}, "not a model's folder"),
-        (bridge_folder, {"template": "chat"}, "no chat template of its own"),
+        (bridge_folder, {"template": "chat"}, "language model's tokenizer has no chat template"),
         (bridge_folder, {"template": "mathoctopus"}, "formats all languages alike"),
         (base_folders[1], {"shots_in": "lm"}, "is no bridge"),
         (base_folders[0], {}, "cannot be loaded as a causal language model: Unrecognized configuration class"),

@@ -23,7 +23,8 @@ from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import SEED, seeded
 from langbridge.evaluate.suites import SuiteTask
-from langbridge.evaluate.templates import CHAT, fill, template_text
+from langbridge.evaluate.templates import fill, template_text
+from langbridge.model.sequence import CHAT
 
 GENERATE, SCORE = "generate_until", "loglikelihood"
 
@@ -86,7 +87,7 @@ class BridgeAsker(Asker):
 
     def shown(self, request: Request) -> str:
         if self.shots_in == "lm":
-            return request.shots + self.lm.processor.format(request.text)
+            return self.lm.processor.format(request.text, request.shots)
         return self.lm.processor.format(request.shots + request.text)
 
     def length(self, request: Request) -> int:

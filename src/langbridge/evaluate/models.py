@@ -8,8 +8,9 @@ from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
 from langbridge.evaluate.causal import CausalAsker
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
-from langbridge.evaluate.templates import CHAT, template_text
+from langbridge.evaluate.templates import template_text
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
+from langbridge.model.sequence import CHAT
 
 
 def load_asker(
@@ -26,14 +27,13 @@ def load_asker(
     """A model to ask, and what a report says of it: name, kind, revisions.
 
     template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
-    where it has one, else none. max_length: of the encoder's input of a bridge, of the whole sequence of other models.
+    where it has one, else none. `chat` is the chat template of the language model, which a bridge has in it.
+    max_length: of the encoder's input of a bridge, of the whole sequence of other models.
     """
     config = _config(name, revision)
     kind = str(config.get("model_type"))
     if kind == "langbridge":
-        if template == CHAT:
-            raise LangBridgeError("--template: a bridge has no chat template of its own; give a name or a text")
-        text = None if template is None else template_text(template)
+        text = template if template in (None, CHAT) else template_text(template)
         if text is not None and "{language}" in text:
             raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")
         lm = LangBridgeLM(

@@ -34,13 +34,10 @@ from langbridge.model.bases import (
 )
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.encoders import build_encoder, load_tied, save_encoder, unique_tensors
+from langbridge.model.language_models import end_ids
 from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import (
-    LangBridgeProcessor,
-    choose_placeholder,
-    load_tokenizer,
-    whitespace_ids,
-)
+from langbridge.model.processing import LangBridgeProcessor
+from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
 WEIGHTS = "model.safetensors"
 
@@ -52,17 +49,23 @@ def build_bridge(
     connector: str = "linear",
     template: str = "{prompt}",
     template_in: str = "encoder",
+    system: str | None = None,
     dtype: torch.dtype | str | None = None,
     **kwargs: Any,
 ) -> tuple[LangBridgeModel, LangBridgeProcessor]:
     """A fresh bridge and the processor that belongs to it, from two local folders or hub ids.
 
+    template, template_in, system: as in `LangBridgeProcessor`. With `template="chat"` the bridge's generation ends
+    where the chat template ends an answer.
+
     Other keywords are those of `LangBridgeModel.from_bases`.
     """
     model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
     processor = LangBridgeProcessor.from_bases(
-        encoder, language_model, config=model.config, template=template, template_in=template_in
+        encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
     )
+    if processor.layout.end is not None:
+        model.generation_config.eos_token_id = sorted({processor.layout.end, *end_ids(model.generation_config)})
     return model, processor
 
 

@@ -30,12 +30,8 @@ from langbridge.model.encoders import (
     load_tied,
 )
 from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import (
-    LangBridgeProcessor,
-    choose_placeholder,
-    load_tokenizer,
-    whitespace_ids,
-)
+from langbridge.model.processing import LangBridgeProcessor
+from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
 _KINDS = {"linear": "linear", "ffn": "mlp", "latent": "resampler"}
 _RENAMED = {

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from langbridge.model import LangBridgeConfig, LangBridgeModel
 from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
-from langbridge.model.processing import WHITESPACE, load_tokenizer, whitespace_ids
+from langbridge.model.sequence import LEAST_AROUND, soft_length
+from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
 from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.adapters import is_named, untie_adapted
 from langbridge.train.recipe import ALL_LINEAR, Recipe
@@ -271,8 +272,7 @@ class Layout:
         targets = recipe.max_length - 1
         if self.bridge is not None:
             shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
-            soft = recipe.num_latents if recipe.connector == "resampler" else shortest
-            targets = recipe.max_length - soft - 2  # BOS and the end vector
+            targets = recipe.max_length - soft_length(recipe.connector, shortest, recipe.num_latents) - LEAST_AROUND
         targets *= self._rows_at_once()
         kept = 0
         head = self.lm.get_output_embeddings()

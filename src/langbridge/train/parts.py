@@ -14,7 +14,7 @@ from langbridge.data.stream import RowStream
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.encoders import load_config, load_language_model
-from langbridge.model.processing import load_tokenizer
+from langbridge.model.tokenizers import load_tokenizer
 from langbridge.train.recipe import Recipe
 from langbridge.train.ridge import RidgeFit, ridge_start
 
@@ -73,7 +73,9 @@ def _collator(recipe: Recipe, processor: Any, kind: Regime) -> Any:
     if recipe.regime == "lm_only":
         from langbridge.data.causal import CausalCollator
 
-        return CausalCollator(processor, template=recipe.template, max_length=recipe.max_length, with_rows=True)
+        return CausalCollator(
+            processor, template=recipe.template, system=recipe.system, max_length=recipe.max_length, with_rows=True
+        )
     if kind == "labelled":
         return LabelledCollator(processor, **lengths, with_rows=True)
     from langbridge.data.unlabelled import UnlabelledCollator
@@ -170,7 +172,7 @@ def reads_new_rows(processor: LangBridgeProcessor, examples: Any) -> bool:
     added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
     streamed = isinstance(examples, RowStream)
     texts = some_texts(examples, 1000, 0) if streamed else (_text(example) for example in examples)
-    return any(token in processor.format(text) for text in texts for token in added)
+    return any(token in processor.layout.read(text) for text in texts for token in added)
 
 
 def start_connector(

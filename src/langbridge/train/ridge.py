@@ -76,7 +76,7 @@ def ridge_start(
                 stacklevel=2,
             )
             return None
-    texts = [processor.format(prompt) for prompt in prompts]
+    texts = [processor.layout.read(prompt) for prompt in prompts]
     fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
     states, targets, ids = collect(model, processor, texts[:fitted])
     shares = torch.bincount(ids)[ids].double() ** -balance
