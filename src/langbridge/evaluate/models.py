@@ -10,6 +10,7 @@ from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
 from langbridge.evaluate.templates import template_text
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
+from langbridge.model.intact import check_config, check_tokenizer, check_weights
 from langbridge.model.sequence import CHAT
 
 
@@ -60,6 +61,8 @@ def load_asker(
     chosen, two_sided = usable_device(device), bool(config.get("is_encoder_decoder"))
     precise = precision(dtype)
     state = PartialState(cpu=chosen.type == "cpu")  # who this process is, where torchrun started several
+    check_weights(name)
+    check_tokenizer(name)
     try:
         with quiet_harness():
             lm = HFLM(
@@ -97,6 +100,7 @@ def _config(name: str, revision: str | None) -> dict[str, Any]:
     path = Path(name).expanduser()
     if not path.is_dir() and (path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise LangBridgeError(f"{name}: {'is a file, expected a folder' if path.exists() else 'no such folder'}")
+    check_config(path)
     try:
         config, _ = PreTrainedConfig.get_config_dict(name, **({} if revision is None else {"revision": revision}))
     except (OSError, ValueError) as error:

@@ -34,6 +34,7 @@ from langbridge.model.bases import (
 )
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.encoders import build_encoder, load_tied, save_encoder, unique_tensors
+from langbridge.model.intact import check_file
 from langbridge.model.language_models import end_ids
 from langbridge.model.modeling import LangBridgeModel
 from langbridge.model.processing import LangBridgeProcessor
@@ -174,6 +175,7 @@ def load(
             f"checkpoint: {str(folder)!r} has no {WEIGHTS}; expected a folder written by save_pretrained, "
             f"training or import"
         )
+    check_file(weights)
     state = load_file(weights)
     options = {
         "dtype": dtype,

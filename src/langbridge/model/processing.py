@@ -23,6 +23,7 @@ from transformers import (
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
+from langbridge.model.intact import check_tokenizer
 from langbridge.model.language_marks import mark_languages
 from langbridge.model.sequence import (
     CHAT,
@@ -149,6 +150,8 @@ class LangBridgeProcessor(ProcessorMixin):
         path = str(pretrained_model_name_or_path)
         if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
             raise LangBridgeError(f"processor: there is no folder at {path!r}")
+        check_tokenizer(path)
+        check_tokenizer(Path(path, "encoder_tokenizer"))
         try:
             return super().from_pretrained(path, **kwargs)
         except LangBridgeError:

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import AddedToken, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.intact import check_tokenizer
 from langbridge.model.language_marks import marks_of
 
 WHITESPACE = ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    ")
@@ -32,6 +33,7 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
         and not any(Path(source).glob("*.model"))
     ):
         return None
+    check_tokenizer(source)
     try:
         return AutoTokenizer.from_pretrained(str(source))
     except Exception as error:  # tokenizers raise whatever they like on a folder without files
