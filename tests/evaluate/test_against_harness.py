@@ -124,3 +124,10 @@ def test_the_harness_is_the_pinned_one() -> None:
 
     pinned = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
     assert f"\nlm_eval=={version('lm-eval')}\n" in pinned
+
+
+def test_the_harness_s_tables_have_their_headings() -> None:
+    from lm_eval.utils import make_table
+
+    first = make_table({"results": {}, "versions": {}, "n-shot": {}, "higher_is_better": {}}).strip().splitlines()[0]
+    assert "Tasks" in first and "Stderr" in first, "its own requirement lets pip choose a pytablewriter without them"
