@@ -130,4 +130,4 @@ def test_the_harness_s_tables_have_their_headings() -> None:
     from lm_eval.utils import make_table
 
     first = make_table({"results": {}, "versions": {}, "n-shot": {}, "higher_is_better": {}}).strip().splitlines()[0]
-    assert "Tasks" in first and "Stderr" in first, "its own requirement lets pip choose a pytablewriter without them"
+    assert first.startswith("|Tasks"), "its own requirement lets pip choose a pytablewriter without headings"

@@ -99,7 +99,9 @@ def test_device_and_precision_are_checked_alike_for_every_kind(bridge_folder: Pa
         ]:
             with pytest.raises(LangBridgeError, match=message):
                 load_asker(str(name), **settings)
-        lm = load_asker(str(name), device="cpu", dtype="bfloat16")[0].lm
+        asker, _ = load_asker(str(name), device="cpu", dtype="bfloat16")
+        assert asker.settings()["dtype"] == "bfloat16", "of the bases: what is trained stays in single precision"
+        lm = asker.lm
         assert getattr(lm.model, "language_model", lm.model).dtype == torch.bfloat16
 
 

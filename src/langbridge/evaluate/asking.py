@@ -81,6 +81,7 @@ class BridgeAsker(Asker):
         if shots_in not in ("encoder", "lm"):
             raise LangBridgeError(f"shots_in: got {shots_in!r}, expected 'encoder' or 'lm'")
         self.lm, self.shots_in, self.batch_size = lm, shots_in, lm.batch_size
+        self.chats = lm.processor.template == CHAT
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "bridge", **self.lm.settings(), "shots_in": self.shots_in, "seed": SEED}

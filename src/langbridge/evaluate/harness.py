@@ -174,7 +174,7 @@ class LangBridgeLM(LM):
         chat = self.processor.template == CHAT
         return {
             "model": model_fingerprint(self.model),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "dtype": str(self.model.language_model.dtype).removeprefix("torch."),
             "template": self.processor.tokenizer.chat_template if chat else self.processor.template,
             "template_in": self.processor.template_in,
             **({"system": self.processor.system} if chat else {}),
