@@ -295,6 +295,7 @@ def test_a_bridge_is_asked_through_the_chat_template(chat_bridge_folder: Path, m
     lm = LangBridgeLM(str(chat_bridge_folder))
     processor, request = lm.processor, Request(GENERATE, "Q: 1 A: 2; ", "345", SETTINGS, "en")
     asker = BridgeAsker(lm, shots_in)
+    assert asker.chats, "it ends its turn itself"
     inputs = lm._inputs([asker._prompt(request)])
     row = inputs["input_ids"][0].tolist()
     soft = row.index(processor.soft_prompt_token_id)
