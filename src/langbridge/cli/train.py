@@ -1,9 +1,8 @@
 """`langbridge train`: a recipe in, a bridge's folder out."""
 
 import os
-import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -73,12 +72,6 @@ def train(
     loaded.check_files()
     from langbridge.train.run import train as run_training
 
-    warnings.showwarning = _one_line
     final = run_training(loaded, out or Path("runs") / recipe.stem, resume=resume, progress=not quiet)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{final}")
-
-
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as a person reads it: without the line of code that it was raised on."""
-    typer.echo(f"langbridge: warning: {message}", err=True)
