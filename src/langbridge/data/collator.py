@@ -66,19 +66,24 @@ class LabelledCollator:
         self.max_encoder_length = max_encoder_length
         self.max_length = max_length
         self.with_rows = with_rows
+        from langbridge.data.cuts import Cuts
+
+        self.cuts = Cuts()
+        """What it has cut so far; made here, before a loader's workers, who share it."""
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         try:
-            batch = dict(
-                self.processor(
-                    [example.prompt for example in examples],
-                    targets=[example.target for example in examples],
-                    max_encoder_length=self.max_encoder_length,
-                    max_length=self.max_length,
-                    truncation=True,
-                    return_tensors="pt",
+            with self.cuts.counting(origins_of(examples)):
+                batch = dict(
+                    self.processor(
+                        [example.prompt for example in examples],
+                        targets=[example.target for example in examples],
+                        max_encoder_length=self.max_encoder_length,
+                        max_length=self.max_length,
+                        truncation=True,
+                        return_tensors="pt",
+                    )
                 )
-            )
         except LangBridgeError as error:
             raise LangBridgeError(f"{error} (the rows are {', '.join(origins_of(examples))})") from None
         if self.with_rows:

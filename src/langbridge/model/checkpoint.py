@@ -52,6 +52,7 @@ def build_bridge(
     template_in: str = "encoder",
     system: str | None = None,
     dtype: torch.dtype | str | None = None,
+    processor: LangBridgeProcessor | None = None,
     **kwargs: Any,
 ) -> tuple[LangBridgeModel, LangBridgeProcessor]:
     """A fresh bridge and the processor that belongs to it, from two local folders or hub ids.
@@ -59,12 +60,19 @@ def build_bridge(
     template, template_in, system: as in `LangBridgeProcessor`. With `template="chat"` the bridge's generation ends
     where the chat template ends an answer.
 
-    Other keywords are those of `LangBridgeModel.from_bases`.
+    processor: one of these bases with this layout, where there is one already: reading tokenizers takes seconds. Other
+    keywords are those of `LangBridgeModel.from_bases`.
     """
+    if processor is not None:
+        kwargs |= {
+            "new_token_ids": processor.new_token_ids,
+            "soft_prompt_token_id": processor.soft_prompt_token_id,
+        }
     model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
-    processor = LangBridgeProcessor.from_bases(
-        encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
-    )
+    if processor is None:
+        processor = LangBridgeProcessor.from_bases(
+            encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
+        )
     if processor.layout.end is not None:
         model.generation_config.eos_token_id = sorted({processor.layout.end, *end_ids(model.generation_config)})
     return model, processor

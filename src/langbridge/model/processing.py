@@ -41,6 +41,15 @@ from langbridge.model.sequence import (
 from langbridge.model.sequence import conversation as conversation_parts
 from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
+
+class CutWarning(UserWarning):
+    """`kind` (prompts or targets) of the batch's `rows` were cut to a limit."""
+
+    def __init__(self, kind: str, rows: list[int], limit: str) -> None:
+        super().__init__(f"{kind} of rows {rows} were cut to {limit}")
+        self.kind, self.rows, self.limit = kind, rows, limit
+
+
 _TRUNCATIONS = (False, True, "encoder", "target")
 
 
@@ -264,7 +273,7 @@ class LangBridgeProcessor(ProcessorMixin):
             laid.append(head + tail)
             labels.append([IGNORE] * len(head) + tail)
         if cut:
-            warnings.warn(f"targets of rows {cut} were cut to fit max_length={max_length}", stacklevel=2)
+            warnings.warn(CutWarning("targets", cut, f"fit max_length={max_length}"), stacklevel=2)
 
         side = padding_side or ("left" if targets is None else "right")
         batch = self._padded(sources, laid, side)
@@ -334,7 +343,7 @@ class LangBridgeProcessor(ProcessorMixin):
                 f"{reason}; shorten the text, raise the limit where "
                 "it is yours, or cut with truncation='encoder'"
             )
-        warnings.warn(f"prompts of rows {long} were cut to {limit} encoder tokens", stacklevel=3)
+        warnings.warn(CutWarning("prompts", long, f"{limit} encoder tokens"), stacklevel=3)
         # The tokenizer cuts, because it keeps its closing token.
         short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)["input_ids"]
         for i, row in zip(long, short, strict=True):

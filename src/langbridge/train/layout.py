@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +68,7 @@ class Layout:
                     )
                 )
             self.lm: PreTrainedModel = self.bridge.language_model
+            self.encoder_length = min(recipe.max_encoder_length, self.bridge.encoder_length_limit or sys.maxsize)
         else:
             with torch.device("meta"):
                 self.lm = AutoModelForCausalLM.from_config(self.lm_config)
@@ -230,12 +232,12 @@ class Layout:
         kept = kept_by_encoder(
             self.encoder_config,
             self._rows_at_once(),
-            self.recipe.max_encoder_length,
+            self.encoder_length,
             dtype=torch.float32 if trained else self.encoder_dtype,
             bf16=self.recipe.train.bf16,
             trained=trained,
         )
-        return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.recipe.max_encoder_length)
+        return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.encoder_length)
 
     def _lm_activations(self) -> int:
         whole = self.recipe.regime == "lm_only"

@@ -44,14 +44,20 @@ def load_processor(recipe: Recipe) -> Any:
     return LangBridgeProcessor.from_bases(**recipe.to_bridge_arguments())
 
 
-def build_model(recipe: Recipe) -> tuple[Any, Any]:
-    """The bridge and its processor, or the plain language model and its tokenizer; what is trained is in float32."""
+def build_model(recipe: Recipe, processor: Any = None) -> tuple[Any, Any]:
+    """The bridge and its processor, or the plain language model and its tokenizer; what is trained is in float32.
+
+    processor: as `load_processor` gives it, where it has been asked already.
+    """
     if recipe.regime == "lm_only":
         config = load_config(recipe.language_model, "language model")
         model = load_language_model(recipe.language_model, config, dtype=torch.float32)
-        return model, load_tokenizer(recipe.language_model)
+        return model, processor or load_tokenizer(recipe.language_model)
     bridge, processor = build_bridge(
-        **recipe.to_bridge_arguments(), freeze_encoder=recipe.freeze_encoder, dtype=precision(recipe.dtype)
+        **recipe.to_bridge_arguments(),
+        freeze_encoder=recipe.freeze_encoder,
+        dtype=precision(recipe.dtype),
+        processor=processor,
     )
     if recipe.dtype == "auto":
         device = usable_device("cpu" if recipe.train.use_cpu else None)
