@@ -112,8 +112,9 @@ class LangBridgeLM(LM):
         self.max_encoder_length = max_encoder_length
         self._around: dict[str, int] = {}
         self._known: dict[str, bool] = {}
-        self.fingerprint = fingerprint(self.settings())
-        self._responses = None if cache is None else Responses(Path(cache), self.fingerprint, rank=self.rank)
+        self._responses: Responses | None = None
+        if cache is not None:
+            self._responses = Responses(Path(cache), fingerprint(self.settings()), rank=self.rank)
 
     # What the harness asks of a model
 
