@@ -121,8 +121,7 @@ def text_field(row: Mapping[str, Any], field: str, where: str, *, empty: bool = 
         raise BadRow(f"{where}: no field {field!r}; the row has {has}", "missing field")
     value = row[field]
     if not isinstance(value, str):
-        got = "nothing" if value is None else type(value).__name__
-        raise BadRow(f"{where}, field {field!r}: expected text, got {got}", "not text")
+        raise BadRow(f"{where}, field {field!r}: expected text, got {type(value).__name__}", "not text")
     if not empty and not value.strip():
         raise BadRow(f"{where}, field {field!r}: the text is empty", "empty text")
     try:

@@ -11,7 +11,7 @@ from langbridge.miniature.dataset import held_out_rows, training_rows, write_sui
 from langbridge.miniature.grammar import LANGUAGES
 from langbridge.miniature.language_model import SEPARATOR
 from studies.miniature.runs import Run
-from studies.miniature.sizes import Sizes
+from studies.miniature.sizes import READING_ROWS, Sizes
 
 
 def write_problems(out: Path, sizes: Sizes) -> None:
@@ -56,7 +56,7 @@ def write_training(out: Path, run: Run) -> None:
 def rows_of(name: str) -> list[dict[str, str]]:
     if name == "held-out":
         # Behind those that settings are chosen by and states are compared on.
-        problems = list(world.problems("validation", 64, first=1000))
+        problems = list(world.problems("validation", READING_ROWS, first=1000))
         return [{"query": world.render(one, "en"), "response": world.solution(one)} for one in problems]
     kind, _, number = name.partition("-")
     count = int(number)

@@ -10,7 +10,7 @@ from studies.miniature.answers import Answers, Claim, Estimate, gain, mean_of
 from studies.miniature.drawing import from_zero
 from studies.miniature.page import Page
 from studies.miniature.runs import Asked, Run, Study
-from studies.miniature.sizes import BATCH, LOW, Sizes
+from studies.miniature.sizes import BATCH, LOW, READING_ROWS, Sizes
 
 TITLE = "How much English is enough"
 LANGUAGES = ("en", *LOW)
@@ -47,6 +47,7 @@ def curve(sizes: Sizes, init: str, seed: int) -> Run:
             "train.save_steps": every // BATCH,
             "train.save_total_limit": None,
             "train.reading_score_steps": every // BATCH,
+            "train.reading_score_rows": READING_ROWS,
         },
         held_out=True,
         asked=tuple(

@@ -83,3 +83,6 @@ QUICK = Sizes(
 
 BATCH = 16
 """Examples of an update, the demo's."""
+
+READING_ROWS = 64
+"""Held-out English problems that reading scores are taken on, all of them."""

@@ -105,8 +105,7 @@ class Data:
     """Configuration of a data set on the hub."""
 
     split: str | None = None
-    """Split of a data set on the hub, or of a folder whose files have splits in their names; train, where nothing is
-    said."""
+    """Split of a data set on the hub (train, where nothing is said) or of a folder (all its files)."""
 
     revision: str | None = None
     """Revision of a data set on the hub."""

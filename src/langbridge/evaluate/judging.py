@@ -31,11 +31,7 @@ class Judge(abc.ABC):
 
 
 class ChoiceJudge(Judge):
-    """The most probable choice; beside it the most probable one by character. named: an answer is the choice itself,
-    not its place."""
-
-    def __init__(self, *, named: bool = False):
-        self.named = named
+    """The more probable choice; beside it the one more probable by character."""
 
     def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
         scores = [float(value) for value, _ in results]
@@ -43,8 +39,7 @@ class ChoiceJudge(Judge):
         best = scores.index(max(scores))
         by_character = [score / length for score, length in zip(scores, lengths, strict=True)]
         normed = by_character.index(max(by_character)) == int(doc["label"])
-        extracted = doc["choices"][best] if self.named else str(best)
-        return Verdict(doc["choices"][best], extracted, best == int(doc["label"]), {"accuracy_norm": float(normed)})
+        return Verdict(doc["choices"][best], str(best), best == int(doc["label"]), {"accuracy_norm": float(normed)})
 
 
 choice_judge = ChoiceJudge()

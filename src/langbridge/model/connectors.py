@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from langbridge.model.configuration import CONNECTORS
-from langbridge.model.sequence import soft_length
+from langbridge.model.configuration import CONNECTORS, soft_length
 
 
 class Connector(nn.Module, ABC):
