@@ -6,11 +6,15 @@ reference implementation evaluates. Where two answers differ, the first token th
 of the two best logits excuses it.
 
     python benchmarks/evaluation.py --data DIR
+    python benchmarks/evaluation.py --data DIR --models FOLDER,FOLDER --dtypes float32,bfloat16 --batch-sizes 1,8,32
 
-DIR holds MGSM as `mgsm_LANG.jsonl` or `mgsm/mgsm_LANG.jsonl`.
+DIR holds MGSM as `mgsm_LANG.jsonl` or `mgsm/mgsm_LANG.jsonl`. With --models, bridges or plain language models, each is
+asked as `langbridge evaluate` asks it, in every precision and at every batch size, and writes all new tokens each time:
+questions a minute, and how much of the time is spent outside the models.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 import time
@@ -21,7 +25,10 @@ from lm_eval.api.instance import Instance
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderModel, PreTrainedTokenizerFast
 
+from langbridge.evaluate.asking import GENERATE, Request
+from langbridge.evaluate.batching import in_batches
 from langbridge.evaluate.harness import LangBridgeLM
+from langbridge.evaluate.models import load_asker
 from langbridge.evaluate.suites import load_suites
 from langbridge.model import build_bridge
 
@@ -91,6 +98,47 @@ def gap(model, processor, prompt: str, one: str, other: str) -> float:
     return float(best[0] - best[1])
 
 
+def speeds(folder: str, dtype: str, documents: list[list[dict]], new_tokens: int, batch_sizes: list[int]) -> list[dict]:
+    """A row for each batch size: the same questions to the same model, one size after the other."""
+    asker, _ = load_asker(folder, dtype=dtype)
+    inside = 0.0
+
+    def timed(forward):
+        @functools.wraps(forward)
+        def run(*args, **kwargs):
+            nonlocal inside
+            start = time.perf_counter()
+            found = forward(*args, **kwargs)
+            inside += time.perf_counter() - start
+            return found
+
+        return run
+
+    # A bridge's encoder runs once before generation, and not inside the bridge's own pass.
+    for part in filter(None, (asker.lm.model, getattr(asker.lm.model, "encoder", None))):
+        part.forward = timed(part.forward)
+    settings = {"until": ["</s>"], "do_sample": False, "max_gen_toks": new_tokens, "min_new_tokens": new_tokens}
+    requests = [Request(GENERATE, "", doc["prompt"], settings, doc["language"]) for own in documents for doc in own]
+    asker.answer(requests[:1])  # first use sets things up
+    rows = []
+    for batch_size in batch_sizes:
+        inside, start = 0.0, time.perf_counter()
+        in_batches(requests, batch_size, asker.answer, key=asker.length)
+        seconds = time.perf_counter() - start
+        rows.append(
+            {
+                "model": Path(folder).name, "dtype": dtype, "batch_size": batch_size, "questions": len(requests),
+                "seconds": round(seconds, 1), "questions_a_minute": round(60 * len(requests) / seconds, 1),
+                "outside_the_models": round(1 - inside / seconds, 3),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def listed(text: str) -> list[str]:
+    return text.split(",")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
@@ -98,9 +146,26 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--models", type=listed, help="folders to ask instead of the random bridge")
+    parser.add_argument("--dtypes", type=listed, default=["float32"])
+    parser.add_argument("--batch-sizes", type=listed, default=["1", "8", "32"])
+    parser.add_argument("--languages", type=listed, help="default: all eleven")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    documents = [list(one.task.eval_docs)[: arguments.questions] for one in load_suites(["mgsm"], data=arguments.data)]
+    tasks = load_suites(["mgsm"], data=arguments.data, languages=arguments.languages)
+    documents = [list(one.task.eval_docs)[: arguments.questions] for one in tasks]
+    if arguments.models:
+        sizes = [int(size) for size in arguments.batch_sizes]
+        rows = [
+            row
+            for folder in arguments.models
+            for dtype in arguments.dtypes
+            for row in speeds(folder, dtype, documents, arguments.new_tokens, sizes)
+        ]
+        print(
+            json.dumps({"threads": torch.get_num_threads(), "new_tokens": arguments.new_tokens, "rows": rows}, indent=1)
+        )
+        return
     prompts = [doc["prompt"] for language in documents for doc in language]
     with tempfile.TemporaryDirectory() as folder:
         model, processor = make_bridge(Path(folder), prompts)

@@ -107,6 +107,35 @@ def marking_bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pyt
     return root / "bridge"
 
 
+@pytest.fixture(scope="session")
+def chat_bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an untrained bridge that speaks through its language model's chat template."""
+    import shutil
+
+    import torch
+    from transformers import AutoTokenizer
+
+    from langbridge.model import build_bridge
+
+    root = tmp_path_factory.mktemp("chat")
+    shutil.copytree(base_folders[1], root / "language_model")
+    tokenizer = AutoTokenizer.from_pretrained(root / "language_model")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<end>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    tokenizer.save_pretrained(root / "language_model")
+    torch.manual_seed(1)
+    model, processor = build_bridge(base_folders[0], root / "language_model", template="chat", system="Hi.")
+    with torch.no_grad():  # as above
+        for parameter in model.connector.parameters():
+            parameter.mul_(4)
+    model.save_pretrained(root / "bridge")
+    processor.save_pretrained(root / "bridge")
+    return root / "bridge"
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: exit code, stdout, stderr."""

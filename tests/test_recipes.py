@@ -37,6 +37,18 @@ def test_a_recipe_can_be_planned(name: str) -> None:
         assert planned.fits, planned.as_text()  # what the ledger says of the hardware
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("laptop/")])
+def test_a_laptops_recipe_fits_a_small_gpu_and_takes_any_rows(name: str, tmp_path: Path) -> None:
+    assert plan(recipe(name), gpu_memory=8).fits
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"query": "a", "response": "b"}\n' * 64)
+    own = Recipe.load(
+        FOLDER / f"{name}.yaml", [f"data.path={rows}", "data.name=null", "data.input=query", "data.output=response"]
+    )
+    own.data.check_files("data")
+    assert plan(own).steps == 200
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_what_it_is_and_how_it_is_launched(name: str) -> None:
     lines = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
@@ -51,7 +63,7 @@ def test_a_recipe_is_in_the_ledger(name: str) -> None:
     ledger = (FOLDER / "README.md").read_text(encoding="utf-8")
     (row,) = [line for line in ledger.splitlines() if line.startswith(f"| [{name}]({name}.yaml)")]
     assert row.count("|") == 6
-    if not name.startswith("miniature/"):
+    if not name.startswith(("miniature/", "laptop/")):
         assert "not run here" in row
 
 

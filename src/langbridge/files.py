@@ -121,7 +121,8 @@ def text_field(row: Mapping[str, Any], field: str, where: str, *, empty: bool = 
         raise BadRow(f"{where}: no field {field!r}; the row has {has}", "missing field")
     value = row[field]
     if not isinstance(value, str):
-        raise BadRow(f"{where}, field {field!r}: expected text, got {type(value).__name__}", "not text")
+        got = "nothing" if value is None else type(value).__name__
+        raise BadRow(f"{where}, field {field!r}: expected text, got {got}", "not text")
     if not empty and not value.strip():
         raise BadRow(f"{where}, field {field!r}: the text is empty", "empty text")
     try:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from langbridge.analyze.corpus import read_corpus
@@ -49,6 +50,27 @@ def test_flores(tmp_path: Path, names: tuple[str, str]) -> None:
         assert corpus.texts[0][10] == f"{names[0]}\u2028 10"
 
 
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_flores_plus(tmp_path: Path, ending: str) -> None:
+    for split in ("dev", "devtest"):
+        (tmp_path / split).mkdir()
+        for code, script in (("eng", "Latn"), ("swh", "Latn")):
+            rows = [
+                {"id": i, "iso_639_3": code, "iso_15924": script, "text": f"{code} {i} {split}", "has_image": "no"}
+                for i in range(11)
+            ]
+            path = tmp_path / split / f"{code}_{script}.{ending}"
+            if ending == "parquet":
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+            else:
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "notes.txt").write_text("not rows\n")
+    for folder in (tmp_path, tmp_path / "dev"):
+        corpus = read_corpus(folder)
+        assert corpus.languages == ("eng_Latn", "swh_Latn")
+        assert corpus.texts[1][10] == "swh 10 dev"
+
+
 def test_what_is_not_parallel_is_named(tmp_path: Path) -> None:
     def says(path: Path, *words: str, **options) -> None:
         with pytest.raises(LangBridgeError) as error:
@@ -57,7 +79,7 @@ def test_what_is_not_parallel_is_named(tmp_path: Path) -> None:
             assert word in str(error.value)
 
     says(tmp_path / "nothing", "nothing")
-    says(tmp_path, "neither JSONL", "FLORES")
+    says(tmp_path, "neither files with rows", "FLORES")
     rows = tmp_path / "rows"
     rows.mkdir()
     write_rows(rows / "en.jsonl", "en", range(12))

@@ -130,6 +130,45 @@ def test_chat_answers_every_line_and_ends_with_the_input(
     assert [line.strip() for line in out.splitlines() if line.strip()] == [answers[0], answers[2]]
 
 
+def test_chat_keeps_a_conversation_where_the_template_has_turns(
+    command, chat_bridge_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LangBridgeModel.from_pretrained(chat_bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(chat_bridge_folder)
+
+    def answers(*lines: str) -> list[str]:
+        messages: list[dict[str, str]] = []
+        for line in lines:
+            messages.append({"role": "user", "content": line})
+            inputs = processor.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+            written = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+            answer = processor.decode(written[0, inputs["input_ids"].shape[1] :]).strip()
+            messages.append({"role": "assistant", "content": answer})
+        return [message["content"] for message in messages if message["role"] == "assistant"]
+
+    def talk(*lines: str, new_tokens: int = 6) -> tuple[list[str], str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+        code, out, err = command("chat", chat_bridge_folder, "--max-new-tokens", new_tokens)
+        assert code == 0
+        return [line.strip() for line in out.splitlines()], err
+
+    first, second = answers(PROMPTS[0], PROMPTS[2])
+    (alone,) = answers(PROMPTS[2])
+    assert second != alone, "the second line is answered after the first"
+    assert talk(PROMPTS[0], PROMPTS[2]) == ([first, second], "")
+    assert talk(PROMPTS[0], "/new", PROMPTS[2]) == ([first, alone], "")
+    # With 256 positions there is room for the newest turns only.
+    long = "x" * 100
+    said, err = talk(long, long, PROMPTS[2])
+    assert len(said) == 3
+    assert "no room for all of this conversation: its oldest turn is forgotten" in err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x" * 300))
+    code, _, err = command("chat", chat_bridge_folder)
+    assert (code, "shorten it" in err) == (2, True)
+
+
 def test_an_exported_bridge_answers_alike(command, bridge_folder: Path, answers: list[str], tmp_path: Path) -> None:
     out = tmp_path / "merged"
     assert command("export", bridge_folder, "--out", out)[:2] == (0, f"{out}\n")

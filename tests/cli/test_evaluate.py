@@ -67,6 +67,18 @@ def test_mistakes_are_one_line(command, bridge_folder: Path, suite: Path, tmp_pa
         assert message in error
 
 
+@pytest.mark.filterwarnings("default:--data")
+def test_what_the_data_lack_is_told_in_one_line(command, bridge_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_Swahili.json").write_text('{"m_query": "Ana 2. Ngapi?", "response": 2}\n')
+    arguments = ("--suite", "msvamp", "--data", tmp_path, "--out", tmp_path / "run", "--max-new-tokens", 2, "--quiet")
+    code, printed, error = command("evaluate", bridge_folder, *arguments)
+    assert (code, error.count("\n")) == (0, 1)
+    assert error.startswith(
+        "langbridge: warning: --data: of msvamp there is no en, es, fr, de, ru, zh, ja, th, bn; the"
+    )
+    assert printed.startswith("msvamp, per cent\n     sw ")
+
+
 def test_bad_data_leave_no_run_behind(command, bridge_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "test_sw.jsonl").write_text('{"m_query": null, "response": 2}\n')
     arguments = ("--suite", "msvamp", "--languages", "sw", "--data", tmp_path, "--out", tmp_path / "run")

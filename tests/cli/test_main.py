@@ -72,11 +72,13 @@ def test_the_version(command) -> None:
 
 
 def test_a_dry_run_prints_the_whole_recipe_resolved(command, recipe: Path, tmp_path: Path) -> None:
-    code, out, _ = command("train", recipe, "--dry-run", "--set", "train.learning_rate=1e-3", "--set", "seed=7")
+    code, out, _ = command("train", recipe, "--dry-run", "--set", "train.learning_rate=1e-3", "seed=7")
     assert code == 0
     (tmp_path / "printed.yaml").write_text(out)
     printed = Recipe.load(tmp_path / "printed.yaml")
     assert printed == Recipe.load(recipe, ["train.learning_rate=1e-3", "seed=7"])
+    code, _, err = command("train", recipe, "seed")
+    assert (code, "got 'seed' behind the recipe, expected KEY=VALUE" in err) == (2, True)
 
 
 def test_a_dry_run_prints_the_plan(command, recipe: Path) -> None:

@@ -61,6 +61,7 @@ def make_tokenizer(kind: str) -> Any:
         raw.train_from_iterator(
             corpus, trainers.BpeTrainer(vocab_size=500, special_tokens=special, show_progress=False)
         )
+        raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
         return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     # Byte-level BPE. Qwen has no BOS and pads with its EOS; OPT has one token for BOS and EOS, and a pad of its own.
     special = ["<|endoftext|>"] if kind == "qwen" else ["<s>", "<pad>", "</s>"]
@@ -77,6 +78,7 @@ def make_tokenizer(kind: str) -> Any:
             tokenizer_object=raw, eos_token="<|endoftext|>", pad_token="<|endoftext|>", bos_token=None, unk_token=None
         )
     assert kind == "opt"
+    raw.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="</s>", eos_token="</s>", pad_token="<pad>", unk_token="</s>"
     )
@@ -100,7 +102,7 @@ def processor(language_model_tokenizer: Any, tokenizers: dict[str, Any]) -> Any:
     import copy
 
     from langbridge.model import LangBridgeProcessor
-    from langbridge.model.processing import whitespace_ids
+    from langbridge.model.tokenizers import whitespace_ids
 
     encoder = copy.deepcopy(tokenizers["mt5"])
     new = whitespace_ids(encoder)

@@ -113,7 +113,7 @@ def test_the_loss_of_eos_reaches_a_model_that_pads_with_it(tokenizers: dict[str,
 def test_mistakes_are_told(tokenizers: dict[str, Any]) -> None:
     import copy
 
-    with pytest.raises(LangBridgeError, match=r"template: expected \{prompt\} in it once, got 'Q'"):
+    with pytest.raises(LangBridgeError, match=r"template: got 'Q', expected 'chat' .*\{prompt\} exactly once"):
         CausalCollator(tokenizers["llama"], template="Q", max_length=8)
     endless = copy.deepcopy(tokenizers["llama"])
     endless.eos_token = None

@@ -62,8 +62,8 @@ BAD_ROWS = {
     "not an object": ('["a", "b"]', "expected a JSON object, got list"),
     "missing field": ('{"query": "a", "answer": "b"}', "no field 'response'; the row has 'query', 'answer'"),
     "no fields": ("{}", "no field 'query'; the row has no fields"),
-    "wrong type": ('{"query": 3, "response": "b"}', "field 'query': expected text, got int"),
-    "null": ('{"query": "a", "response": null}', "field 'response': expected text, got NoneType"),
+    "wrong type": ('{"query": {"a": 3}, "response": "b"}', "field 'query': expected text, got dict"),
+    "null": ('{"query": "a", "response": null}', "field 'response': expected text, got nothing"),
     "empty": ('{"query": "a", "response": ""}', "field 'response': the text is empty"),
     "only spaces": ('{"query": " \\n", "response": "b"}', "field 'query': the text is empty"),
     "half a surrogate": (
@@ -208,7 +208,7 @@ def test_a_data_set_of_the_hub_takes_the_same_path(tmp_path: Path, monkeypatch: 
     table = open_data(data, regime="labelled", seed=0)
     assert list(table) == [Example("a", "b")]
     assert table[0].origin == "owner/name:1"
-    assert table.skipped.first == ["owner/name, row 2, field 'answer': expected text, got NoneType"]
+    assert table.skipped.first == ["owner/name, row 2, field 'answer': expected text, got nothing"]
 
 
 def test_a_data_set_of_a_program(tmp_path: Path) -> None:

@@ -33,22 +33,58 @@ def names(folder: Path, source: Source) -> list[str]:
     return [str(file.relative_to(folder)) for file in files]
 
 
-def test_a_folder_gives_its_data_files_in_order(folder: Path) -> None:
-    assert names(folder, Source(path=str(folder))) == [
-        "data/test-00000-of-00001.parquet",
-        "data/train-00000-of-00002.parquet",
-        "data/train-00001-of-00002.parquet",
-        "trained.csv",
-        "validation/en.jsonl.zst",
-    ]
+def test_a_folder_gives_its_data_files_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.csv", "b/1.jsonl.zst", "trained.txt", "B.parquet", "notes.md", ".a/1.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert names(tmp_path, Source(path=str(tmp_path))) == ["B.parquet", "b/1.jsonl.zst", "b/2.csv", "trained.txt"]
+
+
+def test_what_lies_beside_the_rows_of_a_clone_is_no_row(tmp_path: Path) -> None:
+    about = ("dataset_infos.json", "dataset_dict.json", "data/dataset_info.json", "data/state.json", "config.json")
+    for name in (
+        *about,
+        "README.md",
+        "README.txt",
+        "LICENSE.txt",
+        "requirements.txt",
+        "data/rows.json",
+        "b_state.json",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert names(tmp_path, Source(path=str(tmp_path))) == ["b_state.json", "data/rows.json"]
 
 
 def test_a_split_is_a_word_in_the_name_of_a_file_or_of_a_folder_inside(folder: Path) -> None:
-    train = names(folder, Source(path=str(folder), split="train"))
-    assert train == ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+    train = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+    assert names(folder, Source(path=str(folder), split="train")) == train
+    assert names(folder, Source(path=str(folder))) == train, "where there are splits, as on the hub"
     assert names(folder, Source(path=str(folder), split="validation")) == ["validation/en.jsonl.zst"]
+    assert names(folder, Source(path=str(folder), split="EN")) == ["validation/en.jsonl.zst"], "any word"
     with pytest.raises(LangBridgeError, match=r"no file of the split 'dev'; the folder has data/test-00000"):
         local_files(Source(path=str(folder), split="dev"))
+
+
+def test_a_split_has_more_names_than_one(tmp_path: Path) -> None:
+    for name in ("Training_1.csv", "dev2.csv", "en.val.csv", "eval.csv", "extra.csv"):
+        (tmp_path / name).touch()
+    for split, files in {
+        None: ["Training_1.csv"],
+        "train": ["Training_1.csv"],
+        "validation": ["dev2.csv", "en.val.csv"],
+        "dev": ["dev2.csv"],
+        "test": ["eval.csv"],
+    }.items():
+        assert names(tmp_path, Source(path=str(tmp_path), split=split)) == files
+
+
+def test_held_out_splits_alone_are_never_mixed(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").touch()
+    assert names(tmp_path, Source(path=str(tmp_path))) == ["test.csv"]
+    (tmp_path / "dev.csv").touch()
+    with pytest.raises(LangBridgeError, match="the folder has the splits validation and test; choose one with `split`"):
+        local_files(Source(path=str(tmp_path)))
 
 
 def test_globs_and_files_may_have_any_name(folder: Path) -> None:

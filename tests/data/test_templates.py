@@ -7,7 +7,15 @@ import pytest
 from langbridge.data.templates import Columns, check_template
 from langbridge.errors import LangBridgeError
 
-ROW = {"system_prompt": "Be brief.", "question": "Why?", "odd {name}": "x", "empty": "", "n": 3}
+ROW = {
+    "system_prompt": "Be brief.",
+    "question": "Why?",
+    "odd {name}": "x",
+    "empty": "",
+    "none": None,
+    "n": 42,
+    "half": 0.5,
+}
 
 TEXTS = {
     "question": "Why?",
@@ -19,6 +27,10 @@ TEXTS = {
     "{empty}\n\n{question}": "Why?",  # the white space that an empty column leaves at the ends goes
     "{question}\n{empty}": "Why?",
     "Q: {question}{empty}": "Q: Why?",
+    "{question}\n{none}": "Why?",
+    "n": "42",
+    "half": "0.5",
+    "{n} {half}{none}": "42 0.5",
 }
 
 
@@ -47,11 +59,16 @@ def test_what_is_neither_is_an_error(template: str) -> None:
     ("template", "row", "message"),
     [
         ("{a} {b}", {"a": "x"}, "row 1: no field 'b'; the row has 'a'"),
-        ("{a} {b}", {"a": "x", "b": None}, "row 1, field 'b': expected text, got NoneType"),
+        ("{a} {b}", {"a": "", "b": None}, "row 1: the fields 'a', 'b' are all empty"),
+        ("a", {"a": None}, "row 1, field 'a': expected text, got nothing"),
+        ("{a}", {"a": True}, "row 1, field 'a': expected text, got bool"),
+        ("a", {"a": 1e30}, "row 1, field 'a': expected text, got float"),
+        ("a", {"a": float("nan")}, "row 1, field 'a': expected text, got float"),
+        ("a", {"a": ["x"]}, "row 1, field 'a': expected text, got list"),
+        ("{a}", {"a": {"x": 1}}, "row 1, field 'a': expected text, got dict"),
         ("{a} {b}", {"a": "", "b": " "}, "row 1: the fields 'a', 'b' are all empty"),
         ("a", {"a": ""}, "row 1, field 'a': the text is empty"),
         ("a", {"a": "x\ud83d"}, "row 1, field 'a': half a surrogate pair at character 2"),
-        ("{n}", ROW, "row 1, field 'n': expected text, got int"),
     ],
 )
 def test_a_bad_row_says_which_field(template: str, row: dict[str, Any], message: str) -> None:

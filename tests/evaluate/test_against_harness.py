@@ -1,5 +1,6 @@
 """The harness's own tasks and ours, given the same outputs: the same scores, or a difference that is written down."""
 
+import csv
 import importlib.util
 import json
 import sys
@@ -24,7 +25,15 @@ def their_task(path: str, documents: list[dict[str, Any]], split: str = "test") 
     from datasets import Dataset
 
     config = load_yaml(THEIRS / path)
-    for key in ("dataset_path", "dataset_name", "training_split", "validation_split", "tag", "fewshot_config"):
+    for key in (
+        "dataset_path",
+        "dataset_name",
+        "training_split",
+        "validation_split",
+        "tag",
+        "fewshot_config",
+        "fewshot_split",
+    ):
         config.pop(key, None)
     config |= {
         "task": "theirs",
@@ -99,6 +108,20 @@ def test_xcopa_asks_and_scores_as_the_harness_does(language: str) -> None:
     assert [one.args for one in requests[0]] == [one.args for one in requests[1]]
 
 
+def test_sib200_asks_as_the_harness_does() -> None:
+    (ours,) = load_suites(["sib200"], data=DATA, languages=["amh_Ethi"])
+    docs = list(ours.task.eval_docs)[:20]
+    with (DATA / "sib200/amh_Ethi/test.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))[:20]
+    theirs = their_task("afrobench/sib/prompt_1/sib_amh.yaml", rows)
+    for doc, row in zip(docs, rows, strict=True):
+        assert doc["prompt"] == theirs.doc_to_text(row)
+        requests = [task.construct_requests(doc=one, ctx="ctx", metadata=("t", 0, 1)) for task, one in (
+            (ours.task, doc), (theirs, row),
+        )]  # fmt: skip
+        assert [one.args for one in requests[0]] == [one.args for one in requests[1]]
+
+
 @pytest.mark.parametrize("part", ["snarks", "navigate", "formal_fallacies", "date_understanding", "causal_judgement"])
 def test_bbh(part: str) -> None:
     tasks = [one for one in load_suites(["bbh"], data=DATA) if one.part == part]
@@ -124,3 +147,10 @@ def test_the_harness_is_the_pinned_one() -> None:
 
     pinned = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
     assert f"\nlm_eval=={version('lm-eval')}\n" in pinned
+
+
+def test_the_harness_s_tables_have_their_headings() -> None:
+    from lm_eval.utils import make_table
+
+    first = make_table({"results": {}, "versions": {}, "n-shot": {}, "higher_is_better": {}}).strip().splitlines()[0]
+    assert first.startswith("|Tasks"), "its own requirement lets pip choose a pytablewriter without headings"

@@ -19,7 +19,20 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published data (../shared/data) is not here")
 
 NATIVE_ZERO = {"bn": "০", "te": "౦", "th": "๐", "ja": "０", "zh": "０"}
-WRITTEN = ["mgsm", "mgsm_en_cot", "mgsm_native_cot", "mgsm_direct", "gsm8k", "bbh", "xcopa_gen", "xcopa_gen_corrected"]
+PARTLY_HERE = {"sib200", "sib200_gen"}
+"""Of which the data beside the project has 36 of 205 languages."""
+WRITTEN = [
+    "mgsm",
+    "afrimgsm",
+    "sib200_gen",
+    "mgsm_en_cot",
+    "mgsm_native_cot",
+    "mgsm_direct",
+    "gsm8k",
+    "bbh",
+    "xcopa_gen",
+    "xcopa_gen_corrected",
+]
 
 
 def documents(tasks: list[SuiteTask]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -33,6 +46,8 @@ def written(doc: dict[str, Any]) -> str:
             return f"(A) might do, and (B) too. So the answer is ({doc['expected']})."
         other = {"yes": "No", "no": "Yes", "valid": "invalid", "invalid": "valid"}[doc["expected"]]
         return f"At first sight {other}. But looking closely, the answer is {doc['expected']}."
+    if "category" in doc["prompt"]:  # SIB-200
+        return f"It could be travel or sports. The answer is {doc['expected']}."
     if "choices" in doc:  # XCOPA
         return f"The answer is {'AB'[doc['label']]}."
     number = f"{int(doc['expected']):,}"
@@ -76,7 +91,8 @@ def test_the_first_gold_answers_are_right(tmp_path: Path, scripted) -> None:
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*WRITTEN, "xcopa", "xcopa_corrected"])
+@pytest.mark.filterwarnings("ignore:--data")
+@pytest.mark.parametrize("name", [*WRITTEN, "xcopa", "xcopa_corrected", "sib200"])
 def test_every_gold_answer_is_right(name: str, tmp_path: Path, scripted) -> None:
     run = run_with_gold([name], DATA, tmp_path / "gold", scripted, limit=None)
     if name == "bbh":
@@ -85,7 +101,12 @@ def test_every_gold_answer_is_right(name: str, tmp_path: Path, scripted) -> None
         assert len({one.prompt for one in wrong}) == len(wrong) == 2
         assert {one.extra["part"] for one in wrong} == {"causal_judgement"}
     else:
-        assert accuracies(run, name) == dict.fromkeys(suite_languages(name), 1.0)
+        found = accuracies(run, name)
+        if name == "afrimgsm":  # one question of Twi's stands there twice, with the gold of another
+            assert found.pop("twi") == 249 / 250
+            found["twi"] = 1.0
+        assert found == dict.fromkeys(found if name in PARTLY_HERE else suite_languages(name), 1.0)
+        assert name not in PARTLY_HERE or len(found) == 36
     figures = run.results["tasks"][name]["languages"].values()
     assert all(one["unanswered"] == one["unscored"] == 0 for one in figures)
 

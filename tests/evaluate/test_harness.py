@@ -290,6 +290,58 @@ def test_an_encoder_that_marks_languages_is_told_the_question_s(marking_bridge_f
     assert lm.settings()["languages"] == "marked", "answers from before are not taken for these"
 
 
+@pytest.mark.parametrize("shots_in", ["encoder", "lm"])
+def test_a_bridge_is_asked_through_the_chat_template(chat_bridge_folder: Path, monkeypatch, shots_in: str) -> None:
+    lm = LangBridgeLM(str(chat_bridge_folder))
+    processor, request = lm.processor, Request(GENERATE, "Q: 1 A: 2; ", "345", SETTINGS, "en")
+    asker = BridgeAsker(lm, shots_in)
+    assert asker.chats, "it ends its turn itself"
+    inputs = lm._inputs([asker._prompt(request)])
+    row = inputs["input_ids"][0].tolist()
+    soft = row.index(processor.soft_prompt_token_id)
+    before = "<s>[system] Hi.<end>[user] " + ("Q: 1 A: 2; " if shots_in == "lm" else "")
+    assert processor.tokenizer.decode(row[:soft]) == before
+    assert processor.tokenizer.decode(row[soft:]).endswith("<end>[assistant] ")
+    read = processor.encoder_tokenizer.decode(inputs["encoder_input_ids"][0], skip_special_tokens=True)
+    assert read == ("345" if shots_in == "lm" else "Q: 1 A: 2; 345")
+    assert asker.shown(request) == "<s>[system] Hi.<end>[user] Q: 1 A: 2; 345<end>[assistant] "
+    if shots_in == "encoder":
+        same = processor.apply_chat_template(
+            [{"role": "user", "content": "Q: 1 A: 2; 345"}], add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+        assert all(torch.equal(inputs[name], same[name]) for name in same)
+    # What is cut is the prompt's beginning, and what is left fills the positions.
+    positions(lm, monkeypatch, len(row) - 1 + 12)
+    (answer,) = asker.answer([request])
+    assert answer["prompt_cut"]
+    (scored,) = BridgeAsker(lm).answer([Request(SCORE, "", "3", " yes", "en")])
+    assert scored["loglikelihood"] < 0
+
+
+def test_generation_ends_where_the_chat_template_ends_an_answer(
+    chat_bridge_folder: Path, bridge_folder: Path, monkeypatch
+) -> None:
+    lm = LangBridgeLM(str(chat_bridge_folder))
+    end = lm.processor.answer_end_id
+    assert lm.processor.tokenizer.decode([end]) == "<end>"
+    seen: list[list[int]] = []
+    generate = lm.model.generate
+    monkeypatch.setattr(lm.model, "generate", lambda **k: seen.append(k["eos_token_id"]) or generate(**k))
+    lm.generate_until(generations(["abc"]))
+    assert end in seen[0]
+    assert lm.processor.tokenizer.eos_token_id in seen[0]
+
+
+def test_the_chat_template_stands_in_for_another(chat_bridge_folder: Path, bridge_folder: Path) -> None:
+    text = LangBridgeLM(str(chat_bridge_folder), template="Q: {prompt}\nA:")
+    chat = LangBridgeLM(str(chat_bridge_folder), template="chat")
+    assert text.processor.format("x") == "Q: x\nA:", "and without the system message, which is the chat template's"
+    assert chat.processor.format("x") == "<s>[system] Hi.<end>[user] x<end>[assistant] "
+    assert text.fingerprint != chat.fingerprint
+    with pytest.raises(LangBridgeError, match="no chat template"):
+        LangBridgeLM(str(bridge_folder), template="chat")
+
+
 def test_a_plain_model_and_a_bridge_see_the_same_prompts(
     bridge_folder: Path, base_folders: tuple[Path, Path], monkeypatch
 ) -> None:

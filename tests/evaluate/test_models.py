@@ -80,7 +80,7 @@ def test_what_is_no_model_is_named(bridge_folder: Path, base_folders, tmp_path: 
         (tmp_path / "none", {}, "no such folder"),
         (tmp_path / "config.json", {}, "is a file"),
         (tmp_path, {}, "not a model's folder"),
-        (bridge_folder, {"template": "chat"}, "no chat template of its own"),
+        (bridge_folder, {"template": "chat"}, "language model's tokenizer has no chat template"),
         (bridge_folder, {"template": "mathoctopus"}, "formats all languages alike"),
         (base_folders[1], {"shots_in": "lm"}, "is no bridge"),
         (base_folders[0], {}, "cannot be loaded as a causal language model: Unrecognized configuration class"),
@@ -99,7 +99,9 @@ def test_device_and_precision_are_checked_alike_for_every_kind(bridge_folder: Pa
         ]:
             with pytest.raises(LangBridgeError, match=message):
                 load_asker(str(name), **settings)
-        lm = load_asker(str(name), device="cpu", dtype="bfloat16")[0].lm
+        asker, _ = load_asker(str(name), device="cpu", dtype="bfloat16")
+        assert asker.settings()["dtype"] == "bfloat16", "of the bases: what is trained stays in single precision"
+        lm = asker.lm
         assert getattr(lm.model, "language_model", lm.model).dtype == torch.bfloat16
 
 

@@ -148,7 +148,7 @@ def test_programs_without_names_of_their_functions_are_run(tmp_path: Path, scrip
     [
         ({"prompt": "Double n."}, "no function is begun in the prompt"),
         ({"test": "assert double(2) == 4"}, r"field 'test': expected a function check\(candidate\)"),
-        ({"test": None}, "field 'test': expected text, got NoneType"),
+        ({"test": None}, "field 'test': expected text, got nothing"),
     ],
 )
 def test_programs_that_could_not_be_run_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.suites import chosen_languages, load_suites
-from langbridge.evaluate.tasks.sib200.documents import TOPICS, topic_judge
+from langbridge.evaluate.tasks.sib200.documents import TOPICS, choice_judge, topic_judge
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 PROBLEM = {
@@ -105,6 +105,8 @@ def test_sib200(tmp_path: Path) -> None:
     (choice, _), (written, _) = (documents(suite, tmp_path, ["sw"]) for suite in ("sib200", "sib200_gen"))
     for doc in (choice, written):
         assert (doc["id"], doc["language"], doc["expected"], doc["label"]) == ("7", "swh_Latn", TOPICS[0], 0)
+    likely = [(-float(place), False) for place in range(7)]
+    assert choice_judge.verdict(choice, likely).extracted == choice["expected"] == TOPICS[0]
     assert written["prompt"].endswith("'Atomi.' belong to?\nAnswer with the category only.")
     for output, correct in (
         ("science/technology", True), ("Not travel: Science and technology.", True), ("It is about technology", True),

@@ -124,7 +124,7 @@ PROBLEM = {
 @pytest.mark.parametrize(
     ("suite", "language", "file", "row", "message"),
     [
-        ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": None}, "field 'question': expected text, got NoneType"),
+        ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": None}, "field 'question': expected text, got nothing"),
         ("mgsm", "en", "mgsm_en.jsonl", {**MGSM, "question": " "}, "field 'question': the text is empty"),
         ("msvamp", "en", "test_en.jsonl", {"m_query": None, "response": 2}, "field 'm_query': expected text"),
         ("gsm8k", "en", "test.jsonl", {"question": 5, "answer": "#### 2"}, "field 'question': expected text, got int"),

@@ -39,7 +39,7 @@ def hf_regex():
 
 
 def language_model_tokenizer() -> hf.PreTrainedTokenizerFast:
-    """As Llama's: <s>, </s>, <unk>, and no pad but EOS."""
+    """As Llama's: <s> (before every text), </s>, <unk>, and no pad but EOS."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -47,6 +47,7 @@ def language_model_tokenizer() -> hf.PreTrainedTokenizerFast:
         CORPUS,
         trainers.BpeTrainer(vocab_size=90, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False),
     )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return hf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
     )

@@ -11,7 +11,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.languages import FLORES
 from langbridge.model import LangBridgeProcessor, build_bridge
 from langbridge.model.language_marks import knows_language, own_mark
-from langbridge.model.processing import whitespace_ids
+from langbridge.model.tokenizers import whitespace_ids
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", *string.ascii_letters, *string.digits, *".,?!"]
 VOCABULARY = {piece: i for i, piece in enumerate(PIECES)}

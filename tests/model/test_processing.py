@@ -105,7 +105,7 @@ def test_the_placeholder_is_inside_the_vocabulary_and_outside_text(processor):
     assert processor.tokenizer.decode([processor.soft_prompt_token_id]) == ""
     tokenizer = processor.tokenizer
     with pytest.raises(LangBridgeError, match="marks soft prompts"):
-        LangBridgeProcessor(tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[0])(
+        LangBridgeProcessor(tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[1])(
             ["a"], targets=["T"]
         )
 

@@ -73,7 +73,7 @@ def test_every_base_that_the_package_knows_has_shapes_of_its_kind() -> None:
     assert len(known_bases()) == len(list(BASES.glob("*.json"))) > 10
     for base in known_bases():
         config, _ = shapes_of(base, "base")
-        assert config.model_type in {"mt5", "llama", "qwen2", "bloom"}
+        assert config.model_type in {"bert", "mt5", "llama", "qwen2", "bloom"}
         assert (BASES / f"{base.replace('/', '--')}.json").is_file()
 
 

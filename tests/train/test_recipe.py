@@ -104,7 +104,7 @@ MISTAKES = {
     "negative": ("train: {learning_rate: -1}", "train.learning_rate: expected more than 0, got -1.0"),
     "no place for the prompt": (
         "template: Question",
-        "template: expected {prompt} in it once, got 'Question'",
+        "template: got 'Question', expected 'chat' (the language model's own chat template), or text that",
     ),
     "ridge for mlp": (
         "connector: mlp\ninit: ridge",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, MT5EncoderModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel, MT5EncoderModel
 
 import langbridge
 from langbridge import LangBridgeModel, LangBridgeProcessor
@@ -19,6 +19,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.train import Recipe, train
 from langbridge.train.parts import load_processor, reads_new_rows, some_texts
+from langbridge.train.plan import plan
 from langbridge.train.reading import PlateauWarning
 
 
@@ -202,6 +203,24 @@ def test_the_frozen_models_are_as_saved_where_the_machine_is_fast_in_it(
     wanted = torch.bfloat16 if fast and saved == "bfloat16" else torch.float32
     assert (model.encoder.dtype, model.language_model.dtype) == (wanted, wanted)
     assert {parameter.dtype for parameter in model.connector.parameters()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:.*was cut")
+def test_an_encoder_of_few_positions_reads_what_it_can(load, base_folders, tmp_path, capsys):
+    """A limit in the recipe above the encoder's own, crashes neither plan nor run, and is told."""
+    shutil.copytree(base_folders[0], tmp_path / "bert")
+    config = BertConfig(vocab_size=128, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=32, max_position_embeddings=12)  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    write_jsonl(tmp_path / "long.jsonl", [{"query": "say " + "ab" * n, "response": "a"} for n in range(1, 17)])
+    recipe = load(f"encoder={tmp_path / 'bert'}", f"data.path={tmp_path / 'long.jsonl'}", "train.max_steps=2")
+    assert plan(recipe).encoder_tokens == 2 * 8 * 12
+    final = train(recipe, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "max_encoder_length is 32, but the encoder reads 12 tokens at most" in said
+    # "say " and its end mark are five tokens: 13 of the 16 prompts have more than seven to come.
+    assert "cut to fit, repeats counted: 13 prompts" in said
+    assert "13 prompts" in (final / "README.md").read_text()
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")

@@ -1,19 +1,23 @@
 """Sentence-parallel text: the same sentences in every language.
 
-Three layouts are read, and told apart by the files that are there:
+Four layouts are read, and told apart by the files that are there:
 
-    JSONL         a file, or a folder of files, with rows {"id": ..., "lang": ..., "text": ...}; `language` does
-                  for `lang`, and the text may stand in another field
+    rows          a file, or a folder of files, with rows {"id": ..., "lang": ..., "text": ...}, in any format that
+                  training reads; `language` does for `lang`, and the text may stand in another field
+    FLORES+       dev/eng_Latn.parquet, dev/swh_Latn.jsonl, ...: rows with id, iso_639_3, iso_15924 and text
     FLORES-101    dev/eng.dev, dev/swh.dev, ...: one sentence a line (Goyal et al. 2022, arXiv 2106.03193)
     FLORES-200    dev/eng_Latn.dev, dev/swh_Latn.dev, ... (NLLB Team 2022, arXiv 2207.04672)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from langbridge.data.readers import read_rows
+from langbridge.data.settings import FILE_NAME
 from langbridge.errors import LangBridgeError
-from langbridge.files import read_jsonl, text_field
+from langbridge.files import BadRow, text_field
 from langbridge.languages import group_of
 
 FEWEST = 10
@@ -86,24 +90,31 @@ def _by_language(path: Path, field: str) -> dict[str, dict[str, str]]:
         return _read_rows([path], field)
     if not path.is_dir():
         raise LangBridgeError(f"--corpus: no file or folder at {path}")
-    if files := sorted(path.glob("*.jsonl")):
-        return _read_rows(files, field)
     for folder in (path, *(path / split for split in _SPLITS)):
+        if files := [file for file in sorted(folder.glob("[!.]*")) if _has_rows(file)]:
+            return _read_rows(files, field)
         for split in _SPLITS:
             if files := sorted(folder.glob(f"*.{split}")):
                 return _read_lines(files)
     raise LangBridgeError(
-        f"--corpus: {path} holds neither JSONL files (rows with id, lang, text) nor FLORES (dev/eng.dev, "
-        "dev/eng_Latn.dev, ...)"
+        f"--corpus: {path} holds neither files with rows (id, lang, text) nor FLORES (dev/eng_Latn.parquet, "
+        "dev/eng_Latn.dev, dev/eng.dev, ...)"
     )
+
+
+def _has_rows(file: Path) -> bool:
+    # Plain text has no ids: a .txt file beside the rows is a note.
+    return file.is_file() and FILE_NAME.search(file.name) is not None and ".txt" not in file.suffixes
 
 
 def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in files:
-        for number, row in read_jsonl(path):
+        for number, row in read_rows(path):
             where = f"{path}, row {number}"
-            language = text_field(row, "lang" if "lang" in row or "language" not in row else "language", where)
+            if isinstance(row, BadRow):
+                raise row
+            language = _language(row, where)
             if language not in found:
                 _check_code(language, where)
             key = row.get("id")
@@ -114,6 +125,12 @@ def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
                 raise LangBridgeError(f"{where}: id {key!r} comes twice in language {language!r}; expected once")
             rows[str(key)] = text_field(row, field, where)
     return found
+
+
+def _language(row: Mapping[str, Any], where: str) -> str:
+    if "lang" not in row and "iso_639_3" in row:  # FLORES+
+        return f"{text_field(row, 'iso_639_3', where)}_{text_field(row, 'iso_15924', where)}"
+    return text_field(row, "lang" if "lang" in row or "language" not in row else "language", where)
 
 
 def _check_code(language: str, where: str) -> None:

@@ -190,7 +190,7 @@ def _lines(ax: Any, stages: Sequence[Mapping[str, Any]], keys: Sequence[str], gr
         chosen = [stage for stage in stages if stage["model"] == model]
         x = np.array([stage["layer"] for stage in chosen], dtype=float)
         # The encoder stands apart, and its groups beside each other.
-        x[x < 0] += {"high": -0.65, "low": -0.15}.get(group, -0.4)
+        x[x < 0] = _aside(stages) * {"high": 1.18, "low": 0.82}.get(group, 1.0)
         found = []
         for stage in chosen:
             at: Any = stage
@@ -208,10 +208,15 @@ def _lines(ax: Any, stages: Sequence[Mapping[str, Any]], keys: Sequence[str], gr
             ax.errorbar(x[~own], y[~own], 2 * error[~own], color=colour, elinewidth=0.8, **dot)
 
 
+def _aside(stages: Sequence[Mapping[str, Any]]) -> float:
+    """The encoder's place: so far from layer 0 that their labels do not read as one, however many layers there are."""
+    return -max(1.4, 0.1 * max(stage["layer"] for stage in stages))
+
+
 def _stage_axis(ax: Any, stages: Sequence[Mapping[str, Any]]) -> None:
     layers = sorted({stage["layer"] for stage in stages if stage["layer"] >= 0})
     step = max(1, -(-len(layers) // 6))
-    ax.set_xticks([-1.4, *layers[::step]], ["E", *map(str, layers[::step])])
+    ax.set_xticks([_aside(stages), *layers[::step]], ["E", *map(str, layers[::step])])
 
 
 def _legend(ax: Any, groups: Sequence[str]) -> None:

@@ -184,8 +184,7 @@ class _BridgeReader:
         limits = [LONGEST, model.encoder_length_limit]
         positions = _position_limit(model.language_model)
         if positions is not None and self.per_token:
-            one = processor(["a"], return_tensors=None)
-            limits.append(positions - len(one["input_ids"][0]) + len(one["encoder_input_ids"][0]))
+            limits.append(positions - processor.overhead())
         self.limit = min(limit for limit in limits if limit is not None)
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
@@ -249,10 +248,11 @@ class _LanguageModelReader:
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.tokenizer = model.language_model, processor.tokenizer
         self.limit = min(LONGEST, _position_limit(model.language_model) or LONGEST)
-        self.around = processor.template.split("{prompt}")
+        self.template = processor.layout
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
-        return _tokens(self.tokenizer, texts, self.around, self.limit, self.role)
+        template = self.template
+        return _tokens(self.tokenizer, texts, template.around, self.limit, self.role, special=not template.begins)
 
     def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
         device = self.model.device
@@ -272,31 +272,35 @@ def encoder_tokens(
 ) -> list[Tokens]:
     """What the encoder reads of each text, cut at `limit` tokens, special ones included. Raises `LangBridgeError` where
     the tokenizer does not say which characters a token covers."""
-    around = processor.template.split("{prompt}") if processor.template_in == "encoder" else ["", ""]
     tokenizer = processor.encoder_tokenizer
-    found = _tokens(tokenizer, texts, around, limit, _BridgeReader.role)
+    found = _tokens(tokenizer, texts, processor.layout.source, limit, _BridgeReader.role)
     marked = mark_languages(tokenizer, [one.ids for one in found], list(languages or [None] * len(found)))
     return [replace(one, ids=ids) for one, ids in zip(found, marked, strict=True)]
 
 
 def _tokens(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], around: Sequence[str], limit: int | None, role: str
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: Sequence[str],
+    around: tuple[str, str],
+    limit: int | None,
+    role: str,
+    special: bool = True,
 ) -> list[Tokens]:
-    """Each text in its template as tokens; a token is the text's own where it covers a character of it."""
+    """Each text in its template as tokens; a token is the text's own where it covers a character of it. special: the
+    tokenizer adds its special tokens."""
     if not tokenizer.is_fast:
         raise LangBridgeError(
             f"{role}: its tokenizer ({type(tokenizer).__name__}) does not say which characters a token covers, so text "
             "and template cannot be told apart; expected a fast tokenizer (one with a tokenizer.json)"
         )
     before, after = around
+    options: dict[str, Any] = {"return_offsets_mapping": True, "add_special_tokens": special, "verbose": False}
     found = []
     for text in texts:
-        whole = tokenizer(before + text + after, return_offsets_mapping=True, verbose=False)
+        whole = tokenizer(before + text + after, **options)
         cut = limit is not None and len(whole["input_ids"]) > limit
         if cut:
-            whole = tokenizer(
-                before + text + after, return_offsets_mapping=True, truncation=True, max_length=limit, verbose=False
-            )
+            whole = tokenizer(before + text + after, truncation=True, max_length=limit, **options)
         first, last = len(before), len(before) + len(text)
         own = [max(start, first) < min(end, last) for start, end in whole["offset_mapping"]]
         found.append(Tokens(whole["input_ids"], own, cut))

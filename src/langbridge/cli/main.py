@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import typing
+import warnings
 
 import typer
 from typer.core import TyperGroup
@@ -65,6 +66,7 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: typing.Any, args: list[str]) -> typing.Any:
         _quiet_transformers()
+        warnings.showwarning = _one_line
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: typing.Any) -> typing.Any:
@@ -84,6 +86,11 @@ class _Commands(TyperGroup):
 def _stop(message: str, code: int) -> typing.NoReturn:
     typer.echo(f"langbridge: {message}", err=True)
     raise SystemExit(code)
+
+
+def _one_line(message: Warning | str, *_: typing.Any, **__: typing.Any) -> None:
+    """A warning as a person reads it: without the line of code that it was raised on."""
+    typer.echo(f"langbridge: warning: {message}", err=True)
 
 
 def _quiet_transformers() -> None:

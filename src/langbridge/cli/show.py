@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langbridge.cli.train import Overrides
+from langbridge.cli.train import MoreOverrides, Overrides, overrides_of
 from langbridge.data import BatchRow, open_data
 from langbridge.train.recipe import Recipe
 
@@ -64,13 +64,14 @@ def paint(run: Run, colour: bool) -> str:
 
 def show(
     recipe: Annotated[Path, typer.Argument(help="YAML file of the run.")],
+    more: MoreOverrides = None,
     overrides: Overrides = None,
     rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="How many rows, from the first.")] = 4,
 ) -> None:
     """Print a batch of a recipe as the models will see it: the encoder's tokens, the soft prompts' slots
     and the tokens that are trained.
     """
-    loaded = Recipe.load(recipe, overrides or ())
+    loaded = Recipe.load(recipe, overrides_of(overrides, more))
     loaded.check_files()
     from langbridge.train.parts import collators, load_processor
 

@@ -1,9 +1,8 @@
 """`langbridge train`: a recipe in, a bridge's folder out."""
 
 import os
-import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,13 +11,27 @@ from langbridge.train.recipe import Recipe
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in train.max_steps=20. Repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change settings, as in train.max_steps=20 seed=1. Repeatable."),
 ]
 """The `--set` option, shared by every command that reads a recipe."""
+
+MoreOverrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings to change, after --set.")
+]
+"""What stands behind `--set KEY=VALUE`: a shell user's way to change several settings by one option."""
+
+
+def overrides_of(set_by_option: list[str] | None, more: list[str] | None) -> list[str]:
+    """All settings that a command line changes. Raises `LangBridgeError` for what is none."""
+    for word in more or ():
+        if "=" not in word:
+            raise LangBridgeError(f"got {word!r} behind the recipe, expected KEY=VALUE, as in train.max_steps=20")
+    return [*(set_by_option or ()), *(more or ())]
 
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="YAML file of the run.")],
+    more: MoreOverrides = None,
     overrides: Overrides = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the whole recipe and the run's plan, and stop.")
@@ -44,7 +57,7 @@ def train(
 
     On several GPUs: torchrun --nproc-per-node N -m langbridge.cli train RECIPE --out DIR
     """
-    loaded = Recipe.load(recipe, overrides or ())
+    loaded = Recipe.load(recipe, overrides_of(overrides, more))
     if dry_run:
         typer.echo(loaded.to_yaml(), nl=False)
         from langbridge.train.plan import plan
@@ -59,12 +72,6 @@ def train(
     loaded.check_files()
     from langbridge.train.run import train as run_training
 
-    warnings.showwarning = _one_line
     final = run_training(loaded, out or Path("runs") / recipe.stem, resume=resume, progress=not quiet)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{final}")
-
-
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as a person reads it: without the line of code that it was raised on."""
-    typer.echo(f"langbridge: warning: {message}", err=True)

@@ -1,10 +1,11 @@
 """Batches for a plain language model, without encoder and soft prompts: the paper's trained baselines.
 
-pair    [BOS] prompt in its template | target [EOS]     loss on what stands behind the bar
-text    [BOS] | text [EOS]
+pair    [begin] prompt in its template | target [end]     loss on what stands behind the bar
+text    [begin] | text [EOS]
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from langbridge.data.collator import ROWS, origins_of
@@ -12,25 +13,33 @@ from langbridge.data.examples import CUT_WHOLE, Example, TextExample
 from langbridge.data.judging import identity_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
+from langbridge.model.sequence import begin_ids, begun, template_of
 
 
 class CausalCollator:
     """Turns `Example`s or `TextExample`s into `input_ids`, `attention_mask` and `labels`, each (batch, seq).
 
-    tokenizer: the language model's. template: text with `{prompt}` in it once, put around every prompt. max_length:
-    limit in tokens of the whole sequence; a longer target is cut and keeps its EOS, as the processor does it, and a
+    tokenizer: the language model's. template: text with `{prompt}` in it once, or `chat`, put around every
+    prompt; system: as in `LangBridgeProcessor`. max_length:
+    limit in tokens of the whole sequence; a longer target is cut and keeps its end, as the processor does it, and a
     longer text is cut without one. with_rows: as in `LabelledCollator`.
 
     Padding is on the right, masked by length and not by id: where pad is EOS, EOS is learned all the same.
     """
 
-    def __init__(self, tokenizer: Any, *, template: str = "{prompt}", max_length: int, with_rows: bool = False) -> None:
-        if template.count("{prompt}") != 1:
-            raise LangBridgeError(f"template: expected {{prompt}} in it once, got {template!r}")
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        template: str = "{prompt}",
+        system: str | None = None,
+        max_length: int,
+        with_rows: bool = False,
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise LangBridgeError("tokenizer: it has no EOS token, so a target cannot end; set tokenizer.eos_token")
         self.tokenizer = tokenizer
-        self.before, self.after = template.split("{prompt}")
+        self.template = template_of(tokenizer, template, "lm", system)
         self.max_length = max_length
         self.with_rows = with_rows
 
@@ -39,9 +48,7 @@ class CausalCollator:
     @property
     def identity(self) -> str | None:
         """As `Judge.identity`."""
-        return identity_of(
-            [self.tokenizer], {"before": self.before, "after": self.after, "max_length": self.max_length}
-        )
+        return identity_of([self.tokenizer], {"template": asdict(self.template), "max_length": self.max_length})
 
     def __call__(self, examples: Sequence[Example | TextExample]) -> dict[str, Any]:
         import torch
@@ -78,22 +85,24 @@ class CausalCollator:
 
     def _ids(self, examples: Sequence[Example | TextExample]) -> Iterator[tuple[list[int], list[int]]]:
         """What is read and what is learned; the latter is empty where the limit leaves no token of it but EOS."""
-        tokenizer = self.tokenizer
-        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        prompts = [self.before + e.prompt + self.after if isinstance(e, Example) else "" for e in examples]
+        tokenizer, template = self.tokenizer, self.template
+        eos, begin = tokenizer.eos_token_id, begin_ids(tokenizer)
+        prompts = [template.text(e.prompt) if isinstance(e, Example) else "" for e in examples]
         targets = [e.target if isinstance(e, Example) else e.text for e in examples]
         # In one call, which a fast tokenizer spreads over the cores.
         ids = tokenizer([*prompts, *targets], add_special_tokens=False, verbose=False)["input_ids"]
         for example, prompt_ids, target_ids in zip(examples, ids, ids[len(examples) :], strict=False):
-            head = [*bos, *prompt_ids]
+            pair = isinstance(example, Example)
+            head = prompt_ids if pair and template.whole else begun(prompt_ids, begin)
+            end = eos if template.end is None or not pair else template.end
             room = self.max_length - len(head)
             if len(target_ids) < room:
-                yield head, [*target_ids, tokenizer.eos_token_id]
-            elif isinstance(example, TextExample):
+                yield head, [*target_ids, end]
+            elif not pair:
                 yield head, target_ids[: max(room, 0)]
             else:
                 kept = target_ids[: max(room - 1, 0)]
-                yield head, [*kept, tokenizer.eos_token_id] if kept else []
+                yield head, [*kept, end] if kept else []
 
     def _cut_whole(self, example: Example | TextExample, read: int) -> BadRow:
         return BadRow(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 ROWS = "rows"
 """The batch's key of the rows' origins, for who wants to name them; it is no argument of `forward`."""
+
+_LEAST_TARGET = 2
+"""A token of the target, and its end."""
 
 
 def origins_of(examples: Sequence[Example | TextExample]) -> list[str]:
@@ -39,7 +43,8 @@ def marked(origin: str, marker: str) -> BadRow:
 
 def identity_of_processor(processor: "LangBridgeProcessor", **settings: Any) -> str | None:
     """As `Judge.identity`, of a collator with this processor and these settings of its own."""
-    return identity_of([processor.tokenizer, processor.encoder_tokenizer], {**processor.to_dict(), **settings})
+    about = {**processor.to_dict(), "layout": asdict(processor.layout), **settings}
+    return identity_of([processor.tokenizer, processor.encoder_tokenizer], about)
 
 
 class LabelledCollator:
@@ -61,19 +66,24 @@ class LabelledCollator:
         self.max_encoder_length = max_encoder_length
         self.max_length = max_length
         self.with_rows = with_rows
+        from langbridge.data.cuts import Cuts
+
+        self.cuts = Cuts()
+        """What it has cut so far; made here, before a loader's workers, who share it."""
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         try:
-            batch = dict(
-                self.processor(
-                    [example.prompt for example in examples],
-                    targets=[example.target for example in examples],
-                    max_encoder_length=self.max_encoder_length,
-                    max_length=self.max_length,
-                    truncation=True,
-                    return_tensors="pt",
+            with self.cuts.counting(origins_of(examples)):
+                batch = dict(
+                    self.processor(
+                        [example.prompt for example in examples],
+                        targets=[example.target for example in examples],
+                        max_encoder_length=self.max_encoder_length,
+                        max_length=self.max_length,
+                        truncation=True,
+                        return_tensors="pt",
+                    )
                 )
-            )
         except LangBridgeError as error:
             raise LangBridgeError(f"{error} (the rows are {', '.join(origins_of(examples))})") from None
         if self.with_rows:
@@ -87,13 +97,8 @@ class LabelledCollator:
 
     @cached_property
     def _always_room(self) -> bool:
-        from langbridge.model.configuration import soft_length
-
-        processor = self.processor
-        row = processor(["a"], return_tensors=None)
-        (source,), (head,) = row["encoder_input_ids"], row["input_ids"]
-        least, most = (soft_length(processor.connector, n, processor.num_latents) for n in (len(source), self._longest))
-        return len(head) - least + most + 2 <= self.max_length
+        longest = self.processor.overhead() + self.processor.soft_length(self._longest)
+        return longest + _LEAST_TARGET <= self.max_length
 
     @property
     def _longest(self) -> int:
@@ -133,7 +138,7 @@ class LabelledCollator:
         return [sum(mask) for mask in rows["attention_mask"]]
 
     def _misfit(self, example: Example, read: int) -> BadRow | None:
-        if read + 2 <= self.max_length:  # a token of the target, and EOS
+        if read + _LEAST_TARGET <= self.max_length:
             return None
         return BadRow(
             f"{example.origin}: the prompt takes {read} of the {self.max_length} positions (max_length), which leaves "

@@ -134,7 +134,7 @@ class Extractor:
         if kind == "labelled":
             assert source.input is not None
             assert source.output is not None
-            self._parts = {"prompt": Columns(source.input), "target": Columns(source.output)}
+            self._parts = {"prompt": Columns(source.input, "user"), "target": Columns(source.output, "assistant")}
         else:
             self._parts = {"text": Columns(source.text or "text")}
         self.fields = tuple(self._parts)

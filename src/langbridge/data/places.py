@@ -1,6 +1,7 @@
 """From a source's path to rows: local files in a fixed order, or a data set on the hub."""
 
 import glob
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,26 @@ from langbridge.data.readers import Row, read_rows
 from langbridge.data.settings import FILE_NAME, Source, is_here, is_hub_id
 from langbridge.errors import LangBridgeError
 
+_SPLITS = {
+    "train": {"train", "training"},
+    "validation": {"validation", "valid", "val", "dev"},
+    "test": {"test", "testing", "eval", "evaluation"},
+}
+"""The words in names of files by which `datasets` tells splits."""
+
+_ABOUT = re.compile(
+    r"(dataset_infos?|dataset_dict|state|config)\.json|(readme|licen[cs]e|notice|citation|requirements)[^/]*\.txt",
+    re.IGNORECASE,
+)
+"""Files that lie beside the rows in clones of the hub and in folders that `datasets` saved."""
+
 
 def local_files(source: Source) -> list[Path] | None:
     """The files of a source in the order of their names; None where it is a data set on the hub.
 
-    A folder gives the data files anywhere inside it, by their names, of `split` where one is asked for: a file or a
-    folder inside with that word in its name. Raises `LangBridgeError` where there is nothing.
+    A folder gives the data files anywhere inside it, by their names, of its split: those with a word for `split` in
+    their names or in those of folders inside. Where no split is asked for and there are splits, it is train, as it is
+    on the hub. Raises `LangBridgeError` where there is nothing.
     """
     path = source.path
     if not is_here(path):
@@ -33,13 +48,22 @@ def local_files(source: Source) -> list[Path] | None:
     # Names with a leading dot are caches and parts of files, not data.
     inside = [file for file in sorted(place.rglob("*")) if file.is_file() and FILE_NAME.search(file.name)]
     inside = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(place).parts)]
+    inside = [file for file in inside if not _ABOUT.fullmatch(file.name)]
     if not inside:
-        raise LangBridgeError(f"{path}: the folder has no .jsonl, .json, .parquet, .csv, .tsv or .txt file")
-    if source.split is None:
-        return inside
-    chosen = [file for file in inside if source.split in _words(file.relative_to(place))]
+        raise LangBridgeError(f"{path}: the folder has no .jsonl, .json, .parquet, .csv, .tsv or .txt file of rows")
+    words = {file: _words(file.relative_to(place)) for file in inside}
+    split = source.split
+    if split is None:
+        splits = [name for name, called in _SPLITS.items() if any(called & words[file] for file in inside)]
+        if not splits:
+            return inside
+        if len(splits) > 1 and "train" not in splits:
+            raise LangBridgeError(f"{path}: the folder has the splits {' and '.join(splits)}; choose one with `split`")
+        split = splits[0]
+    called = _SPLITS.get(split, {split.lower()})
+    chosen = [file for file in inside if called & words[file]]
     if not chosen:
-        raise LangBridgeError(f"{path}: no file of the split {source.split!r}; the folder has {_few(inside, place)}")
+        raise LangBridgeError(f"{path}: no file of the split {split!r}; the folder has {_few(inside, place)}")
     return chosen
 
 
@@ -77,9 +101,10 @@ def hub_rows(rows: Iterable[Any], source: Source) -> Iterator[Row]:
 
 
 def _words(path: Path) -> set[str]:
-    """The words of a path's names: `data/train-00000-of-2.parquet` has data, train, 00000, of, 2 and parquet."""
-    text = "".join(character if character.isalnum() else " " for character in str(path))
-    return set(text.split())
+    """The words of a path's names: `data/train-00000-of-2.parquet` has data, train, 00000, of, 2 and parquet, and
+    `dev2.tsv` both dev2 and dev."""
+    text = str(path).lower()
+    return {*re.findall(r"[^\W_]+", text), *re.findall(r"[^\W\d_]+", text)}
 
 
 def _few(files: list[Path], folder: Path) -> str:

@@ -105,7 +105,8 @@ class Data:
     """Configuration of a data set on the hub."""
 
     split: str | None = None
-    """Split of a data set on the hub (train, where nothing is said) or of a folder (all its files)."""
+    """Split of a data set on the hub, or of a folder whose files have splits in their names; train, where nothing is
+    said."""
 
     revision: str | None = None
     """Revision of a data set on the hub."""

@@ -3,12 +3,17 @@
 question                             the column `question`
 {system_prompt}\\n\\n{question}      two columns with an empty line between them
 {{odd}}                              the column `{odd}`: doubled braces are braces
+
+A column holds text, a number or a conversation, which gives what its user asks to the prompt and the answer to the
+target.
 """
 
+import math
 import string
 from collections.abc import Mapping
 from typing import Any
 
+from langbridge.data.chats import Side, turn_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field
 
@@ -24,10 +29,14 @@ def check_template(template: str, key: str) -> None:
 
 
 class Columns:
-    """One text from a row. `names` are the columns that it needs, in order and each once."""
+    """One text from a row. `names` are the columns that it needs, in order and each once.
 
-    def __init__(self, template: str) -> None:
+    side: whose turn it takes of a column that holds a conversation; with None such a column is an error.
+    """
+
+    def __init__(self, template: str, side: Side | None = None) -> None:
         self.template = template
+        self._side = side
         self._parts = _parsed(template)
         self._column = None
         if not any(name is not None for _, name in self._parts):
@@ -41,16 +50,33 @@ class Columns:
     def __call__(self, row: Mapping[str, Any], where: str) -> str:
         """The text of `row`; `where` begins the error of a bad one.
 
-        A column that stands alone must hold text. In a template a column may be empty: the white space that it leaves
-        at the ends goes, and what is left must be text. Raises `BadRow`.
+        A column that stands alone must hold something. In a template a column may be empty, or null: the white space
+        that it leaves at the ends goes, and what is left must be text. Raises `BadRow`.
         """
         if self._column is not None:
-            return text_field(row, self._column, where)
-        values = {name: text_field(row, name, where, empty=True) for name in self.names}
+            return self._text(row, self._column, where)
+        values = {name: self._text(row, name, where, empty=True) for name in self.names}
         text = "".join(literal + (values[name] if name is not None else "") for literal, name in self._parts)
         if not any(value.strip() for value in values.values()):
             raise BadRow(f"{where}: the fields {', '.join(map(repr, self.names))} are all empty", "empty text")
         return text if all(values.values()) else text.strip()
+
+    def _text(self, row: Mapping[str, Any], name: str, where: str, *, empty: bool = False) -> str:
+        value = row.get(name)
+        if empty and value is None and name in row:
+            return ""
+        if isinstance(value, list) and self._side is not None:
+            row = {name: turn_of(value, self._side, f"{where}, field {name!r}")}
+        elif _has_one_text(value):
+            row = {name: str(value)}
+        return text_field(row, name, where, empty=empty)
+
+
+def _has_one_text(value: Any) -> bool:
+    """A number has, unless it has an exponent. True may be meant as true, True or yes."""
+    if isinstance(value, float):
+        return math.isfinite(value) and "e" not in str(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _parsed(template: str) -> list[tuple[str, str | None]]:

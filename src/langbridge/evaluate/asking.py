@@ -23,7 +23,8 @@ from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import fingerprint
 from langbridge.evaluate.sampling import SEED, seeded
 from langbridge.evaluate.suites import SuiteTask
-from langbridge.evaluate.templates import CHAT, fill, template_text
+from langbridge.evaluate.templates import fill, template_text
+from langbridge.model.sequence import CHAT
 
 GENERATE, SCORE = "generate_until", "loglikelihood"
 
@@ -80,13 +81,14 @@ class BridgeAsker(Asker):
         if shots_in not in ("encoder", "lm"):
             raise LangBridgeError(f"shots_in: got {shots_in!r}, expected 'encoder' or 'lm'")
         self.lm, self.shots_in, self.batch_size = lm, shots_in, lm.batch_size
+        self.chats = lm.processor.template == CHAT
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "bridge", **self.lm.settings(), "shots_in": self.shots_in, "seed": SEED}
 
     def shown(self, request: Request) -> str:
         if self.shots_in == "lm":
-            return request.shots + self.lm.processor.format(request.text)
+            return self.lm.processor.format(request.text, request.shots)
         return self.lm.processor.format(request.shots + request.text)
 
     def length(self, request: Request) -> int:

@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from langbridge.evaluate.caching import growing_cache
+from langbridge.model.language_models import end_ids
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -38,17 +39,19 @@ def continuations(
     decode: Decode,
     *,
     max_new_tokens: int,
+    ends: Sequence[int | None] = (),
     stop: Sequence[str] = (),
     **generation: Any,
 ) -> list[Continuation]:
     """One continuation a row; greedy unless `generation` says otherwise.
 
-    decode: text of new tokens, special ones left out. stop: strings at which a text is cut as `cut_at_first` says.
+    decode: text of new tokens, special ones left out. ends: ids that end a text, besides the model's and the
+    tokenizer's. stop: strings at which a text is cut as `cut_at_first` says.
     """
     stop = [text for text in stop if text]
     start = inputs["input_ids"].shape[1]
     watch = _StopStrings(start, stop, decode)
-    pad, ends = tokenizer.pad_token_id, _end_ids(model, tokenizer, stop)
+    pad, final = tokenizer.pad_token_id, _end_ids(model, tokenizer, stop, ends)
     model.eval()
     if not {"use_cache", "cache_implementation", "past_key_values"} & generation.keys():
         cache = growing_cache(model)
@@ -59,10 +62,10 @@ def continuations(
             **{"do_sample": False, "num_beams": 1, **generation},
             max_new_tokens=max_new_tokens,
             pad_token_id=tokenizer.eos_token_id if pad is None else pad,
-            **({"eos_token_id": sorted(ends)} if ends else {}),
+            **({"eos_token_id": sorted(final)} if final else {}),
             **({"stopping_criteria": StoppingCriteriaList([watch])} if stop else {}),
         )
-    return [_continuation(row, ends, stop, decode, max_new_tokens) for row in sequences[:, start:].tolist()]
+    return [_continuation(row, final, stop, decode, max_new_tokens) for row in sequences[:, start:].tolist()]
 
 
 def own_decoding(model: Any) -> dict[str, Any]:
@@ -97,12 +100,11 @@ def _continuation(row: list[int], ends: set[int], stop: Sequence[str], decode: D
     return Continuation(text, len(row) if length is None else length, cut_off)
 
 
-def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str]) -> set[int]:
+def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str], more: Sequence[int | None]) -> set[int]:
     """Tokens that end an answer: the model's, and stop strings that are special tokens, which text never shows."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    found = configured if isinstance(configured, list) else [configured]
     special = [id for id, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in stop]
-    return {int(token) for token in [*found, tokenizer.eos_token_id, *special] if token is not None}
+    found = [*end_ids(model.generation_config), tokenizer.eos_token_id, *more, *special]
+    return {int(token) for token in found if token is not None}
 
 
 class _StopStrings(StoppingCriteria):

@@ -34,7 +34,14 @@ def generate_texts(
     def answer(batch: list[tuple[str, str | None]]) -> list[str]:
         texts, languages = zip(*batch, strict=True)
         inputs = processor(texts, source_language=languages, return_tensors="pt").to(model.device)
-        found = continuations(model, dict(inputs), processor.tokenizer, processor.decode, max_new_tokens=max_new_tokens)
+        found = continuations(
+            model,
+            dict(inputs),
+            processor.tokenizer,
+            processor.decode,
+            ends=[processor.answer_end_id],
+            max_new_tokens=max_new_tokens,
+        )
         return [one.text.strip() for one in found]
 
     return in_batches(

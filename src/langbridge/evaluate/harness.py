@@ -28,6 +28,7 @@ from langbridge.evaluate.scoring import per_row
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.language_marks import knows_language, own_mark
+from langbridge.model.sequence import CHAT, END_VECTORS
 
 _log = logging.getLogger(__name__)
 
@@ -101,15 +102,19 @@ class LangBridgeLM(LM):
             self.processor = LangBridgeProcessor.from_pretrained(pretrained)
         self._device = self.model.device
         self.model.eval()
-        if template is not None:
-            self.processor.template = template
+        if template == CHAT:
+            self.processor.template, self.processor.template_in = CHAT, "lm"
+        elif template is not None:
+            self.processor.template, self.processor.system = template, None
+        _ = self.processor.layout  # refuses a template that cannot be, before anything is asked
         # The end of a prompt is its question; what is cut is cut from the front.
         self.processor.encoder_tokenizer.truncation_side = "left"
         self.max_encoder_length = max_encoder_length
         self._around: dict[str, int] = {}
         self._known: dict[str, bool] = {}
-        self.fingerprint = fingerprint(self.settings())
-        self._responses = None if cache is None else Responses(Path(cache), self.fingerprint, rank=self.rank)
+        self._responses: Responses | None = None
+        if cache is not None:
+            self._responses = Responses(Path(cache), fingerprint(self.settings()), rank=self.rank)
 
     # What the harness asks of a model
 
@@ -167,11 +172,13 @@ class LangBridgeLM(LM):
     def settings(self) -> dict[str, Any]:
         """All that an answer depends on, besides the request."""
         marked = own_mark(self.processor.encoder_tokenizer) is not None
+        chat = self.processor.template == CHAT
         return {
             "model": model_fingerprint(self.model),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "template": self.processor.template,
+            "dtype": str(self.model.language_model.dtype).removeprefix("torch."),
+            "template": self.processor.tokenizer.chat_template if chat else self.processor.template,
             "template_in": self.processor.template_in,
+            **({"system": self.processor.system} if chat else {}),
             "max_encoder_length": self.max_encoder_length,
             **own_decoding(self.model),
             **({"languages": "marked"} if marked else {}),
@@ -203,6 +210,7 @@ class LangBridgeLM(LM):
             inputs,
             self.processor.tokenizer,
             self.processor.decode,
+            ends=[self.processor.answer_end_id],
             max_new_tokens=limit,
             stop=stop,
             **generation,
@@ -303,20 +311,18 @@ class LangBridgeLM(LM):
             return None
         processor, shots = self.processor, prompt.shots
         if shots not in self._around:
-            before, after = processor.template.split("{prompt}") if processor.template_in == "lm" else ("", "")
-            begin = 0 if processor.tokenizer.bos_token_id is None else 1
-            self._around[shots] = begin + self._lm_length(shots + before) + self._lm_length(after)
-        # One goes to the vector that ends the soft prompts.
-        room = positions - self._around[shots] - new_tokens - 1
+            self._around[shots] = processor.overhead(shots)
+        room = positions - self._around[shots] - new_tokens
         fixed = processor.connector == "resampler"
         least = processor.num_latents if fixed else processor.encoder_tokenizer.num_special_tokens_to_add() + 1
         if room < least:
             around = "examples, template and beginning" if shots else "template and beginning"
             fewer = ", give fewer examples, or let them go through the encoder (--shots-in encoder)" if shots else ""
             raise LangBridgeError(
-                f"the language model has positions for {positions} tokens, of which {self._around[shots]} go to "
-                f"{around} and {new_tokens} to the answer: expected at least {least + 1} left for the prompt, "
-                f"got {max(0, room + 1)}; let it write less (--max-new-tokens){fewer}"
+                f"the language model has positions for {positions} tokens, of which "
+                f"{self._around[shots] - END_VECTORS} go to {around} and {new_tokens} to the answer: expected at least "
+                f"{least + END_VECTORS} left for the prompt, got {max(0, room + END_VECTORS)}; "
+                f"let it write less (--max-new-tokens){fewer}"
             )
         return None if fixed else room
 
@@ -324,27 +330,18 @@ class LangBridgeLM(LM):
         return len(self.processor.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encoder_length(self, prompt: Prompt) -> int:
-        whole = self.processor.template_in == "encoder"
-        text = self.processor.format(prompt.text) if whole else prompt.text
-        return len(self.processor.encoder_tokenizer(text, verbose=False)["input_ids"])
+        return len(self.processor.encoder_ids([prompt.text])[0])
 
     def _inputs(
         self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None, cut_to: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """A batch for the model. All prompts of a batch share their shots, which then are part of the template, and
-        the number of the encoder's tokens that longer ones are cut to."""
+        """A batch for the model. All prompts of a batch share their shots, and the number of the encoder's tokens that
+        longer ones are cut to."""
         processor, texts = self.processor, [prompt.text for prompt in prompts]
         shots = {prompt.shots for prompt in prompts}
         if len(shots) > 1:
             raise AssertionError("one batch, one set of shots")
-        if (shot := shots.pop()) != "":
-            whole = processor.template_in == "encoder"
-            texts = [processor.format(text) if whole else text for text in texts]
-            before, after = ("", "") if whole else processor.template.split("{prompt}")
-            if "{prompt}" in shot:
-                raise LangBridgeError("shots_in=lm: the examples contain '{prompt}', which stands for the prompt")
-            processor = copy.copy(processor)
-            processor.template, processor.template_in = shot + before + "{prompt}" + after, "lm"
+        (shot,) = shots
         languages = [self._language(prompt) for prompt in prompts]
         if cut_to is not None:
             import warnings
@@ -354,13 +351,14 @@ class LangBridgeLM(LM):
                 batch = processor(
                     texts,
                     targets,
+                    shots=shot,
                     max_encoder_length=cut_to,
                     truncation="encoder",
                     add_eos=False,
                     source_language=languages,
                 )
         else:
-            batch = processor(texts, targets, add_eos=False, source_language=languages)
+            batch = processor(texts, targets, shots=shot, add_eos=False, source_language=languages)
         return dict(batch.to(self._device))
 
     def _language(self, prompt: Prompt) -> str | None:

@@ -31,7 +31,11 @@ class Judge(abc.ABC):
 
 
 class ChoiceJudge(Judge):
-    """The more probable choice; beside it the one more probable by character."""
+    """The most probable choice; beside it the most probable one by character. named: an answer is the choice itself,
+    not its place."""
+
+    def __init__(self, *, named: bool = False):
+        self.named = named
 
     def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
         scores = [float(value) for value, _ in results]
@@ -39,7 +43,8 @@ class ChoiceJudge(Judge):
         best = scores.index(max(scores))
         by_character = [score / length for score, length in zip(scores, lengths, strict=True)]
         normed = by_character.index(max(by_character)) == int(doc["label"])
-        return Verdict(doc["choices"][best], str(best), best == int(doc["label"]), {"accuracy_norm": float(normed)})
+        extracted = doc["choices"][best] if self.named else str(best)
+        return Verdict(doc["choices"][best], extracted, best == int(doc["label"]), {"accuracy_norm": float(normed)})
 
 
 choice_judge = ChoiceJudge()

@@ -8,8 +8,10 @@ from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
 from langbridge.evaluate.causal import CausalAsker
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
-from langbridge.evaluate.templates import CHAT, template_text
+from langbridge.evaluate.templates import template_text
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
+from langbridge.model.intact import check_config, check_tokenizer, check_weights
+from langbridge.model.sequence import CHAT
 
 
 def load_asker(
@@ -26,14 +28,13 @@ def load_asker(
     """A model to ask, and what a report says of it: name, kind, revisions.
 
     template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
-    where it has one, else none. max_length: of the encoder's input of a bridge, of the whole sequence of other models.
+    where it has one, else none. `chat` is the chat template of the language model, which a bridge has in it.
+    max_length: of the encoder's input of a bridge, of the whole sequence of other models.
     """
     config = _config(name, revision)
     kind = str(config.get("model_type"))
     if kind == "langbridge":
-        if template == CHAT:
-            raise LangBridgeError("--template: a bridge has no chat template of its own; give a name or a text")
-        text = None if template is None else template_text(template)
+        text = template if template in (None, CHAT) else template_text(template)
         if text is not None and "{language}" in text:
             raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")
         lm = LangBridgeLM(
@@ -60,6 +61,8 @@ def load_asker(
     chosen, two_sided = usable_device(device), bool(config.get("is_encoder_decoder"))
     precise = precision(dtype)
     state = PartialState(cpu=chosen.type == "cpu")  # who this process is, where torchrun started several
+    check_weights(name)
+    check_tokenizer(name)
     try:
         with quiet_harness():
             lm = HFLM(
@@ -97,6 +100,7 @@ def _config(name: str, revision: str | None) -> dict[str, Any]:
     path = Path(name).expanduser()
     if not path.is_dir() and (path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise LangBridgeError(f"{name}: {'is a file, expected a folder' if path.exists() else 'no such folder'}")
+    check_config(path)
     try:
         config, _ = PreTrainedConfig.get_config_dict(name, **({} if revision is None else {"revision": revision}))
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ one. `{prompt}` stands for the prompt and `{language}`, where there is one, for 
 """
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.sequence import CHAT, FIELD
 
 _ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request"
 _ORCA2_SYSTEM = (
@@ -22,9 +23,6 @@ TEMPLATES = {
     "### Instruction:\n{prompt}\n\n### Response:",
 }
 
-CHAT = "chat"
-"""The name for what the model's own tokenizer brings (`apply_chat_template`)."""
-
 ENGLISH_NAMES = {
     "bn": "Bengali", "de": "German", "en": "English", "es": "Spanish", "et": "Estonian", "fr": "French",
     "ht": "Haitian Creole", "id": "Indonesian", "it": "Italian", "ja": "Japanese", "ko": "Korean", "mr": "Marathi",
@@ -36,7 +34,7 @@ ENGLISH_NAMES = {
 def template_text(template: str) -> str:
     """The text of a template given by name or as text with `{prompt}` in it once."""
     text = TEMPLATES.get(template, template)
-    if text.count("{prompt}") != 1:
+    if text.count(FIELD) != 1:
         names = ", ".join([*TEMPLATES, CHAT])
         raise LangBridgeError(
             f"template: got {template!r}, expected one of {names}, or a text that contains {{prompt}} exactly once"
@@ -48,5 +46,5 @@ def fill(template: str, prompt: str, language: str = "en") -> str:
     """A prompt in a template's text. Braces in the prompt are only braces."""
     if "{language}" in template and language not in ENGLISH_NAMES:
         raise LangBridgeError(f"template: it asks for the name of the language {language!r}, which is not known here")
-    before, after = template.replace("{language}", ENGLISH_NAMES.get(language, "")).split("{prompt}")
+    before, after = template.replace("{language}", ENGLISH_NAMES.get(language, "")).split(FIELD)
     return before + prompt + after

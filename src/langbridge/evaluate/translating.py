@@ -21,6 +21,7 @@ from langbridge.evaluate.tasks.xcopa.documents import XCOPA
 from langbridge.files import write_jsonl
 from langbridge.languages import FLORES
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
+from langbridge.model.intact import check_tokenizer, check_weights
 
 TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
     "mgsm": (MGSM, ("question",), {}),
@@ -42,6 +43,8 @@ class Translator:
 
         chosen = usable_device(device)
         precise = precision(dtype)
+        check_weights(name)
+        check_tokenizer(name)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=precise)

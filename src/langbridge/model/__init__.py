@@ -4,6 +4,7 @@ Imports none of the other rooms.
 Tensor axes, the same everywhere:
 
     batch      rows of a batch
+    sources    texts that the encoder reads: one a row, or one for each turn of the user
     src        positions of the encoder's input, padding included
     soft       soft prompts of a row, the end vector included, in the order of the encoder's positions
     tgt        target positions: those whose next token is learned

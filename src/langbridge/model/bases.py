@@ -21,6 +21,7 @@ from langbridge.model.encoders import (
     load_language_model,
     split_encoder,
 )
+from langbridge.model.intact import check_config
 
 ENCODER, LANGUAGE_MODEL = "encoder", "language_model"
 """Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit
@@ -58,12 +59,7 @@ def load_base(
         hub["revision"] = revision
     config = load_config(source, name, **hub)
     load = load_encoder if role == ENCODER else load_language_model
-    try:
-        model = load(source, config, **hub, **{key: value for key, value in options.items() if value is not None})
-    except OSError as error:
-        raise LangBridgeError(
-            f"{name}: {str(source)!r} has a config but no weights that can be read: {error}"
-        ) from error
+    model = load(source, config, **hub, **{key: value for key, value in options.items() if value is not None})
     commit = None if Path(str(source)).is_dir() else config._commit_hash
     record = {"id": str(source), "revision": commit or revision, "fingerprint": fingerprint(model)}
     return Base(model=model, config=config if role == ENCODER else model.config, record=record)
@@ -199,6 +195,7 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
             raise LangBridgeError(
                 f"checkpoint: {str(path)!r} has no config.json; give the folder that save_pretrained or training wrote"
             )
+        check_config(path)
         return path
     if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise LangBridgeError(f"checkpoint: there is no folder at {str(source)!r}")

@@ -34,13 +34,11 @@ from langbridge.model.bases import (
 )
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.encoders import build_encoder, load_tied, save_encoder, unique_tensors
+from langbridge.model.intact import check_file
+from langbridge.model.language_models import end_ids
 from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import (
-    LangBridgeProcessor,
-    choose_placeholder,
-    load_tokenizer,
-    whitespace_ids,
-)
+from langbridge.model.processing import LangBridgeProcessor
+from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
 WEIGHTS = "model.safetensors"
 
@@ -52,17 +50,31 @@ def build_bridge(
     connector: str = "linear",
     template: str = "{prompt}",
     template_in: str = "encoder",
+    system: str | None = None,
     dtype: torch.dtype | str | None = None,
+    processor: LangBridgeProcessor | None = None,
     **kwargs: Any,
 ) -> tuple[LangBridgeModel, LangBridgeProcessor]:
     """A fresh bridge and the processor that belongs to it, from two local folders or hub ids.
 
-    Other keywords are those of `LangBridgeModel.from_bases`.
+    template, template_in, system: as in `LangBridgeProcessor`. With `template="chat"` the bridge's generation ends
+    where the chat template ends an answer.
+
+    processor: one of these bases with this layout, where there is one already: reading tokenizers takes seconds. Other
+    keywords are those of `LangBridgeModel.from_bases`.
     """
+    if processor is not None:
+        kwargs |= {
+            "new_token_ids": processor.new_token_ids,
+            "soft_prompt_token_id": processor.soft_prompt_token_id,
+        }
     model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
-    processor = LangBridgeProcessor.from_bases(
-        encoder, language_model, config=model.config, template=template, template_in=template_in
-    )
+    if processor is None:
+        processor = LangBridgeProcessor.from_bases(
+            encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
+        )
+    if processor.layout.end is not None:
+        model.generation_config.eos_token_id = sorted({processor.layout.end, *end_ids(model.generation_config)})
     return model, processor
 
 
@@ -171,6 +183,7 @@ def load(
             f"checkpoint: {str(folder)!r} has no {WEIGHTS}; expected a folder written by save_pretrained, "
             f"training or import"
         )
+    check_file(weights)
     state = load_file(weights)
     options = {
         "dtype": dtype,

@@ -18,14 +18,6 @@ IGNORE = -100
 CONNECTORS = ("linear", "mlp", "resampler")
 
 
-def soft_length(connector: str, src_length: int, num_latents: int) -> int:
-    """How many soft prompts a row with `src_length` real encoder tokens gets, the end vector **not** counted.
-
-    This is the one statement of the layout that processor and connectors share.
-    """
-    return num_latents if connector == "resampler" else src_length
-
-
 # transformers wraps a config's __init__ to take more keywords than it has fields; a run-time checker would
 # refuse them
 @no_type_check

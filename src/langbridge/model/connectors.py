@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from langbridge.model.configuration import CONNECTORS, soft_length
+from langbridge.model.configuration import CONNECTORS
+from langbridge.model.sequence import soft_length
 
 
 class Connector(nn.Module, ABC):

@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.intact import check_config, check_weights
 
 
 def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
@@ -34,6 +35,7 @@ def load_config(path: str | Path, role: str, **hub: Any) -> PreTrainedConfig:
     path = str(path)
     if not Path(path).is_dir() and path.startswith((".", "/", "~")):
         raise LangBridgeError(f"{role}: there is no folder at {path!r}; give an existing model folder or a hub id")
+    check_config(path)
     try:
         return AutoConfig.from_pretrained(path, **hub)
     except (OSError, ValueError, KeyError) as error:
@@ -206,6 +208,7 @@ def load_language_model(path: str | Path, config: PreTrainedConfig, **kwargs: An
 def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrainedModel:
     """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and
     missing ones are an error instead of noise."""
+    check_weights(path)
     logger = logging.getLogger("transformers.modeling_utils")
 
     # Not by the logger's level: where that is set, transformers reports on tensor parallelism as well.
@@ -215,6 +218,8 @@ def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrained
     logger.addFilter(grave)
     try:
         model, report = model_class.from_pretrained(str(path), output_loading_info=True, **kwargs)
+    except OSError as error:
+        raise LangBridgeError(f"{str(path)!r} has a config but no weights that can be read: {error}") from error
     finally:
         logger.removeFilter(grave)
     if report["missing_keys"]:
@@ -265,6 +270,7 @@ def _load_cut_encoder(
         )
     if attention is not None:
         config._attn_implementation = attention
+    check_weights(folder)
     state = load_file(folder / "model.safetensors")
     encoder = build_encoder(config)
     load_tied(encoder, state, str(folder))

@@ -4,12 +4,13 @@ read their places."""
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.sequence import sources_of_rows
 
 _SOURCE_KEYS = (
     "encoder_input_ids",
@@ -32,8 +33,8 @@ class BridgeGenerationMixin(GenerationMixin):
         self,
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"] | None = None,
-        encoder_input_ids: Int[Tensor, "batch src"] | None = None,
-        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
+        encoder_input_ids: Int[Tensor, "sources src"] | None = None,
+        encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
         **kwargs: Any,
     ) -> Any:
         """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to
@@ -59,13 +60,15 @@ class BridgeGenerationMixin(GenerationMixin):
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         with torch.no_grad():
             soft, soft_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
+        places = self._placeholders(input_ids, attention_mask)
+        soft, soft_mask = _by_row(soft, soft_mask, places)
         source = {
             # The ids ride along for an assistant model, which is a bridge of its own and encodes for itself.
             "encoder_input_ids": encoder_input_ids,
             "encoder_attention_mask": encoder_attention_mask,
             "soft_prompts": soft,
             "soft_prompt_mask": soft_mask,
-            "soft_prompt_positions": self._placeholders(input_ids, attention_mask),
+            "soft_prompt_positions": places,
         }
         return super().generate(input_ids, attention_mask=attention_mask, **{**kwargs, **source})
 
@@ -91,6 +94,19 @@ class BridgeGenerationMixin(GenerationMixin):
         last = places[:, :end].sum(1, keepdim=True).to(mask.device)
         inputs["soft_prompt_mask"] = mask * ((number > first) & (number <= last))
         return inputs
+
+
+def _by_row(
+    soft: Float[Tensor, "sources soft d_lm"], soft_mask: Int[Tensor, "sources soft"], places: Bool[Tensor, "batch seq"]
+) -> tuple[Float[Tensor, "batch joined d_lm"], Int[Tensor, "batch joined"]]:
+    """The sources of each row end to end, because what expands rows to beams expands them by the batch."""
+    counts = sources_of_rows(places.sum(1).tolist(), soft_mask.sum(1).tolist())
+    if len(soft) == len(places):
+        return soft, soft_mask
+    rows = zip(soft.split(counts), soft_mask.bool().split(counts), strict=True)
+    joined = [some[real] for some, real in rows]
+    masks = [soft_mask.new_ones(len(row)) for row in joined]
+    return nn.utils.rnn.pad_sequence(joined, batch_first=True), nn.utils.rnn.pad_sequence(masks, batch_first=True)
 
 
 def no_source(placeholder: int | None) -> LangBridgeError:

@@ -166,11 +166,16 @@ def remove_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
+def end_ids(config: GenerationConfig) -> list[int]:
+    """The ids that end a generation: transformers keeps none, one or a list."""
+    ends = config.eos_token_id
+    return [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
+
+
 def generation_config_of(language_model: PreTrainedModel) -> GenerationConfig:
     """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every
     call."""
     config = GenerationConfig.from_dict(language_model.generation_config.to_dict())
-    if config.pad_token_id is None and config.eos_token_id is not None:
-        eos = config.eos_token_id
-        config.pad_token_id = eos if isinstance(eos, int) else eos[0]
+    if config.pad_token_id is None and (ends := end_ids(config)):
+        config.pad_token_id = ends[0]
     return config

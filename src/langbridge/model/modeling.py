@@ -37,6 +37,7 @@ from langbridge.model.language_models import (
     token_losses,
 )
 from langbridge.model.registering import register
+from langbridge.model.sequence import sources_of_rows
 
 
 class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
@@ -177,9 +178,9 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
 
     def encode(
         self,
-        encoder_input_ids: Int[Tensor, "batch src"],
-        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
-    ) -> Float[Tensor, "batch src d_encoder"]:
+        encoder_input_ids: Int[Tensor, "sources src"],
+        encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
+    ) -> Float[Tensor, "sources src d_encoder"]:
         """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing
         elsewhere."""
         if encoder_attention_mask is None:
@@ -199,9 +200,9 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
 
     def soft_prompts(
         self,
-        encoder_input_ids: Int[Tensor, "batch src"],
-        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
-    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
+        encoder_input_ids: Int[Tensor, "sources src"],
+        encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
+    ) -> tuple[Float[Tensor, "sources soft d_lm"], Int[Tensor, "sources soft"]]:
         """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes
         in its own precision."""
         states = self.encode(encoder_input_ids, encoder_attention_mask)
@@ -214,26 +215,17 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         self,
         input_ids: Int[Tensor, "batch seq"],
         positions: Bool[Tensor, "batch seq"],
-        soft: Float[Tensor, "batch soft d_lm"],
-        soft_mask: Int[Tensor, "batch soft"],
+        soft: Float[Tensor, "sources soft d_lm"],
+        soft_mask: Int[Tensor, "sources soft"],
     ) -> Float[Tensor, "batch seq d_lm"]:
         """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in
-        order.
+        order. A row takes as many consecutive sources as fill its placeholders: one, or one for each turn of the user.
 
         Raises `LangBridgeError` where a row has more or fewer placeholders than soft prompts.
         """
         embeds = self.language_model.get_input_embeddings()(input_ids)
         soft, soft_mask, positions = soft.to(embeds), soft_mask.to(embeds.device), positions.to(embeds.device)
-        wanted, given = positions.sum(1).tolist(), soft_mask.sum(1).tolist()
-        if wanted != given:
-            row = next(i for i, (w, g) in enumerate(zip(wanted, given, strict=True)) if w != g)
-            raise LangBridgeError(
-                f"row {row}: input_ids holds {wanted[row]} placeholders (id "
-                f"{self.config.soft_prompt_token_id}) but the encoder's input gives "
-                f"{given[row]} soft prompts, the end vector included. Build both with one "
-                f"LangBridgeProcessor of this checkpoint; whoever lays out "
-                "input_ids by hand writes one placeholder per soft prompt and one for the end vector."
-            )
+        sources_of_rows(positions.sum(1).tolist(), soft_mask.sum(1).tolist())
         return embeds.masked_scatter(positions.unsqueeze(-1), soft[soft_mask.bool()])
 
     def forward(
@@ -242,10 +234,10 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         attention_mask: Int[Tensor, "batch seq"] | Any | None = None,
         position_ids: Int[Tensor, "batch seq"] | None = None,
         past_key_values: Cache | None = None,
-        encoder_input_ids: Int[Tensor, "batch src"] | None = None,
-        encoder_attention_mask: Int[Tensor, "batch src"] | None = None,
-        soft_prompts: Float[Tensor, "batch soft d_lm"] | None = None,
-        soft_prompt_mask: Int[Tensor, "batch soft"] | None = None,
+        encoder_input_ids: Int[Tensor, "sources src"] | None = None,
+        encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
+        soft_prompts: Float[Tensor, "_ soft d_lm"] | None = None,
+        soft_prompt_mask: Int[Tensor, "_ soft"] | None = None,
         soft_prompt_positions: Bool[Tensor, "batch seq"] | None = None,
         labels: Int[Tensor, "batch seq"] | None = None,
         num_items_in_batch: int | Tensor | None = None,
@@ -255,8 +247,8 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
     ) -> BridgeOutput:
         """The six sentences above.
 
-        soft_prompts, soft_prompt_mask: computed beforehand, instead of `encoder_input_ids` (generation
-            encodes once).
+        soft_prompts, soft_prompt_mask: computed beforehand, by source or by row, instead of `encoder_input_ids`
+            (generation encodes once).
         soft_prompt_positions: where the placeholders are, instead of every real position that holds the
             placeholder id.
         labels: aligned with `input_ids` and shifted here; -100 is not learned, and column 0 never is.

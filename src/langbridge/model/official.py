@@ -29,13 +29,10 @@ from langbridge.model.encoders import (
     load_config,
     load_tied,
 )
+from langbridge.model.intact import check_file
 from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import (
-    LangBridgeProcessor,
-    choose_placeholder,
-    load_tokenizer,
-    whitespace_ids,
-)
+from langbridge.model.processing import LangBridgeProcessor
+from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
 _KINDS = {"linear": "linear", "ffn": "mlp", "latent": "resampler"}
 _RENAMED = {
@@ -173,6 +170,7 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
                 raise LangBridgeError(
                     f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole checkpoint"
                 )
+            check_file(path)
             state |= (
                 load_file(path)
                 if path.suffix == ".safetensors"

@@ -1,50 +1,66 @@
-"""The processor: text in, both models' inputs out, and the one place where a sequence is laid out.
+"""The processor: text in, both models' inputs out, and the one place where a sequence becomes tokens.
 
-    [BOS] [template text before]* [placeholder] x soft prompts [placeholder for the end vector] [template text
-    after]* [lm_prefix] [target] [EOS]
+    [begin] [shots] [template text before]* [placeholder] x soft prompts [placeholder for the end vector] [template text
+    after]* [lm_prefix] [target] [end]
 
-(* only with `template_in="lm"`.) Pads stand outside the sequence, never in it. The prompt template belongs here and is
-saved here: training, generation, evaluation and serving all format through `LangBridgeProcessor.format`. The processor
-works without the model; what it needs of it is in its own config.
+(* only with `template_in="lm"` and with chat templates; `sequence.py` says what stands where.) Pads stand outside the
+sequence, never in it. The prompt template belongs here and is saved here: training, generation, evaluation and serving
+all lay out through `LangBridgeProcessor`. It works without the model; what it needs of it is in its own config.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
-    AddedToken,
-    AutoTokenizer,
     BatchFeature,
-    PreTrainedConfig,
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.configuration import IGNORE, LangBridgeConfig, soft_length
+from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
-from langbridge.model.language_marks import mark_languages, marks_of
+from langbridge.model.intact import check_tokenizer
+from langbridge.model.language_marks import mark_languages
+from langbridge.model.sequence import (
+    CHAT,
+    END_VECTORS,
+    FIELD,
+    Own,
+    Part,
+    Template,
+    begin_ids,
+    begun,
+    soft_length,
+    sources_of,
+    template_of,
+)
+from langbridge.model.sequence import conversation as conversation_parts
+from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
-WHITESPACE = ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    ")
-"""The whitespace that code and templates need and that mT5's tokenizer drops (LangBridge, appendix D.1)."""
 
-_FIELD = "{prompt}"
+class CutWarning(UserWarning):
+    """`kind` (prompts or targets) of the batch's `rows` were cut to a limit."""
+
+    def __init__(self, kind: str, rows: list[int], limit: str) -> None:
+        super().__init__(f"{kind} of rows {rows} were cut to {limit}")
+        self.kind, self.rows, self.limit = kind, rows, limit
+
+
 _TRUNCATIONS = (False, True, "encoder", "target")
-# Texts of tokens that stand for bytes which UTF-8 never contains, as sentencepiece and byte-level BPE write
-# them: no text tokenises to them.
-_IMPOSSIBLE = ("<0xFF>", "<0xFE>", "<0xC0>", "<0xC1>", "ÿ", "þ", "ý", "ü", "À", "Á")
 
 
 class LangBridgeProcessor(ProcessorMixin):
     """Two tokenizers, one template, one layout.
 
     tokenizer: the language model's. encoder_tokenizer: the encoder's.
-    template: text with `{prompt}` in it once. template_in: `encoder` sends the whole templated prompt through
-        the encoder (the paper's way); `lm` sends the prompt alone, and gives the text around it to the
-        language model as its own tokens.
+    template: text with `{prompt}` in it once, or `chat` for the chat template of the language model's tokenizer.
+    template_in: `encoder` sends the whole templated prompt through the encoder (the paper's way); `lm` sends the
+        prompt alone, and gives the text around it to the language model as its own tokens. Always `lm` with `chat`.
+    system: with `chat`, the system message; None leaves it to the template, which may have one of its own.
     connector, num_latents: decide how many placeholders a prompt gets.
     soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for.
         encoder_length_limit: the encoder's hard limit in tokens.
@@ -54,8 +70,9 @@ class LangBridgeProcessor(ProcessorMixin):
         self,
         tokenizer: PreTrainedTokenizerBase,
         encoder_tokenizer: PreTrainedTokenizerBase,
-        template: str = _FIELD,
+        template: str = FIELD,
         template_in: str = "encoder",
+        system: str | None = None,
         connector: str = "linear",
         num_latents: int = 64,
         soft_prompt_token_id: int | None = None,
@@ -64,11 +81,10 @@ class LangBridgeProcessor(ProcessorMixin):
         **kwargs: Any,
     ):
         super().__init__(tokenizer, encoder_tokenizer, **kwargs)
-        if template.count(_FIELD) != 1:
-            raise LangBridgeError(f"template: got {template!r}, expected text that contains {_FIELD} exactly once")
-        if template_in not in ("encoder", "lm"):
-            raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
-        self.template, self.template_in = template, template_in
+        self.template, self.system = template, system
+        self.template_in = "lm" if template == CHAT else template_in
+        self._laid_out: tuple[Any, Template] | None = None
+        _ = self.layout  # refuses settings that cannot be
         self.connector, self.num_latents = connector, num_latents
         if soft_prompt_token_id is None:
             soft_prompt_token_id = choose_placeholder(None, len(tokenizer), tokenizer)
@@ -84,8 +100,9 @@ class LangBridgeProcessor(ProcessorMixin):
         config: LangBridgeConfig | None = None,
         *,
         model: Any = None,
-        template: str = _FIELD,
+        template: str = FIELD,
         template_in: str = "encoder",
+        system: str | None = None,
         connector: str = "linear",
         num_latents: int = 64,
     ) -> "LangBridgeProcessor":
@@ -127,6 +144,7 @@ class LangBridgeProcessor(ProcessorMixin):
             encoder_tokenizer,
             template=template,
             template_in=template_in,
+            system=system,
             connector=connector,
             num_latents=num_latents,
             soft_prompt_token_id=placeholder,
@@ -141,6 +159,8 @@ class LangBridgeProcessor(ProcessorMixin):
         path = str(pretrained_model_name_or_path)
         if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
             raise LangBridgeError(f"processor: there is no folder at {path!r}")
+        check_tokenizer(path)
+        check_tokenizer(Path(path, "encoder_tokenizer"))
         try:
             return super().from_pretrained(path, **kwargs)
         except LangBridgeError:
@@ -156,16 +176,44 @@ class LangBridgeProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return ["encoder_input_ids", "encoder_attention_mask", "input_ids", "attention_mask"]
 
-    def format(self, prompt: str) -> str:
-        """The prompt in the template. Braces in the prompt are only braces."""
-        before, after = self.template.split(_FIELD)
-        return before + prompt + after
+    @property
+    def layout(self) -> Template:
+        """What stands around a prompt, and who reads it."""
+        chat_template = str(self.tokenizer.chat_template)
+        about = (self.template, self.template_in, self.system, chat_template, id(self.tokenizer))
+        if self._laid_out is None or self._laid_out[0] != about:  # rendering a chat template takes a while
+            self._laid_out = about, template_of(self.tokenizer, self.template, self.template_in, self.system)
+        return self._laid_out[1]
+
+    def format(self, prompt: str, shots: str = "") -> str:
+        """The prompt in the template as one text, whoever reads which part of it."""
+        return self.layout.text(prompt, shots)
+
+    def encoder_ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        """What the encoder reads of each prompt, special tokens included."""
+        return self.encoder_tokenizer([self.layout.read(prompt) for prompt in prompts], verbose=False)["input_ids"]
+
+    def soft_length(self, src_length: int) -> int:
+        """Positions of the language model that a source of so many encoder tokens takes, its end vector not counted."""
+        return soft_length(self.connector, src_length, self.num_latents)
+
+    def overhead(self, shots: str = "") -> int:
+        """Positions of the language model that a row takes besides its soft prompts and its target: the begin token,
+        own text, and the end vector."""
+        own = self._own_ids([part.text for part in self.layout.parts("", shots) if isinstance(part, Own)], "template")
+        return len(begun(own[0], self._begin(self.layout))) + sum(map(len, own[1:])) + END_VECTORS
+
+    @property
+    def answer_end_id(self) -> int | None:
+        """The id that ends an answer: the chat template's, or else the tokenizer's EOS."""
+        return self.tokenizer.eos_token_id if self.layout.end is None else self.layout.end
 
     def __call__(  # type: ignore[override]
         self,
         texts: str | Sequence[str],
         targets: str | Sequence[str] | None = None,
         lm_prefix: str | Sequence[str] | None = None,
+        shots: str = "",
         max_encoder_length: int | None = None,
         max_length: int | None = None,
         truncation: bool | str = False,
@@ -178,7 +226,8 @@ class LangBridgeProcessor(ProcessorMixin):
         """Prompts, and in training their targets, as one batch.
 
         texts: prompts, without the template. targets: what the language model is to write. lm_prefix: text it
-            is to see as its own tokens before it writes; one for all rows, or one a row.
+            is to see as its own tokens before it writes; one for all rows, or one a row. shots: text that it is
+            to see before the soft prompts; with a chat template, where the user's words begin.
         max_encoder_length, max_length: limits in tokens of the encoder's input and of the language model's
             whole sequence, soft prompts included. The encoder's own limit holds always.
         truncation: False makes a too long row an error; `encoder` cuts prompts, `target` cuts targets, True
@@ -191,7 +240,7 @@ class LangBridgeProcessor(ProcessorMixin):
             mark it (NLLB, M2M-100, mBART); others take no notice. None leaves the tokenizer's own mark, English.
 
         Returns encoder_input_ids and encoder_attention_mask (batch, src), input_ids and attention_mask
-        (batch, seq), and with targets labels (batch, seq): the target's tokens and EOS, -100 elsewhere. With
+        (batch, seq), and with targets labels (batch, seq): the target's tokens and their end, -100 elsewhere. With
         `return_tensors=None` the same as lists. Raises `LangBridgeError`.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
@@ -203,60 +252,80 @@ class LangBridgeProcessor(ProcessorMixin):
             raise LangBridgeError(f"padding_side: got {padding_side!r}, expected 'left', 'right' or None")
         prefixes = _one_a_row(lm_prefix, len(texts), "lm_prefix", broadcast=True)
         wanted = _one_a_row(targets, len(texts), "targets")
-        whole = apply_template and self.template_in == "encoder"
-        sources = self._encode_sources(
-            [self.format(text) if whole else text for text in texts], max_encoder_length, truncation
-        )
+        template = self.layout if apply_template else Template()
+        rows = [template.parts(text, shots, prefix or "") for text, prefix in zip(texts, prefixes, strict=True)]
+        sources = self._encode_sources(sources_of(rows), max_encoder_length, truncation)
         languages = _one_a_row(source_language, len(texts), "source_language", broadcast=True)
         sources = mark_languages(self.encoder_tokenizer, sources, languages)
-        before, after = self.template.split(_FIELD) if apply_template and self.template_in == "lm" else ("", "")
-        before_ids = self._language_model_ids([before], "template")[0]
-        prefix_ids = self._language_model_ids([after + (prefix or "") for prefix in prefixes], "lm_prefix")
-        target_ids = self._language_model_ids([target or "" for target in wanted], "targets")
-
-        bos = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        eos = [self._eos_id()] if targets is not None and add_eos else []
-        rows, labels, cut = [], [], []
-        for i, source in enumerate(sources):
-            soft = [self.soft_prompt_token_id] * (soft_length(self.connector, len(source), self.num_latents) + 1)
-            head = [*bos, *before_ids, *soft, *prefix_ids[i]]
-            tail = [*target_ids[i], *eos]
+        heads = self._heads(rows, sources, self._begin(template), "lm_prefix")
+        target_ids = self._own_ids([target or "" for target in wanted], "targets")
+        end = [self._end_id(template)] if targets is not None and add_eos else []
+        laid, labels, cut = [], [], []
+        for i, head in enumerate(heads):
+            tail = [*target_ids[i], *end]
             excess = 0 if max_length is None else len(head) + len(tail) - max_length
             if excess > 0:
                 kept = len(target_ids[i]) - excess
                 if truncation not in (True, "target") or targets is None or kept < 0:
-                    raise LangBridgeError(
-                        f"texts, row {i}: the sequence has {len(head) + len(tail)} tokens ({len(soft)} of "
-                        f"them for soft prompts), the limit max_length is "
-                        f"{max_length}; raise the limit, shorten the text, or ask for truncation ('encoder' "
-                        f"cuts prompts, 'target' targets, True both)"
-                    )
-                tail = [*target_ids[i][:kept], *eos]
+                    raise self._too_long(i, head, tail, max_length)
+                tail = [*target_ids[i][:kept], *end]
                 cut.append(i)
-            rows.append(head + tail)
+            laid.append(head + tail)
             labels.append([IGNORE] * len(head) + tail)
         if cut:
-            warnings.warn(f"targets of rows {cut} were cut to fit max_length={max_length}", stacklevel=2)
+            warnings.warn(CutWarning("targets", cut, f"fit max_length={max_length}"), stacklevel=2)
 
         side = padding_side or ("left" if targets is None else "right")
-        batch = {
-            "encoder_input_ids": _pad(sources, self.encoder_tokenizer.pad_token_id or 0, "right"),
-            "encoder_attention_mask": _pad([[1] * len(row) for row in sources], 0, "right"),
-            "input_ids": _pad(rows, self._pad_id(), side),
-            "attention_mask": _pad([[1] * len(row) for row in rows], 0, side),
-        }
+        batch = self._padded(sources, laid, side)
         if targets is not None:
             batch["labels"] = _pad(labels, IGNORE, side)
         return BatchFeature(batch, tensor_type=return_tensors)
 
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_tensors: str | None = "pt",
+        padding_side: str = "left",
+        source_language: str | None = None,
+    ) -> Any:
+        """A conversation, or several, as text, or with `tokenize` and `return_dict` as the model's inputs.
+
+        What the user says becomes soft prompts, a source a turn; system message and answers are the language model's
+        own tokens. `encoder_input_ids` is (sources, src), the sources of the first row first. source_language: as in
+        `__call__`, of all that the user says. Raises `LangBridgeError`.
+        """
+        if self.template != CHAT:
+            raise LangBridgeError(
+                f"template: a conversation needs a bridge with `template: {CHAT}`; this one's is {self.template!r}"
+            )
+        if tokenize and not return_dict:
+            raise LangBridgeError("return_dict: expected True with tokenize=True, because soft prompts are inputs, too")
+        several = bool(conversation) and not isinstance(conversation[0], Mapping)
+        conversations: Any = conversation if several else [conversation]
+        rows = [conversation_parts(self.tokenizer, one, self.system, add_generation_prompt) for one in conversations]
+        if not tokenize:
+            texts = ["".join(part.text for part in row) for row in rows]
+            return texts if several else texts[0]
+        sources = self._encode_sources(sources_of(rows), None, False)
+        sources = mark_languages(self.encoder_tokenizer, sources, [source_language] * len(sources))
+        heads = self._heads(rows, sources, [], "messages")
+        return BatchFeature(self._padded(sources, heads, padding_side), tensor_type=return_tensors)
+
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:
-        """The language model's text in generated sequences; placeholders and ignored labels are left out."""
+        """The language model's text in generated sequences; placeholders and ignored labels are left out, and with the
+        special tokens whatever ends an answer."""
         return [self.decode(sequence, skip_special_tokens=skip_special_tokens, **kwargs) for sequence in sequences]
 
     def decode(self, sequence: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str:
         """The same for one sequence."""
         ids = sequence.tolist() if isinstance(sequence, torch.Tensor) else list(sequence)
-        kept = [i for i in ids if i >= 0 and i != self.soft_prompt_token_id]
+        # A template's end need not be among the tokens that the tokenizer calls special.
+        ends = {self.soft_prompt_token_id, *([self.layout.end] if skip_special_tokens else [])}
+        kept = [i for i in ids if i >= 0 and i not in ends]
         return self.tokenizer.decode(kept, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def _encode_sources(self, texts: list[str], limit: int | None, truncation: bool | str) -> list[list[int]]:
@@ -274,14 +343,29 @@ class LangBridgeProcessor(ProcessorMixin):
                 f"{reason}; shorten the text, raise the limit where "
                 "it is yours, or cut with truncation='encoder'"
             )
-        warnings.warn(f"prompts of rows {long} were cut to {limit} encoder tokens", stacklevel=3)
+        warnings.warn(CutWarning("prompts", long, f"{limit} encoder tokens"), stacklevel=3)
         # The tokenizer cuts, because it keeps its closing token.
         short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)["input_ids"]
         for i, row in zip(long, short, strict=True):
             rows[i] = row
         return rows
 
-    def _language_model_ids(self, texts: list[str], where: str) -> list[list[int]]:
+    def _heads(self, rows: list[list[Part]], sources: list[list[int]], begin: list[int], where: str) -> list[list[int]]:
+        """The language model's ids of each row up to its target: own text, and placeholders for the sources."""
+        texts = list(dict.fromkeys(part.text for row in rows for part in row if isinstance(part, Own)))
+        own, left = dict(zip(texts, self._own_ids(texts, where), strict=True)), iter(sources)
+        heads = []
+        for row in rows:
+            head: list[int] = []
+            for part in row:
+                if isinstance(part, Own):
+                    head += own[part.text]
+                else:
+                    head += [self.soft_prompt_token_id] * (self.soft_length(len(next(left))) + END_VECTORS)
+            heads.append(begun(head, begin))
+        return heads
+
+    def _own_ids(self, texts: list[str], where: str) -> list[list[int]]:
         rows = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         for i, row in enumerate(rows):
             if self.soft_prompt_token_id in row:
@@ -293,95 +377,38 @@ class LangBridgeProcessor(ProcessorMixin):
                 )
         return rows
 
-    def _eos_id(self) -> int:
-        if self.tokenizer.eos_token_id is None:
+    def _begin(self, template: Template) -> list[int]:
+        return [] if template.whole else begin_ids(self.tokenizer)
+
+    def _end_id(self, template: Template) -> int:
+        end = self.tokenizer.eos_token_id if template.end is None else template.end
+        if end is None:
             raise LangBridgeError(
                 "targets: the language model's tokenizer has no EOS token, so a target cannot end; set "
                 "tokenizer.eos_token or add_eos=False"
             )
-        return self.tokenizer.eos_token_id
+        return end
+
+    def _padded(self, sources: list[list[int]], rows: list[list[int]], side: str) -> dict[str, list[list[int]]]:
+        return {
+            "encoder_input_ids": _pad(sources, self.encoder_tokenizer.pad_token_id or 0, "right"),
+            "encoder_attention_mask": _pad([[1] * len(row) for row in sources], 0, "right"),
+            "input_ids": _pad(rows, self._pad_id(), side),
+            "attention_mask": _pad([[1] * len(row) for row in rows], 0, side),
+        }
+
+    def _too_long(self, row: int, head: list[int], tail: list[int], limit: int | None) -> LangBridgeError:
+        return LangBridgeError(
+            f"texts, row {row}: the sequence has {len(head) + len(tail)} tokens "
+            f"({head.count(self.soft_prompt_token_id)} of them for soft prompts), the limit max_length is {limit}; "
+            f"raise the limit, shorten the text, or ask for truncation ('encoder' cuts prompts, 'target' targets, True "
+            f"both)"
+        )
 
     def _pad_id(self) -> int:
         """Any id will do under a mask of zero; the tokenizer's own is the least surprising."""
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else (self.tokenizer.eos_token_id or 0)
-
-
-def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a base. Where there is none: `LangBridgeError`, or None if it is not required."""
-    if not isinstance(source, str | Path):
-        if required:
-            raise LangBridgeError(
-                f"tokenizer: got a {type(source).__name__}, expected the folder or hub id that has the "
-                f"model's tokenizer"
-            )
-        return None
-    if (
-        not required
-        and Path(source).is_dir()
-        and not any(Path(source).glob("*token*"))
-        and not any(Path(source).glob("*.model"))
-    ):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(str(source))
-    except Exception as error:  # tokenizers raise whatever they like on a folder without files
-        if not required:
-            return None
-        raise LangBridgeError(f"tokenizer: {str(source)!r} has none that can be loaded: {error}") from error
-
-
-def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Add to an encoder's tokenizer the whitespace that it would lose, and return the new ids. A second call
-    adds nothing."""
-    if any(mark >= len(tokenizer) for mark in marks_of(tokenizer).values()):
-        return []  # M2M-100 has its languages' marks where new tokens would go
-    lost = [
-        space
-        for space in WHITESPACE
-        if space not in tokenizer.decode(tokenizer.encode(f"a{space}b", add_special_tokens=False))
-    ]
-    before = len(tokenizer)
-    tokenizer.add_tokens([AddedToken(space, normalized=False) for space in lost])
-    return list(range(before, len(tokenizer)))
-
-
-def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft
-    prompts.
-
-    In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last
-        id that does not begin, end or pad. It must be
-    inside the vocabulary because repetition penalties and their kin index the logits with it.
-    """
-    sources = [source for source in (tokenizer, config) if source is not None]
-    taken: set[int] = set()
-    for source in sources:
-        for value in (source.bos_token_id, source.eos_token_id, source.pad_token_id):
-            taken.update(value if isinstance(value, list) else [value])
-    last = next(i for i in range(rows - 1, -1, -1) if i not in taken)
-    if tokenizer is None:
-        return last
-    if max(tokenizer.get_vocab().values()) < last:
-        return last
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in taken and tokenizer.unk_token_id < rows:
-        return tokenizer.unk_token_id
-    reserved = [
-        i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in taken and i < rows
-    ]
-    if reserved:
-        return max(reserved)
-    vocabulary = tokenizer.get_vocab()
-    for text in _IMPOSSIBLE:
-        found = vocabulary.get(text)
-        if (
-            found is not None
-            and found not in taken
-            and found < rows
-            and found not in tokenizer.encode(text, add_special_tokens=False)
-        ):
-            return found
-    return last
 
 
 def _one_a_row(

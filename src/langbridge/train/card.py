@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from langbridge.model.sequence import CHAT
 from langbridge.train.recipe import Recipe
 
 CURVES = "curves.png"
@@ -108,6 +109,17 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
 
 
 def _usage(recipe: Recipe) -> list[str]:
+    talk = [
+        "",
+        "It speaks through the language model's chat template, and so answers in conversations as well:",
+        "",
+        "```python",
+        'messages = [{"role": "user", "content": "your prompt"}]',
+        "inputs = processor.apply_chat_template(",
+        "    messages, add_generation_prompt=True, tokenize=True, return_dict=True",
+        ")",
+        "```",
+    ]
     return [
         "```python",
         "from langbridge import LangBridgeModel, LangBridgeProcessor",
@@ -117,6 +129,7 @@ def _usage(recipe: Recipe) -> list[str]:
         'inputs = processor(["your prompt"], return_tensors="pt")',
         "print(*processor.batch_decode(model.generate(**inputs, max_new_tokens=256)))",
         "```",
+        *(talk if recipe.template == CHAT else []),
     ]
 
 

@@ -26,6 +26,7 @@ from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.checkpoint import WEIGHTS, load_part
+from langbridge.model.intact import check_file
 from langbridge.train.streaming import StreamLoader
 
 STATE = "trainer_state.json"
@@ -144,6 +145,7 @@ class Checkpoints(Trainer):
 
 def load_trained(model: LangBridgeModel, folder: Path) -> None:
     """Load what a checkpoint holds into a bridge, in place. Raises `LangBridgeError` where it is another bridge's."""
+    check_file(folder / WEIGHTS)
     state = load_file(folder / WEIGHTS)
     load_part(model, "connector.", state, str(folder))
     if any(name.startswith("encoder.") for name in state):

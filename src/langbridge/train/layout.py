@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from langbridge.model import LangBridgeConfig, LangBridgeModel
 from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
-from langbridge.model.processing import WHITESPACE, load_tokenizer, whitespace_ids
+from langbridge.model.sequence import LEAST_AROUND, soft_length
+from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
 from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.adapters import is_named, untie_adapted
 from langbridge.train.recipe import ALL_LINEAR, Recipe
@@ -66,6 +68,7 @@ class Layout:
                     )
                 )
             self.lm: PreTrainedModel = self.bridge.language_model
+            self.encoder_length = min(recipe.max_encoder_length, self.bridge.encoder_length_limit or sys.maxsize)
         else:
             with torch.device("meta"):
                 self.lm = AutoModelForCausalLM.from_config(self.lm_config)
@@ -229,12 +232,12 @@ class Layout:
         kept = kept_by_encoder(
             self.encoder_config,
             self._rows_at_once(),
-            self.recipe.max_encoder_length,
+            self.encoder_length,
             dtype=torch.float32 if trained else self.encoder_dtype,
             bf16=self.recipe.train.bf16,
             trained=trained,
         )
-        return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.recipe.max_encoder_length)
+        return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.encoder_length)
 
     def _lm_activations(self) -> int:
         whole = self.recipe.regime == "lm_only"
@@ -271,8 +274,7 @@ class Layout:
         targets = recipe.max_length - 1
         if self.bridge is not None:
             shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
-            soft = recipe.num_latents if recipe.connector == "resampler" else shortest
-            targets = recipe.max_length - soft - 2  # BOS and the end vector
+            targets = recipe.max_length - soft_length(recipe.connector, shortest, recipe.num_latents) - LEAST_AROUND
         targets *= self._rows_at_once()
         kept = 0
         head = self.lm.get_output_embeddings()

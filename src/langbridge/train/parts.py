@@ -14,7 +14,7 @@ from langbridge.data.stream import RowStream
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.encoders import load_config, load_language_model
-from langbridge.model.processing import load_tokenizer
+from langbridge.model.tokenizers import load_tokenizer
 from langbridge.train.recipe import Recipe
 from langbridge.train.ridge import RidgeFit, ridge_start
 
@@ -44,14 +44,20 @@ def load_processor(recipe: Recipe) -> Any:
     return LangBridgeProcessor.from_bases(**recipe.to_bridge_arguments())
 
 
-def build_model(recipe: Recipe) -> tuple[Any, Any]:
-    """The bridge and its processor, or the plain language model and its tokenizer; what is trained is in float32."""
+def build_model(recipe: Recipe, processor: Any = None) -> tuple[Any, Any]:
+    """The bridge and its processor, or the plain language model and its tokenizer; what is trained is in float32.
+
+    processor: as `load_processor` gives it, where it has been asked already.
+    """
     if recipe.regime == "lm_only":
         config = load_config(recipe.language_model, "language model")
         model = load_language_model(recipe.language_model, config, dtype=torch.float32)
-        return model, load_tokenizer(recipe.language_model)
+        return model, processor or load_tokenizer(recipe.language_model)
     bridge, processor = build_bridge(
-        **recipe.to_bridge_arguments(), freeze_encoder=recipe.freeze_encoder, dtype=precision(recipe.dtype)
+        **recipe.to_bridge_arguments(),
+        freeze_encoder=recipe.freeze_encoder,
+        dtype=precision(recipe.dtype),
+        processor=processor,
     )
     if recipe.dtype == "auto":
         device = usable_device("cpu" if recipe.train.use_cpu else None)
@@ -73,7 +79,9 @@ def _collator(recipe: Recipe, processor: Any, kind: Regime) -> Any:
     if recipe.regime == "lm_only":
         from langbridge.data.causal import CausalCollator
 
-        return CausalCollator(processor, template=recipe.template, max_length=recipe.max_length, with_rows=True)
+        return CausalCollator(
+            processor, template=recipe.template, system=recipe.system, max_length=recipe.max_length, with_rows=True
+        )
     if kind == "labelled":
         return LabelledCollator(processor, **lengths, with_rows=True)
     from langbridge.data.unlabelled import UnlabelledCollator
@@ -170,7 +178,7 @@ def reads_new_rows(processor: LangBridgeProcessor, examples: Any) -> bool:
     added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
     streamed = isinstance(examples, RowStream)
     texts = some_texts(examples, 1000, 0) if streamed else (_text(example) for example in examples)
-    return any(token in processor.format(text) for text in texts for token in added)
+    return any(token in processor.layout.read(text) for text in texts for token in added)
 
 
 def start_connector(

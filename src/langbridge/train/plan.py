@@ -112,7 +112,7 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
         resume_state=layout.resume_state(),
         rows_per_step=rows_per_step,
         steps=steps,
-        encoder_tokens=None if rows is None or recipe.encoder is None else rows * recipe.max_encoder_length,
+        encoder_tokens=None if rows is None or recipe.encoder is None else rows * layout.encoder_length,
         lm_tokens=None if rows is None else rows * recipe.max_length,
         reading=_reading(recipe, steps),
         notes=(*layout.notes, *([note] if note else [])),

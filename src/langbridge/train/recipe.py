@@ -13,6 +13,7 @@ import yaml
 
 from langbridge.data import Data, is_here, write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.model.sequence import CHAT, LEAST_AROUND, check_template
 from langbridge.train.hyperparameters import Train
 from langbridge.train.schema import build, check_bounds, load_yaml, set_dotted
 
@@ -98,10 +99,15 @@ class Recipe:
     """Soft prompts to a prompt with the resampler; the other connectors make one for each encoder token."""
 
     template: str = "{prompt}"
-    """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place."""
+    """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place. `chat` for the chat
+    template that the language model's tokenizer brings."""
 
     template_in: Literal["encoder", "lm"] = "encoder"
-    """Who reads the template: the encoder (as in the paper), or the language model as its own tokens."""
+    """Who reads the template: the encoder (as in the paper), or the language model as its own tokens, as always with
+    `template: chat`."""
+
+    system: str | None = None
+    """With `template: chat`, the system message; null leaves it to the template, which may have one of its own."""
 
     init: Literal["auto", "ridge", "random"] = "auto"
     """Start of the connector. `auto` is `ridge` for the linear connector and `random` for the others."""
@@ -136,8 +142,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.template.count("{prompt}") != 1:
-            raise LangBridgeError(f"template: expected {{prompt}} in it once, got {self.template!r}")
+        check_template(self.template, self.system)
+        if self.template == CHAT:
+            object.__setattr__(self, "template_in", "lm")
         if self.init == "ridge" and self.connector != "linear":
             raise LangBridgeError(f"init: ridge is for the linear connector, not for {self.connector!r}")
         self._check_regime()
@@ -168,11 +175,12 @@ class Recipe:
             return
         if self.encoder is None:
             raise LangBridgeError("encoder: missing, and it has no default")
-        # One soft prompt for each encoder token: BOS, the end vector and a target of one must fit as well.
-        if self.connector != "resampler" and self.max_length < self.max_encoder_length + 3:
+        # One soft prompt for each encoder token; what stands around them and a target of one must fit as well.
+        least = self.max_encoder_length + LEAST_AROUND + 1
+        if self.connector != "resampler" and self.max_length < least:
             raise LangBridgeError(
                 f"max_length: {self.max_length} leaves no room for a target after max_encoder_length "
-                f"{self.max_encoder_length} soft prompts; expected at least {self.max_encoder_length + 3}"
+                f"{self.max_encoder_length} soft prompts; expected at least {least}"
             )
         if self.regime == "unlabelled" and self.min_encoder_length > self.max_encoder_length:
             raise LangBridgeError(
@@ -206,6 +214,7 @@ class Recipe:
             "num_latents": self.num_latents,
             "template": self.template,
             "template_in": self.template_in,
+            "system": self.system,
         }
 
     @classmethod

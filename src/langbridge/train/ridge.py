@@ -76,7 +76,7 @@ def ridge_start(
                 stacklevel=2,
             )
             return None
-    texts = [processor.format(prompt) for prompt in prompts]
+    texts = [processor.layout.read(prompt) for prompt in prompts]
     fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
     states, targets, ids = collect(model, processor, texts[:fitted])
     shares = torch.bincount(ids)[ids].double() ** -balance
@@ -138,9 +138,11 @@ def collect(
     # As long as the encoder can read; positions of a text's first tokens do not depend on what is cut.
     cut: dict[str, Any] = {"truncation": True, "max_length": model.encoder_length_limit or 1024}
     precise = torch.promote_types(torch.float32, model.dtype)
-    states, targets, tokens = [], [], []
+    found: list[tuple[Tensor, Tensor, Tensor] | None] = [None] * len(texts)
+    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # batches that pad little
     for first in range(0, len(texts), BATCH):
-        chunk = list(texts[first : first + BATCH])
+        places = by_length[first : first + BATCH]
+        chunk = [texts[index] for index in places]
         source = processor.encoder_tokenizer(
             chunk, padding=True, return_tensors="pt", return_offsets_mapping=True, **cut
         )
@@ -155,11 +157,10 @@ def collect(
             shares = overlap(source["offset_mapping"][row], torch.tensor(spans))
             real = (shares.sum(1) > 0) & source["attention_mask"][row].bool()
             weights = shares[real] / shares[real].sum(1, keepdim=True)
-            states.append(encoded[row][real])
-            targets.append((weights @ embeddings).to(precise))
-            tokens.append(source["input_ids"][row][real])
+            found[places[row]] = encoded[row][real], (weights @ embeddings).to(precise), source["input_ids"][row][real]
     model.train(was_training)
-    return torch.cat(states), torch.cat(targets), torch.cat(tokens)
+    states, targets, tokens = (torch.cat(parts) for parts in zip(*filter(None, found), strict=True))
+    return states, targets, tokens
 
 
 def overlap(source: Tensor, read: Tensor) -> Float[Tensor, "src tokens"]:

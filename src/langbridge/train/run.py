@@ -20,6 +20,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import set_seed
 
 from langbridge.data import write_atomically
+from langbridge.data.cuts import told
 from langbridge.data.examples import Skipped
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
@@ -72,9 +73,13 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         if progress:
             say(f"{out / 'final'} is finished and holds no checkpoint: nothing to go on with")
         return out / "final"
-    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
+    processor = load_processor(recipe)
+    limit = getattr(processor, "encoder_length_limit", None)
+    if progress and limit is not None and limit < recipe.max_encoder_length:
+        say(f"max_encoder_length is {recipe.max_encoder_length}, but the encoder reads {limit} tokens at most")
+    rows = open_rows(recipe, collators(recipe, processor))
     set_seed(recipe.seed)
-    model, processor = build_model(recipe)
+    model, _ = build_model(recipe, processor)
     bridge = model if isinstance(model, LangBridgeModel) else None
     start_alone = recipe.train.max_steps == 0
     if bridge is not None and recipe.freeze_encoder and not start_alone and reads_new_rows(processor, rows.training):
@@ -114,6 +119,9 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     _train(trainer, checkpoint, start_alone)
     if progress and rows.lengths is None:  # a stream's bad rows are known only now
         _say_skipped("streamed to the end of the training", rows.training.skipped)
+    run["cut"] = _cut(trainer)
+    if progress and run["cut"]:
+        say(run["cut"])
     final = write_final(trainer, recipe, rows, run, out)
     if recipe.train.push_to_hub and state.is_main_process:
         upload(final, recipe)
@@ -287,6 +295,15 @@ def _train(trainer: BridgeTrainer, checkpoint: Path | None, start_alone: bool) -
         )
 
 
+def _cut(trainer: BridgeTrainer) -> str:
+    """What the collators of all processes have cut, in words; empty where nothing was."""
+    cuts = getattr(trainer.data_collator, "cuts", None)
+    if cuts is None:
+        return ""
+    counts = trainer.accelerator.reduce(torch.tensor(list(cuts.counts.values()), device=trainer.args.device), "sum")
+    return told(dict(zip(cuts.counts, counts.tolist(), strict=True)))
+
+
 def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[str, Any], out: Path) -> Path:
     """Write `out`/final whole or not at all; every process calls it, one writes."""
     final, part, model = out / "final", out / ".final", trainer.model
@@ -315,7 +332,7 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
                 part / "training_log.json", json.dumps({"start": run["start"], "history": history}, indent=1)
             )
             curves = draw_curves(history, part / CURVES)
-            write_atomically(part / "README.md", model_card(recipe, history, run, _sources(rows, recipe), curves))
+            write_atomically(part / "README.md", model_card(recipe, history, run, _sources(rows, recipe, run), curves))
             shutil.rmtree(final, ignore_errors=True)
             os.replace(part, final)
     except OSError as error:
@@ -327,7 +344,7 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
     return final
 
 
-def _sources(rows: Rows, recipe: Recipe) -> list[str]:
+def _sources(rows: Rows, recipe: Recipe, run: dict[str, Any]) -> list[str]:
     """One line for each source of rows, and for what was left out of the training's."""
     shares = getattr(rows.training, "shares", {})
     lines = [f"`{short_name(path)}`: {used} of {there} rows" for path, (used, there) in shares.items()]
@@ -335,6 +352,8 @@ def _sources(rows: Rows, recipe: Recipe) -> list[str]:
         lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
     if rows.lengths is not None:
         lines.append(f"{len(rows.training)} rows trained on in all")
+    if run["cut"]:
+        lines.append(run["cut"])
     if skipped := getattr(rows.training, "skipped", None):
         lines.append(str(skipped))
     for kind, table in rows.validation.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import word_choice
-from langbridge.evaluate.judging import Judge, Verdict
+from langbridge.evaluate.judging import ChoiceJudge, Judge, Verdict
 from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
 
 SIB200 = Source(
@@ -36,7 +36,7 @@ class TopicJudge(Judge):
         return Verdict(output, found, found == doc["expected"])
 
 
-topic_judge = TopicJudge()
+choice_judge, topic_judge = ChoiceJudge(named=True), TopicJudge()
 
 
 def load(language: str, data: Any = None, form: str = "choice", **_: Any) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""What was cut to a limit on its way into a batch: told of once, then counted."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch.utils.data import get_worker_info
+
+_KINDS = ("prompts", "targets")
+_PLACES = 65  # for the process itself, and for as many workers of its loader
+
+
+class Cuts:
+    """How many prompts and targets a collator has cut, counted in memory that its loader's workers share."""
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(_PLACES, len(_KINDS), dtype=torch.int64).share_memory_()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By kind, `prompts` and `targets`; a row that is read again counts again."""
+        return dict(zip(_KINDS, self._counts.sum(0).tolist(), strict=True))
+
+    @contextmanager
+    def counting(self, origins: Sequence[str]) -> Iterator[None]:
+        """Around the processor's call on these rows. Its warnings of cuts are kept back but for the first of a kind,
+        which is told with the row's origin."""
+        from langbridge.model.processing import CutWarning
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        for warning in caught:
+            cut = warning.message
+            if isinstance(cut, CutWarning):
+                self._add(cut.kind, cut.limit, [origins[row] for row in cut.rows])
+            else:
+                warnings.warn_explicit(cut, warning.category, warning.filename, warning.lineno)
+
+    def _add(self, kind: str, limit: str, origins: list[str]) -> None:
+        if not self.counts[kind]:
+            warnings.warn(
+                f"{origins[0]}: the {kind.removesuffix('s')} was cut to {limit}; further ones are counted, not named",
+                stacklevel=4,
+            )
+        worker = get_worker_info()
+        self._counts[0 if worker is None else 1 + worker.id % (_PLACES - 1), _KINDS.index(kind)] += len(origins)
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Counts by kind in words; empty where there is nothing to tell."""
+    cut = [f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in counts.items() if count]
+    return f"cut to fit, repeats counted: {', '.join(cut)}" if cut else ""

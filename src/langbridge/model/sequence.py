@@ -1,0 +1,259 @@
+"""How the language model's sequence is laid out: the parts of a template, where a sequence begins, what ends an answer,
+and how long everything is. Text and counts only, neither torch nor transformers.
+
+    [begin] [own text] [soft prompts] [end vector] [own text] [target] [end]
+
+A row is a list of parts: `Own` text is read by the language model as its own tokens, a `Soft` text (a source) by the
+encoder. One with several turns has several of each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from langbridge.errors import LangBridgeError
+
+FIELD = "{prompt}"
+"""The prompt's place in a template."""
+
+CHAT = "chat"
+"""The template that is the language model's own: the one its tokenizer brings for conversations."""
+
+END_VECTORS = 1
+"""Positions after the soft prompts of a source: its end vector's."""
+
+LEAST_AROUND = END_VECTORS + 1
+"""Positions besides the soft prompts and the target of a row, where no tokenizer can be asked: with a begin token."""
+
+
+def soft_length(connector: str, src_length: int, num_latents: int) -> int:
+    """How many soft prompts a source of `src_length` real encoder tokens gets, the end vector **not** counted.
+
+    This is the one statement of the layout that processor and connectors share.
+    """
+    return num_latents if connector == "resampler" else src_length
+
+
+class Own(NamedTuple):
+    """Text that the language model reads as its own tokens."""
+
+    text: str
+
+
+class Soft(NamedTuple):
+    """Text that the encoder reads, and that reaches the language model as soft prompts and an end vector."""
+
+    text: str
+
+
+Part = Own | Soft
+
+
+def sources_of(rows: Sequence[Sequence[Part]]) -> list[str]:
+    """The texts that the encoder reads, row by row."""
+    return [part.text for row in rows for part in row if isinstance(part, Soft)]
+
+
+@dataclass(frozen=True)
+class Template:
+    """What stands around a prompt.
+
+    opening: own text that comes before everything. own: own text around the soft prompts. source: text that goes
+    through the encoder with the prompt. end: the id that ends an answer, None for the tokenizer's EOS. whole: it writes
+    the whole of a sequence, as a chat template does, so no begin token is put before it.
+    """
+
+    opening: str = ""
+    own: tuple[str, str] = ("", "")
+    source: tuple[str, str] = ("", "")
+    end: int | None = None
+    whole: bool = False
+
+    def parts(self, prompt: str, shots: str = "", prefix: str = "") -> list[Part]:
+        """A prompt in its template. shots: worked examples that the language model reads itself. prefix: the beginning
+        of its answer."""
+        return [Own(self.opening + shots + self.own[0]), Soft(self.read(prompt)), Own(self.own[1] + prefix)]
+
+    def read(self, prompt: str) -> str:
+        """What the encoder reads of a prompt. Braces in the prompt are only braces."""
+        return self.source[0] + prompt + self.source[1]
+
+    def text(self, prompt: str, shots: str = "") -> str:
+        """The whole of it as one text, whoever reads it."""
+        return "".join(part.text for part in self.parts(prompt, shots))
+
+    @property
+    def begins(self) -> bool:
+        """Whether it writes a sequence's beginning itself."""
+        return self.whole or bool(self.opening)
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """All text before the prompt and all text after it."""
+        return self.opening + self.own[0] + self.source[0], self.source[1] + self.own[1]
+
+
+def template_of(tokenizer: Any, template: str, template_in: str = "encoder", system: str | None = None) -> Template:
+    """A template by its settings, with the language model's tokenizer. Raises `LangBridgeError`."""
+    check_template(template, system)
+    if template == CHAT:
+        return _chat(tokenizer, system)
+    if template_in not in ("encoder", "lm"):
+        raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
+    before, after = template.split(FIELD)
+    # A template off a model's card may write the begin token, which would be the second.
+    begin = str(tokenizer.bos_token) if begin_ids(tokenizer) else ""
+    opening = begin if begin and before.startswith(begin) else ""
+    before = before.removeprefix(opening)
+    if template_in == "encoder":
+        return Template(source=(before, after))
+    return Template(opening=opening, own=(before, after))
+
+
+def check_template(template: str, system: str | None = None) -> None:
+    """What a template's settings must be, whatever the tokenizer. Raises `LangBridgeError`."""
+    if template != CHAT and template.count(FIELD) != 1:
+        raise LangBridgeError(
+            f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), or text that "
+            f"contains {FIELD} exactly once"
+        )
+    if system is not None and template != CHAT:
+        raise LangBridgeError(
+            f"system: a system message belongs to `template: {CHAT}`; in another template write it into the text"
+        )
+
+
+def begin_ids(tokenizer: Any) -> list[int]:
+    """The begin token as an id, where the tokenizer puts it before a text by itself. A tokenizer may have one and never
+    write it, because its model has not seen it there (SmolLM2, Qwen2)."""
+    begin = tokenizer.bos_token_id
+    return [begin] if begin is not None and tokenizer("a", verbose=False)["input_ids"][:1] == [begin] else []
+
+
+def begun(ids: list[int], begin: list[int]) -> list[int]:
+    """A sequence's first tokens with the begin token before them, once."""
+    return ids if ids[: len(begin)] == begin else [*begin, *ids]
+
+
+# Chat templates
+
+_WORDS, _ANSWER = "LangBridgeWords{}End", "LangBridgeAnswerEnd"
+"""Stand for texts while a chat template is rendered. Letters and digits alone, which no template trims or escapes."""
+
+
+def conversation(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], system: str | None, add_generation_prompt: bool
+) -> list[Part]:
+    """The parts of a conversation in the tokenizer's chat template: what the user says is `Soft`, all else `Own`.
+
+    messages: `role` (system, user, assistant) and `content` of each. system: the system message, unless the messages
+    begin with one; None leaves it to the template.
+    """
+    turns = [{**message, "content": _content(message, number)} for number, message in enumerate(messages)]
+    if system is not None and (not turns or turns[0]["role"] != "system"):
+        turns.insert(0, {"role": "system", "content": system})
+    said: list[str] = []
+    for turn in turns:
+        if turn["role"] == "user":
+            said.append(turn["content"])
+            turn["content"] = _WORDS.format(len(said))
+    if not said:
+        raise LangBridgeError("messages: none is the user's; expected at least one with the role 'user'")
+    rest = _render(tokenizer, turns, add_generation_prompt)
+    parts: list[Part] = []
+    for number, words in enumerate(said, start=1):
+        before, rest = _around(_WORDS.format(number), rest)
+        parts += [Own(before), Soft(words)]
+    return [*parts, Own(rest)]
+
+
+def _chat(tokenizer: Any, system: str | None) -> Template:
+    words = _WORDS.format(0)
+    before, _, after = conversation(tokenizer, [{"role": "user", "content": words}], system, True)
+    asked = [{"role": "user", "content": words}, {"role": "assistant", "content": _ANSWER}]
+    *_, rest = conversation(tokenizer, asked, system, False)
+    # The first token that is no text: <|im_end|>, <|eot_id|>, <end_of_turn>, </s>.
+    ids = tokenizer(_around(_ANSWER, rest.text)[1], add_special_tokens=False)["input_ids"]
+    end = next((token for token in ids if token in tokenizer.added_tokens_decoder), None)
+    return Template(opening=before.text, own=("", after.text), end=end, whole=True)
+
+
+def _render(tokenizer: Any, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    if not tokenizer.chat_template:
+        raise LangBridgeError(
+            f"template: got {CHAT!r}, but the language model's tokenizer has no chat template; use an "
+            f"instruction-tuned model that has one, or write the template as text with {FIELD} in it"
+        )
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
+    except Exception as error:  # a template raises whatever it likes
+        system = any(turn["role"] == "system" for turn in turns)
+        remedy = "; leave the system message out, or put its text into the prompts" if system else ""
+        raise LangBridgeError(
+            f"template: the language model's chat template refuses the roles "
+            f"{', '.join(str(turn['role']) for turn in turns)}: {error}{remedy}"
+        ) from error
+    for turn in turns:
+        if turn["role"] == "system" and turn["content"].strip() not in text:
+            raise LangBridgeError(
+                "system: the language model's chat template leaves the system message out; put its text into the "
+                "prompts"
+            )
+    return text
+
+
+def _around(mark: str, text: str) -> tuple[str, str]:
+    if text.count(mark) != 1:
+        what = "leaves a message out" if mark not in text else "writes a message more than once"
+        raise LangBridgeError(
+            f"template: the language model's chat template {what}, so its place cannot be given to soft prompts; write "
+            f"the template as text with {FIELD} in it"
+        )
+    before, after = text.split(mark)
+    return before, after
+
+
+def _content(message: Mapping[str, Any], number: int) -> str:
+    """A message's text; Hugging Face's processors also take a list of parts."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
+        content = "".join(texts) if len(texts) == len(content) else None
+    if not isinstance(content, str) or message.get("role") not in ("system", "user", "assistant"):
+        raise LangBridgeError(
+            f"messages, {number}: got {message!r}, expected `role` (system, user or assistant) and `content` (text)"
+        )
+    return content
+
+
+def sources_of_rows(places: Sequence[int], given: Sequence[int]) -> list[int]:
+    """How many sources each row takes: consecutive ones, as many as fill its placeholders.
+
+    places: placeholders a row. given: soft prompts a source, end vectors included. Raises `LangBridgeError`.
+    """
+    if len(places) == len(given):  # no row has fewer than one
+        for row, (wanted, filled) in enumerate(zip(places, given, strict=True)):
+            if wanted != filled:
+                raise _mismatch(row, wanted, filled)
+        return [1] * len(places)
+    counts, first = [], 0
+    for row, wanted in enumerate(places):
+        filled, last = 0, first
+        while filled < wanted and last < len(given):
+            filled += given[last]
+            last += 1
+        if filled != wanted:
+            raise _mismatch(row, wanted, filled)
+        counts.append(last - first)
+        first = last
+    if first < len(given):
+        raise _mismatch(len(places) - 1, places[-1], places[-1] + sum(given[first:]))
+    return counts
+
+
+def _mismatch(row: int, wanted: int, given: int) -> LangBridgeError:
+    return LangBridgeError(
+        f"row {row}: input_ids holds {wanted} placeholders but the encoder's input gives {given} soft prompts, the end "
+        "vector included. Build both with one LangBridgeProcessor of this checkpoint; whoever lays out input_ids by "
+        "hand writes one placeholder per soft prompt and one for the end vector."
+    )

@@ -1,0 +1,98 @@
+"""What the bridge asks of its two tokenizers: to be there, to keep white space, and an id that no text uses."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AddedToken, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from langbridge.errors import LangBridgeError
+from langbridge.model.intact import check_tokenizer
+from langbridge.model.language_marks import marks_of
+
+WHITESPACE = ("\t", "\n", "\r", "\x0b", "\x0c", "  ", "   ", "    ")
+"""The whitespace that code and templates need and that mT5's tokenizer drops (LangBridge, appendix D.1)."""
+
+# Texts of tokens that stand for bytes which UTF-8 never contains, as sentencepiece and byte-level BPE write
+# them: no text tokenises to them.
+_IMPOSSIBLE = ("<0xFF>", "<0xFE>", "<0xC0>", "<0xC1>", "ÿ", "þ", "ý", "ü", "À", "Á")
+
+
+def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a base. Where there is none: `LangBridgeError`, or None if it is not required."""
+    if not isinstance(source, str | Path):
+        if required:
+            raise LangBridgeError(
+                f"tokenizer: got a {type(source).__name__}, expected the folder or hub id that has the "
+                f"model's tokenizer"
+            )
+        return None
+    if (
+        not required
+        and Path(source).is_dir()
+        and not any(Path(source).glob("*token*"))
+        and not any(Path(source).glob("*.model"))
+    ):
+        return None
+    check_tokenizer(source)
+    try:
+        return AutoTokenizer.from_pretrained(str(source))
+    except Exception as error:  # tokenizers raise whatever they like on a folder without files
+        if not required:
+            return None
+        raise LangBridgeError(f"tokenizer: {str(source)!r} has none that can be loaded: {error}") from error
+
+
+def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Add to an encoder's tokenizer the whitespace that it would lose, and return the new ids. A second call
+    adds nothing."""
+    if any(mark >= len(tokenizer) for mark in marks_of(tokenizer).values()):
+        return []  # M2M-100 has its languages' marks where new tokens would go
+    lost = [
+        space
+        for space in WHITESPACE
+        if space not in tokenizer.decode(tokenizer.encode(f"a{space}b", add_special_tokens=False))
+    ]
+    before = len(tokenizer)
+    tokenizer.add_tokens([AddedToken(space, normalized=False) for space in lost])
+    return list(range(before, len(tokenizer)))
+
+
+def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
+    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft
+    prompts.
+
+    In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last
+        id that does not begin, end or pad. It must be
+    inside the vocabulary because repetition penalties and their kin index the logits with it.
+    """
+    sources = [source for source in (tokenizer, config) if source is not None]
+    taken: set[int] = set()
+    for source in sources:
+        for value in (source.bos_token_id, source.eos_token_id, source.pad_token_id):
+            taken.update(value if isinstance(value, list) else [value])
+    last = next(i for i in range(rows - 1, -1, -1) if i not in taken)
+    if tokenizer is None:
+        return last
+    if max(tokenizer.get_vocab().values()) < last:
+        return last
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in taken and tokenizer.unk_token_id < rows:
+        return tokenizer.unk_token_id
+    spoken = str(tokenizer.chat_template)  # the tokens of a conversation are no reserve
+    reserved = [
+        i
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special and i not in taken and i < rows and token.content not in spoken
+    ]
+    if reserved:
+        return max(reserved)
+    vocabulary = tokenizer.get_vocab()
+    for text in _IMPOSSIBLE:
+        found = vocabulary.get(text)
+        if (
+            found is not None
+            and found not in taken
+            and found < rows
+            and found not in tokenizer.encode(text, add_special_tokens=False)
+        ):
+            return found
+    return last

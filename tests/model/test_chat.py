@@ -1,0 +1,259 @@
+"""Bridges that speak through the chat template of their language model: what is laid out, in every family and turn."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers as hf
+from chats import FAMILIES, chat_tokenizer
+from tiny import language_model_config
+
+from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.data import Example, LabelledCollator
+from langbridge.data.causal import CausalCollator
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.generate import generate_texts
+from langbridge.model import build_bridge
+
+QUESTION, ANSWER = "Tom has 3 apples", "So it is 3."
+
+
+@pytest.fixture(scope="module")
+def chat_bases(bases: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """The tiny encoder with a tiny language model of each family."""
+    root, found = tmp_path_factory.mktemp("chats"), {}
+    for name in FAMILIES:
+        tokenizer = chat_tokenizer(name)
+        config = language_model_config("llama")
+        config.vocab_size, config.max_position_embeddings = len(tokenizer), 512
+        config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+        config.initializer_range = 0.5  # wide, so that answers depend on the prompt
+        torch.manual_seed(5)
+        hf.LlamaForCausalLM(config).save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+        found[name] = bases[0], root / name
+    return found
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def processor_of(folders: tuple[Path, Path], **settings: object) -> LangBridgeProcessor:
+    return LangBridgeProcessor.from_bases(*folders, template="chat", **settings)  # type: ignore[arg-type]
+
+
+def spoken(processor: LangBridgeProcessor, ids: list[int]) -> str:
+    """A row as text, special tokens included, with <soft> for each run of placeholders."""
+    pieces: list[str] = []
+    for token in ids:
+        if token != processor.soft_prompt_token_id:
+            pieces.append(processor.tokenizer.decode([token]))
+        elif pieces[-1:] != ["<soft>"]:
+            pieces.append("<soft>")
+    return "".join(pieces)
+
+
+def test_the_words_of_the_user_are_soft_prompts_and_all_else_is_the_templates(chat_bases, family: str) -> None:
+    processor, about = processor_of(chat_bases[family]), FAMILIES[family]
+    row = processor([QUESTION], return_tensors=None)
+    assert spoken(processor, row["input_ids"][0]) == about.before + "<soft>" + about.after
+    assert row["encoder_input_ids"] == [processor.encoder_tokenizer(QUESTION)["input_ids"]], "the words alone"
+    assert row["input_ids"][0].count(processor.soft_prompt_token_id) == len(row["encoder_input_ids"][0]) + 1
+    # As the template is tokenised by transformers itself: it adds no begin token, and parses special ones.
+    whole = processor.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}], add_generation_prompt=True, return_dict=False
+    )
+    (place,) = [at for at, token in enumerate(whole) if processor.tokenizer.decode([token]) == "x"]
+    head = row["input_ids"][0]
+    assert (head[:place], head[len(head) - len(whole) + place + 1 :]) == (whole[:place], whole[place + 1 :])
+    assert processor.overhead() == len(whole) - 1 + 1, "the template, and the end vector"
+    assert processor.format(QUESTION) == about.before + QUESTION + about.after
+
+
+def test_an_answer_ends_as_the_template_ends_it_in_training_and_in_generation(chat_bases, family: str) -> None:
+    model, processor = build_bridge(*chat_bases[family], template="chat")
+    about, tokenizer = FAMILIES[family], processor.tokenizer
+    end = tokenizer.convert_tokens_to_ids(about.end)
+    batch = LabelledCollator(processor, max_encoder_length=64, max_length=256)([Example(QUESTION, ANSWER)])
+    learned = [token for token in batch["labels"][0].tolist() if token >= 0]
+    assert learned == [*tokenizer(ANSWER, add_special_tokens=False)["input_ids"], end]
+    assert end in model.generation_config.eos_token_id
+    assert tokenizer.eos_token_id in model.generation_config.eos_token_id, "the model's own end is one still"
+    assert processor.decode(learned) == ANSWER
+    assert processor.decode(learned, skip_special_tokens=False) == ANSWER + about.end
+
+
+def test_training_generation_and_conversations_lay_out_alike(chat_bases, family: str) -> None:
+    processor = processor_of(chat_bases[family])
+    asked = processor([QUESTION], return_tensors=None)
+    trained = LabelledCollator(processor, max_encoder_length=64, max_length=256)([Example(QUESTION, ANSWER)])
+    talked = processor.apply_chat_template(
+        [{"role": "user", "content": QUESTION}],
+        add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors=None,
+    )  # fmt: skip
+    assert dict(talked) == dict(asked)
+    assert trained["encoder_input_ids"].tolist() == asked["encoder_input_ids"]
+    head = asked["input_ids"][0]
+    assert trained["input_ids"][0].tolist()[: len(head)] == head
+
+
+def test_a_system_message_is_the_language_models_own_text(chat_bases, family: str) -> None:
+    if family == "gemma":
+        with pytest.raises(LangBridgeError, match="refuses the roles system, user: System role not supported; leave"):
+            processor_of(chat_bases[family], system="Be brief.")
+        return
+    processor = processor_of(chat_bases[family], system="Be brief.")
+    text = spoken(processor, processor([QUESTION], return_tensors=None)["input_ids"][0])
+    assert text.count("Be brief.") == 1
+    assert "You " not in text, "instead of the template's own"
+    own = [{"role": "system", "content": "Sing."}, {"role": "user", "content": "a"}]
+    assert "Sing." in processor.apply_chat_template(own)
+    assert "Be brief." not in processor.apply_chat_template(own), "a conversation may have another"
+
+
+def test_several_turns_are_several_sources_of_a_row(chat_bases, family: str) -> None:
+    processor, about = processor_of(chat_bases[family]), FAMILIES[family]
+    messages = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": ANSWER},
+        {"role": "user", "content": [{"type": "text", "text": "Tom"}]},
+    ]
+    said = {"add_generation_prompt": True}
+    batch = processor.apply_chat_template(
+        [messages, messages[2:]], **said, tokenize=True, return_dict=True, return_tensors=None
+    )
+    texts = processor.apply_chat_template([messages, messages[2:]], **said)
+    first = spoken(processor, [i for i, m in zip(batch["input_ids"][0], batch["attention_mask"][0], strict=True) if m])
+    assert texts[0].startswith(about.before + QUESTION)
+    assert first == texts[0].replace(QUESTION, "<soft>").replace("Tom", "<soft>")
+    assert ANSWER + about.end in first, "answers are its own tokens"
+    read = processor.encoder_tokenizer([QUESTION, "Tom", "Tom"])["input_ids"]
+    lengths = [sum(mask) for mask in batch["encoder_attention_mask"]]
+    assert [row[:length] for row, length in zip(batch["encoder_input_ids"], lengths, strict=True)] == read
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3, "num_return_sequences": 2}], ids=["greedy", "beams"])
+def test_a_conversation_in_a_batch_is_answered_as_alone(chat_bases, settings: dict[str, int]) -> None:
+    model, processor = build_bridge(*chat_bases["llama"], template="chat")
+    long = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": ANSWER},
+        {"role": "user", "content": "and buys 12 more. how many are left?"},
+    ]
+    conversations = [long[:1], long, [{"role": "user", "content": "Tom"}]]
+
+    def answered(some: list[list[dict[str, str]]]) -> list[list[int]]:
+        inputs = processor.apply_chat_template(some, add_generation_prompt=True, tokenize=True, return_dict=True)
+        written = model.generate(**inputs, max_new_tokens=8, do_sample=False, **settings)
+        return written[:, inputs["input_ids"].shape[1] :].tolist()
+
+    def ended(rows: list[list[int]]) -> list[list[int]]:
+        pad = processor.tokenizer.pad_token_id
+        return [[token for token in row if token != pad] for row in rows]
+
+    alone = [row for one in conversations for row in ended(answered([one]))]
+    assert ended(answered(conversations)) == alone
+    assert len({tuple(row) for row in alone}) > 2, "and not all alike"
+    other = [*long[:2], {"role": "user", "content": "Tom"}]
+    assert answered([long]) != answered([other]), "the last turn is read"
+    changed = [{"role": "user", "content": "The answer"}, *long[1:]]
+    assert answered([long]) != answered([changed]), "and the first"
+
+
+def test_a_row_without_its_sources_is_told_of(chat_bases) -> None:
+    model, processor = build_bridge(*chat_bases["qwen"], template="chat")
+    turn = {"role": "user", "content": "Tom"}
+    messages = [turn, {"role": "assistant", "content": "a"}, turn]
+    batch = processor.apply_chat_template(
+        [messages, [turn]], add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    for keep, message in [(slice(0, 1), "row 0"), (slice(1, 3), "row 1|row 0"), (slice(0, 3), None)]:
+        some = {key: value[keep] if key.startswith("encoder") else value for key, value in batch.items()}
+        if message is None:
+            model(**some)
+        else:
+            with pytest.raises(LangBridgeError, match=rf"{message}: input_ids holds \d+ placeholders"):
+                model(**some)
+
+
+def test_saved_and_loaded_it_says_and_ends_the_same(chat_bases, tmp_path: Path) -> None:
+    model, processor = build_bridge(*chat_bases["llama"], template="chat", system="Be brief.")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again = LangBridgeProcessor.from_pretrained(tmp_path)
+    assert (again.template, again.template_in, again.system) == ("chat", "lm", "Be brief.")
+    assert again([QUESTION], return_tensors=None) == processor([QUESTION], return_tensors=None)
+    loaded = LangBridgeModel.from_pretrained(tmp_path)
+    assert loaded.generation_config.eos_token_id == model.generation_config.eos_token_id
+    assert generate_texts(loaded, again, [QUESTION], max_new_tokens=6) == generate_texts(
+        model, processor, [QUESTION], max_new_tokens=6
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "no chat template; use an instruction-tuned model"),
+        ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "leaves a message out"),
+        ("{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{% endfor %}", "writes a message more than once"),
+        ("{{ messages[0].no.such }}", "refuses the roles user"),
+    ],
+)
+def test_a_template_that_gives_no_place_to_soft_prompts_is_refused(
+    chat_bases, tmp_path: Path, template: str | None, message: str
+) -> None:
+    encoder, language_model = chat_bases["qwen"]
+    shutil.copytree(language_model, tmp_path / "lm")
+    tokenizer = hf.AutoTokenizer.from_pretrained(tmp_path / "lm")
+    tokenizer.chat_template = template
+    (tmp_path / "lm" / "chat_template.jinja").unlink()
+    tokenizer.save_pretrained(tmp_path / "lm")
+    with pytest.raises(LangBridgeError, match=message):
+        processor_of((encoder, tmp_path / "lm"))
+
+
+def test_what_a_conversation_needs_is_said(chat_bases) -> None:
+    processor, plain = processor_of(chat_bases["qwen"]), LangBridgeProcessor.from_bases(*chat_bases["qwen"])
+    with pytest.raises(LangBridgeError, match="needs a bridge with `template: chat`"):
+        plain.apply_chat_template([{"role": "user", "content": "a"}])
+    with pytest.raises(LangBridgeError, match="none is the user's"):
+        processor.apply_chat_template([{"role": "assistant", "content": "a"}])
+    with pytest.raises(LangBridgeError, match=r"messages, 0: got .*expected `role`"):
+        processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}])
+    with pytest.raises(LangBridgeError, match="system: a system message belongs to `template: chat`"):
+        LangBridgeProcessor.from_bases(*chat_bases["qwen"], system="Be brief.")
+
+
+def test_a_template_that_writes_the_begin_token_itself_gets_one(chat_bases, family: str) -> None:
+    """As one that is copied off a model's card."""
+    begin, about = FAMILIES[family].specials[0], FAMILIES[family]
+    for place in ("lm", "encoder"):
+        processor = LangBridgeProcessor.from_bases(
+            *chat_bases[family], template=begin + "Q: {prompt} A:", template_in=place
+        )
+        row = processor([QUESTION], return_tensors=None)
+        text = spoken(processor, row["input_ids"][0])
+        shots = spoken(processor, processor([QUESTION], shots="1+1=2 ", return_tensors=None)["input_ids"][0])
+        assert not about.writes_begin or begin not in processor.format("").removeprefix(begin)
+        if place == "lm":
+            assert text == begin + "Q: <soft> A:"
+            # A begin token that is one to the tokenizer alone (SmolLM2's <|im_start|>) is text like any other.
+            assert shots == (f"{begin}1+1=2 Q: <soft> A:" if about.writes_begin else f"1+1=2 {begin}Q: <soft> A:")
+        else:
+            written = begin if about.writes_begin else ""
+            assert (text, shots) == (f"{written}<soft>", f"{written}1+1=2 <soft>")
+            read = begin.removeprefix(written) + f"Q: {QUESTION} A:"
+            assert row["encoder_input_ids"][0] == processor.encoder_tokenizer(read)["input_ids"]
+
+
+def test_a_plain_model_is_trained_in_the_same_words(chat_bases, family: str) -> None:
+    processor, about = processor_of(chat_bases[family]), FAMILIES[family]
+    tokenizer = processor.tokenizer
+    batch = CausalCollator(tokenizer, template="chat", max_length=256)([Example(QUESTION, ANSWER)])
+    whole = about.before + QUESTION + about.after + ANSWER + about.end
+    assert batch["input_ids"][0].tolist() == tokenizer(whole, add_special_tokens=False)["input_ids"]
+    learned = [token for token in batch["labels"][0].tolist() if token >= 0]
+    assert tokenizer.decode(learned) == ANSWER + about.end

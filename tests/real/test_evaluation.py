@@ -1,0 +1,95 @@
+"""An evaluation and an analysis through a real encoder and real language models, on a few questions of our own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+
+from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.analyze.corpus import Corpus
+from langbridge.analyze.representations import analyze_representations
+from langbridge.analyze.soft_prompts import nearest_tokens
+from langbridge.evaluate.asking import SCORE, Request
+from langbridge.evaluate.evaluating import evaluate
+from langbridge.evaluate.models import load_asker
+from langbridge.evaluate.suites import load_suites
+
+QUESTIONS = {
+    "en": ["Tom has 3 apples and buys 4. How many apples does he have?", "What is 5 plus 2?"],
+    "te": ["Tom దగ్గర 3 ఆపిల్స్ ఉన్నాయి. అతను 4 కొన్నాడు. ఎన్ని ఆపిల్స్ ఉన్నాయి?", "5 + 2 ఎంత?"],
+}
+SENTENCES = {
+    "en": ["The cat sleeps.", "It is raining today.", "I bought bread.", "She reads a book.", "The train is late.",
+           "We live in a city.", "He plays football.", "The water is cold.", "They sing a song.", "My brother is ill."],
+    "sw": ["Paka analala.", "Leo mvua inanyesha.", "Nilinunua mkate.", "Anasoma kitabu.", "Treni imechelewa.",
+           "Tunaishi mjini.", "Anacheza mpira wa miguu.", "Maji ni baridi.", "Wanaimba.", "Ndugu yangu ni mgonjwa."],
+}  # fmt: skip
+NEW = 8
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    for language, questions in QUESTIONS.items():
+        rows = [{"q": question, "a": 7} for question in questions]
+        (tmp_path / f"sums_{language}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "sums.yaml").write_text("suite: sums\nfiles: sums_*.jsonl\nquestion: q\nanswer: a\n")
+    return tmp_path / "sums.yaml"
+
+
+@pytest.mark.parametrize("kind", ["language_model_folder", "bridge_folder"])
+def test_an_evaluation_and_its_going_on(kind: str, suite: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    folder = str(request.getfixturevalue(kind))
+    asker, about = load_asker(folder, batch_size=2)
+    tasks = load_suites([str(suite)], generation={"max_gen_toks": NEW})
+    run = evaluate(asker, tasks, tmp_path / "run", about=about)
+    assert run is not None
+    samples = run.samples("sums")
+    assert [(one.language, one.id) for one in samples] == [("en", "0"), ("en", "1"), ("te", "0"), ("te", "1")]
+    tokenizer = getattr(asker.lm, "tokenizer", None) or asker.lm.processor.tokenizer
+    for one in samples:
+        assert one.prompt.count("<|im_start|>user") == one.prompt.count("<|im_start|>assistant") == 1
+        assert one.prompt.count("<|im_start|>system") <= 1
+        assert one.prompt.endswith("<|im_start|>assistant\n")
+        assert "<|im_" not in one.output, "an answer ends before the marks of its turn"
+        assert one.extra["cut_off"] or len(tokenizer(one.output)["input_ids"]) < NEW
+        assert not one.extra["prompt_cut"]
+    asker.answer = None  # not asked again
+    assert evaluate(asker, tasks, tmp_path / "run", about=about).results["tasks"] == run.results["tasks"]
+
+
+def test_scores_are_the_harness_s_with_a_head_of_150_000_words(larger_language_model_folder: Path) -> None:
+    asker, _ = load_asker(str(larger_language_model_folder), dtype="bfloat16")
+    assert asker.settings()["model"], "a table of more than 2^24 values has a fingerprint"
+    seen: list[int] = []
+    asker.lm.model.get_output_embeddings().register_forward_hook(lambda _m, _a, out: seen.append(out.shape[-2]))
+    request = [Request(SCORE, "", "The capital of France is", after, "en") for after in (" Paris.", " Nairobi.")]
+    ours = asker.answer(request)
+    assert sum(seen) < 16, "the head runs at the continuations only"
+    asked = [Instance(SCORE, {}, (asker.shown(one), one.argument), 0, ("t", 0, 1)) for one in request]
+    theirs = asker.lm.loglikelihood(asked, disable_tqdm=True)
+    # Half precision: both batches differ in their padding, and logits of 20 have steps of an eighth.
+    assert [one["loglikelihood"] for one in ours] == pytest.approx([value for value, _ in theirs], abs=0.5)
+    assert ours[0]["loglikelihood"] > ours[1]["loglikelihood"] + 1
+
+
+def test_a_prompt_longer_than_the_encoder_reads_is_answered_and_counted(bridge_folder: Path) -> None:
+    asker, _ = load_asker(str(bridge_folder))
+    long = Request("generate_until", "Question: 1 + 1?\nAnswer: 2\n\n" * 60, "7 + 5?", {"max_gen_toks": 2}, "en")
+    (found,) = asker.answer([long])
+    assert found["prompt_cut"]
+
+
+def test_an_analysis(bridge_folder: Path, tmp_path: Path) -> None:
+    model = LangBridgeModel.from_pretrained(bridge_folder, dtype=torch.float32)
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    ids = tuple(map(str, range(len(SENTENCES["en"]))))
+    corpus = Corpus(tuple(SENTENCES), ids, tuple(map(tuple, SENTENCES.values())))
+    numbers = analyze_representations(model, processor, corpus, tmp_path / "analysis")
+    found = {(one["model"], one["stage"]): one["retrieval"]["all"]["to_pivot"]["value"] for one in numbers["stages"]}
+    assert found["bridge", "encoder"] > 0.7, "the encoder knows translations of each other; chance is a tenth"
+    assert found["bridge", "encoder"] > found["lm", "embeddings"]
+    near = nearest_tokens(model, processor, SENTENCES["sw"][0], top=2)
+    assert len(near.own) >= 3
+    assert sum(near.vocabulary_scripts.values()) == pytest.approx(1.0)
