@@ -14,6 +14,11 @@ ours              batches of like length; logits at target positions only, and i
 Ours are the first batches that our sampler draws from the whole FILE, as a run has them; the other step has the same
 rows in random batches.
 
+With models of your own it is our step in one precision of the frozen models against another, same rows, same batches:
+
+    python benchmarks/training_step.py --data FILE --input question --output answer --encoder FOLDER
+                                       --language-model FOLDER [--dtypes float32 bfloat16] [--template chat]
+
 The two take turns in one process for the time, batch by batch; each has a process of its own for the memory, where it
 runs the batch that needs most. Besides seconds by the clock there are seconds of the processor, which other programs
 on the machine do not touch. Tokens come from a byte-pair tokenizer learned from FILE itself. The last line is one
@@ -39,7 +44,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderMod
 
 from langbridge.data import Example, LabelledCollator
 from langbridge.files import read_jsonl, write_atomically
-from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.train.passes import in_passes, passes_needed
 from langbridge.train.sampler import LengthGrouped
 
@@ -48,9 +53,10 @@ SEED = 42
 Batch = dict[str, torch.Tensor]
 
 
-def read(path: Path) -> list[Example]:
+def read(options: argparse.Namespace) -> list[Example]:
+    path = options.data
     return [
-        Example(prompt=row["query"], target=row["response"], origin=f"{path}:{number}")
+        Example(prompt=row[options.input], target=row[options.output], origin=f"{path}:{number}")
         for number, row in read_jsonl(path)
     ]
 
@@ -159,6 +165,55 @@ def peak_memory(kind: str, options: argparse.Namespace, tokenizer: Path) -> floa
     return int(done.stdout) / 2**20
 
 
+def race_precisions(options: argparse.Namespace) -> None:
+    """Our step on a pair of model folders, its frozen models in one precision and another, taking turns."""
+    examples, folders = read(options), (options.encoder, options.language_model)
+
+    def build_in(dtype: str) -> tuple[LangBridgeModel, list[Batch]]:
+        torch.manual_seed(SEED)  # of the connector
+        model, processor = build_bridge(*folders, template=options.template, dtype=getattr(torch, dtype))
+        collate = LabelledCollator(processor, max_encoder_length=384, max_length=768)
+        return model.train(), batches_of(examples, options.batch_size, options.batches, collate)["ours"]
+
+    if options.memory_of:
+        model, batches = build_in(options.memory_of)
+        heaviest = max(batches, key=lambda batch: batch["input_ids"].numel())
+        Race(model, 1, options.positions_per_pass).step("ours", heaviest)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of"]
+    memory = {
+        dtype: int(subprocess.run([*command, dtype], stdout=subprocess.PIPE, text=True, check=True).stdout) / 2**20
+        for dtype in options.dtypes
+    }
+    races = {}
+    for dtype in options.dtypes:
+        model, batches = build_in(dtype)
+        Race(model, 1, options.positions_per_pass).step("ours", batches[0])  # the first pass pays for later ones
+        races[dtype] = Race(model, sum(int((b["labels"] != -100).sum()) for b in batches), options.positions_per_pass)
+    for number, batch in enumerate(batches):
+        for dtype in options.dtypes if number % 2 else reversed(options.dtypes):
+            races[dtype].step("ours", batch)
+    rows, tokens = (sum(int(count(b)) for b in batches) for count in (lambda b: len(b["labels"]),
+                                                                      lambda b: b["attention_mask"].sum()))  # fmt: skip
+    found = {
+        dtype: {
+            "examples_per_second": rows / race.seconds["ours"],
+            "tokens_per_second": tokens / race.seconds["ours"],
+            "processor_seconds": race.processor["ours"],
+            "peak_gib": memory[dtype],
+            "loss": race.losses["ours"],
+        }
+        for dtype, race in races.items()
+    }
+    for dtype, figures in found.items():
+        speed = f"{figures['examples_per_second']:6.2f} examples/s {figures['tokens_per_second']:7.0f} tokens/s"
+        print(f"{dtype:<12}{speed}  {figures['processor_seconds']:7.1f} s of the processor  {figures['peak_gib']:5.2f} GiB")
+    document = {"models": [folder.name for folder in folders], "rows": rows, "tokens": tokens,
+                "threads": options.threads, "batch_size": options.batch_size, "found": found}  # fmt: skip
+    print(json.dumps(document))
+
+
 def positions(batches: list[Batch]) -> int:
     return sum(batch["input_ids"].numel() for batch in batches)
 
@@ -172,12 +227,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--memory-of", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--input", default="query")
+    parser.add_argument("--output", default="response")
+    parser.add_argument("--encoder", type=Path)
+    parser.add_argument("--language-model", type=Path)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--template", default="{prompt}")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--tokenizer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    examples = read(options.data)
+    if options.encoder is not None:
+        race_precisions(options)
+        return
+    examples = read(options)
     with tempfile.TemporaryDirectory() as folder:
         # Learned once, and not where memory is measured: it takes more of it than the steps.
         place = options.tokenizer or Path(folder)
