@@ -208,7 +208,8 @@ def race_precisions(options: argparse.Namespace) -> None:
     }
     for dtype, figures in found.items():
         speed = f"{figures['examples_per_second']:6.2f} examples/s {figures['tokens_per_second']:7.0f} tokens/s"
-        print(f"{dtype:<12}{speed}  {figures['processor_seconds']:7.1f} s of the processor  {figures['peak_gib']:5.2f} GiB")
+        took = f"{figures['processor_seconds']:7.1f} s of the processor  {figures['peak_gib']:5.2f} GiB"
+        print(f"{dtype:<12}{speed}  {took}")
     document = {"models": [folder.name for folder in folders], "rows": rows, "tokens": tokens,
                 "threads": options.threads, "batch_size": options.batch_size, "found": found}  # fmt: skip
     print(json.dumps(document))

@@ -35,6 +35,8 @@ def test_the_bridge_is_its_start_and_says_so(load, tmp_path, changes):
     assert "No update was made: the connector is the closed-form start alone" in card
     assert "closed-form (ridge) start | not trained" in card
     assert "updates of" not in card
+    assert "trained on" not in card
+    assert "Not in this folder: the encoder `encoder` and the language model `language_model`." in card
     assert f"{log['start']['explained_held_out']:.3f} in prompts held out" in card
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["final"]
     fresh, _ = build_bridge(**recipe.to_bridge_arguments())
@@ -56,6 +58,7 @@ def test_what_the_start_is_worth_is_measured_once(load, tmp_path, capsys):
     assert f"reading {entry['reading_score']:.3f} ± {entry['reading_score_error']:.3f} without training" in (
         capsys.readouterr().err
     )
+    assert not (final / "curves.png").exists(), "a picture of one point"
     assert f"{entry['reading_score']:.4f}" in (final / "README.md").read_text()
 
 

@@ -127,6 +127,9 @@ def encoder_width(config: PreTrainedConfig) -> int:
     return config.hidden_size
 
 
+_PIECE = 1 << 14  # rows of a table
+
+
 def make_room(
     encoder: PreTrainedModel, new_token_ids: list[int]
 ) -> tuple[nn.Embedding, Float[Tensor, " d_encoder"], float]:
@@ -142,7 +145,9 @@ def make_room(
     # T5 holds one tensor in two modules; whoever hooks the table needs the one that runs.
     encoder.set_input_embeddings(table)
     with torch.no_grad():
-        mean = table.weight[: min(new_token_ids)].mean(dim=0, dtype=torch.float32)
+        # By pieces: a table in half precision would be copied whole in single, gigabytes in the largest encoders.
+        old = table.weight[: min(new_token_ids)]
+        mean = sum(piece.sum(dim=0, dtype=torch.float32) for piece in old.split(_PIECE)) / len(old)
         table.weight[torch.tensor(new_token_ids, device=table.weight.device)] = mean.to(table.weight.dtype)
     # The factor has a name only where there is one: a one-column table of ones shows it everywhere.
     ones = torch.ones(table.num_embeddings, 1)

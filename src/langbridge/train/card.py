@@ -82,6 +82,8 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
             "states into soft prompts, and a language model answers.",
             "",
             *_usage(recipe),
+            "",
+            *_bases(recipe, named),
         ]
     lines += ["", "## Languages", ""]
     lines += [
@@ -106,6 +108,20 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
     if curves:
         lines += ["", f"![Loss and reading score]({CURVES})"]
     return "\n".join(lines) + "\n"
+
+
+def _bases(recipe: Recipe, named: Mapping[str, str]) -> list[str]:
+    """What the folder needs beside itself."""
+    outside = {"encoder": recipe.freeze_encoder, "language model": not recipe.lora.r}
+    missing = {role: named[role] for role, is_outside in outside.items() if is_outside}
+    if not missing:
+        return ["Everything it needs is in this folder."]
+    which = " and ".join(f"the {role} `{name}`" for role, name in missing.items())
+    given = " and ".join(f"`{role.replace(' ', '_')}=`" for role in missing)
+    return [
+        f"Not in this folder: {which}. Each is loaded from where it was in training, or from the folder or hub id "
+        f"given as {given}, and must be the same model; `langbridge export` writes a folder with everything inside."
+    ]
 
 
 def _usage(recipe: Recipe) -> list[str]:

@@ -331,7 +331,8 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
             write_atomically(
                 part / "training_log.json", json.dumps({"start": run["start"], "history": history}, indent=1)
             )
-            curves = draw_curves(history, part / CURVES)
+            # A point is no curve.
+            curves = trainer.state.global_step > 0 and draw_curves(history, part / CURVES)
             write_atomically(part / "README.md", model_card(recipe, history, run, _sources(rows, recipe, run), curves))
             shutil.rmtree(final, ignore_errors=True)
             os.replace(part, final)
@@ -351,7 +352,8 @@ def _sources(rows: Rows, recipe: Recipe, run: dict[str, Any]) -> list[str]:
     if not lines:
         lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
     if rows.lengths is not None:
-        lines.append(f"{len(rows.training)} rows trained on in all")
+        start_alone = recipe.train.max_steps == 0
+        lines.append(f"{len(rows.training)} rows {'to choose prompts from' if start_alone else 'trained on'} in all")
     if run["cut"]:
         lines.append(run["cut"])
     if skipped := getattr(rows.training, "skipped", None):
