@@ -73,8 +73,9 @@ def build_bridge(
         processor = LangBridgeProcessor.from_bases(
             encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
         )
-    if processor.layout.end is not None:
-        model.generation_config.eos_token_id = sorted({processor.layout.end, *end_ids(model.generation_config)})
+    end, ends = processor.layout.end, end_ids(model.generation_config)
+    if end is not None and end not in ends:
+        model.generation_config.eos_token_id = [*ends, end]
     return model, processor
 
 
