@@ -19,10 +19,9 @@ from langbridge.model.sequence import begin_ids, begun, template_of
 class CausalCollator:
     """Turns `Example`s or `TextExample`s into `input_ids`, `attention_mask` and `labels`, each (batch, seq).
 
-    tokenizer: the language model's. template: text with `{prompt}` in it once, or `chat`, put around every
-    prompt; system: as in `LangBridgeProcessor`. max_length:
-    limit in tokens of the whole sequence; a longer target is cut and keeps its end, as the processor does it, and a
-    longer text is cut without one. with_rows: as in `LabelledCollator`.
+    tokenizer: the language model's. template: text with `{prompt}` in it once, or `chat`, put around every prompt;
+    system: as in `LangBridgeProcessor`. max_length: limit in tokens of the whole sequence; a longer target is cut and
+    keeps its end, as the processor does it, and a longer text is cut without one. with_rows: as in `LabelledCollator`.
 
     Padding is on the right, masked by length and not by id: where pad is EOS, EOS is learned all the same.
     """
