@@ -33,6 +33,7 @@ from langbridge.model.bases import (
     with_relative,
 )
 from langbridge.model.configuration import LangBridgeConfig
+from langbridge.model.devices import precision
 from langbridge.model.encoders import build_encoder, load_tied, save_encoder, unique_tensors
 from langbridge.model.intact import check_file
 from langbridge.model.language_models import end_ids
@@ -301,7 +302,7 @@ def _encoder_of_state(
     if attn_implementation is not None:
         encoder_config._attn_implementation = attn_implementation
     saved = next(tensor.dtype for name, tensor in state.items() if name.startswith("encoder."))
-    encoder = build_encoder(encoder_config).to(dtype if isinstance(dtype, torch.dtype) else saved)
+    encoder = build_encoder(encoder_config).to(saved if dtype in (None, "auto") else precision(dtype))
     return Base(model=encoder, config=encoder_config, record=config.encoder_base or {})
 
 

@@ -26,6 +26,7 @@ class BridgeGenerationMixin(GenerationMixin):
 
     if TYPE_CHECKING:
         config: Any
+        encoder: Any
         soft_prompts: Any
         _placeholders: Any
 
@@ -60,6 +61,11 @@ class BridgeGenerationMixin(GenerationMixin):
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         with torch.no_grad():
             soft, soft_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
+        if not bool(soft[soft_mask.bool()].isfinite().all()):
+            raise LangBridgeError(
+                f"encoder: its states in {self.encoder.dtype} are not finite numbers; load it in bfloat16 or float32 "
+                "(T5 and its kin overflow in float16)"
+            )
         places = self._placeholders(input_ids, attention_mask)
         soft, soft_mask = _by_row(soft, soft_mask, places)
         source = {

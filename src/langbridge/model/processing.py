@@ -113,6 +113,8 @@ class LangBridgeProcessor(ProcessorMixin):
         if config is None and model is not None:
             config = model.config
         tokenizer, encoder_tokenizer = load_tokenizer(language_model), load_tokenizer(encoder)
+        encoder_config: Any
+        text_config: Any
         if config is None:
             encoder_config, text_config = (
                 load_config(encoder, "encoder"),
@@ -125,11 +127,8 @@ class LangBridgeProcessor(ProcessorMixin):
             )
             wanted = whitespace_ids(encoder_tokenizer)
         else:
-            encoder_config, connector, num_latents = (
-                config.encoder_config,
-                config.connector,
-                config.num_latents,
-            )
+            encoder_config, text_config = config.encoder_config, config.text_config
+            connector, num_latents = config.connector, config.num_latents
             placeholder, wanted = config.soft_prompt_token_id, list(config.new_token_ids or [])
             added = whitespace_ids(encoder_tokenizer) if wanted else []
             if added != wanted:
@@ -139,6 +138,11 @@ class LangBridgeProcessor(ProcessorMixin):
                     "use the tokenizer that the bridge was built with, or build bridge and processor "
                     "together with build_bridge"
                 )
+        assert tokenizer is not None, "required above"
+        rows = text_config.get_text_config().vocab_size
+        if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+            # A [PAD] that was added to the tokenizer and never to the model.
+            tokenizer.pad_token = tokenizer.eos_token
         return cls(
             tokenizer,
             encoder_tokenizer,
