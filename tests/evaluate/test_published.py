@@ -32,12 +32,15 @@ def documents(suite: str, data: Path, languages: list[str] | None = None) -> lis
     return [dict(doc) for one in load_suites([suite], data=data, languages=languages) for doc in one.task.eval_docs]
 
 
+JSON_LINE = b'{"question": "Ana \\"maembe\\" 4.", "answer_number": 7}\n'
+
+
 @pytest.mark.parametrize(
     ("suite", "file", "content"),
     [
         ("mgsm", "mgsm/mgsm_sw.tsv", 'Ana "maembe" 4.\t7\nMagari 300?\t1,200\n'),
         ("mgsm", "mgsm_Swahili.json", '{"query": "Ana \\"maembe\\" 4.", "response": "7"}\n'),
-        ("mgsm", "mgsm_sw.jsonl.gz", gzip.compress(b'{"question": "Ana \\"maembe\\" 4.", "answer_number": 7}\n', mtime=0)),
+        ("mgsm", "mgsm_sw.jsonl.gz", gzip.compress(JSON_LINE, mtime=0)),
         ("msvamp", "test_Swahili.json", '{"query": "en", "m_query": "Ana \\"maembe\\" 4.", "response": "7.0"}\n'),
         ("afrimgsm", "IrokoBench/afrimgsm/swa/test.tsv", 'question\tanswer\n"Ana ""maembe"" 4."\t7\n"a\nb"\t2\n'),
     ],
