@@ -59,6 +59,32 @@ def test_means_are_over_the_text_s_own_tokens(bridge, tmp_path: Path) -> None:
                 np.testing.assert_allclose(pooled.load(stage)[i, j], those.mean(0).numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_a_chat_template_is_the_language_models_own(chat_bridge_folder: Path, tmp_path: Path) -> None:
+    """The encoder reads the words alone; the language model reads them in the template, with its one begin token."""
+    model = LangBridgeModel.from_pretrained(chat_bridge_folder)
+    processor = LangBridgeProcessor.from_pretrained(chat_bridge_folder)
+    pooled = pool_states(model, processor, CORPUS, tmp_path, batch_size=3)
+    before = len(["<s>", *"[system] Hi.", "<end>", *"[user] "])
+    for j, code in enumerate(CORPUS.languages):
+        for i, text in enumerate(TEXTS[code]):
+            inputs = processor([text])
+            ids = processor.tokenizer(processor.format(text), add_special_tokens=False, return_tensors="pt")
+            own = slice(before, before + len(text))
+            with torch.inference_mode():
+                encoded = model.encode(inputs["encoder_input_ids"])[0, : len(text)]
+                layers = model(**inputs, output_hidden_states=True).hidden_states
+                alone = model.language_model(ids["input_ids"], output_hidden_states=True).hidden_states
+            expected = {
+                Stage(BRIDGE, -1): encoded,
+                Stage(BRIDGE, 2): layers[2][0, own],
+                Stage(LM, 0): alone[0][0, own],
+                Stage(LM, 2): alone[2][0, own],
+            }
+            for stage, those in expected.items():
+                # As above.
+                np.testing.assert_allclose(pooled.load(stage)[i, j], those.mean(0).numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_the_mask_is_of_the_tokens_that_the_model_reads(bridge) -> None:
     """Which tokens are the text's own is asked of the tokenizer, and what is read comes from the processor."""
     reader = states._BridgeReader(*bridge)

@@ -337,7 +337,7 @@ def test_the_chat_template_stands_in_for_another(chat_bridge_folder: Path, bridg
     chat = LangBridgeLM(str(chat_bridge_folder), template="chat")
     assert text.processor.format("x") == "Q: x\nA:", "and without the system message, which is the chat template's"
     assert chat.processor.format("x") == "<s>[system] Hi.<end>[user] x<end>[assistant] "
-    assert text.fingerprint != chat.fingerprint
+    assert text.settings() != chat.settings()
     with pytest.raises(LangBridgeError, match="no chat template"):
         LangBridgeLM(str(bridge_folder), template="chat")
 

@@ -1,5 +1,6 @@
 """Bridges that speak through the chat template of their language model: what is laid out, in every family and turn."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -161,6 +162,18 @@ def test_a_conversation_in_a_batch_is_answered_as_alone(chat_bases, settings: di
     assert answered([long]) != answered([other]), "the last turn is read"
     changed = [{"role": "user", "content": "The answer"}, *long[1:]]
     assert answered([long]) != answered([changed]), "and the first"
+
+
+def test_an_assistant_bridge_reads_a_conversation_too(chat_bases) -> None:
+    model, processor = build_bridge(*chat_bases["llama"], template="chat")
+    turn = {"role": "user", "content": QUESTION}
+    messages = [turn, {"role": "assistant", "content": ANSWER}, turn]
+    inputs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    plain = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    assisted = model.generate(**inputs, max_new_tokens=8, do_sample=False, assistant_model=copy.deepcopy(model))
+    chunked = model.generate(**inputs, max_new_tokens=8, do_sample=False, prefill_chunk_size=16)
+    assert torch.equal(assisted, plain)
+    assert torch.equal(chunked, plain)
 
 
 def test_a_row_without_its_sources_is_told_of(chat_bases) -> None:

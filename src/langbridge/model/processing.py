@@ -217,7 +217,6 @@ class LangBridgeProcessor(ProcessorMixin):
         texts: str | Sequence[str],
         targets: str | Sequence[str] | None = None,
         lm_prefix: str | Sequence[str] | None = None,
-        shots: str = "",
         max_encoder_length: int | None = None,
         max_length: int | None = None,
         truncation: bool | str = False,
@@ -226,12 +225,12 @@ class LangBridgeProcessor(ProcessorMixin):
         add_eos: bool = True,
         return_tensors: str | None = "pt",
         source_language: str | Sequence[str | None] | None = None,
+        shots: str = "",
     ) -> BatchFeature:
         """Prompts, and in training their targets, as one batch.
 
         texts: prompts, without the template. targets: what the language model is to write. lm_prefix: text it
-            is to see as its own tokens before it writes; one for all rows, or one a row. shots: text that it is
-            to see before the soft prompts; with a chat template, where the user's words begin.
+            is to see as its own tokens before it writes; one for all rows, or one a row.
         max_encoder_length, max_length: limits in tokens of the encoder's input and of the language model's
             whole sequence, soft prompts included. The encoder's own limit holds always.
         truncation: False makes a too long row an error; `encoder` cuts prompts, `target` cuts targets, True
@@ -242,6 +241,8 @@ class LangBridgeProcessor(ProcessorMixin):
             that do not end where they stop.
         source_language: the prompts' language (`sw`, `swh_Latn`), one for all rows or one a row, for encoders that
             mark it (NLLB, M2M-100, mBART); others take no notice. None leaves the tokenizer's own mark, English.
+        shots: text that the language model is to see as its own tokens before the soft prompts; with a chat template,
+            where the user's words begin.
 
         Returns encoder_input_ids and encoder_attention_mask (batch, src), input_ids and attention_mask
         (batch, seq), and with targets labels (batch, seq): the target's tokens and their end, -100 elsewhere. With
