@@ -1,14 +1,14 @@
 """What the documentation shows is so: its Python runs and prints what stands below it, its commands exist with their
-options, its recipes load, its patches apply, the files it names are there."""
+options, its recipes load, the files it names are there."""
 
 import importlib
 import importlib.util
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -152,47 +152,32 @@ def test_the_recipe_of_the_first_page_loads(tmp_path):
         assert (ROOT / str(base) / "config.json").is_file()
 
 
-def patches(page: Path) -> dict[str, tuple[str, str]]:
-    """By file: the lines before and after, of the blocks of a page that show a change."""
-    found = {}
-    for block in blocks(page):
-        if block.language == "diff":
-            for part in re.split(r"^--- a/", block.text, flags=re.MULTILINE)[1:]:
-                name, _, *lines = part.splitlines()
-                before, after = ("".join(f"{x[1:]}\n" for x in lines if x[0] in marks) for marks in (" -", " +"))
-                found[name] = (before, after)
-    return found
-
-
-def test_the_patch_of_a_new_connector_applies():
-    changes = patches(DOCS / "how-to/connector.md")
-    assert len(changes) == 3
-    for name, (before, _) in changes.items():
-        assert (ROOT / name).read_text(encoding="utf-8").count(before) == 1, name
-
-
 @pytest.mark.slow
 def test_a_connector_added_as_the_page_says_trains(base_folders, tmp_path):
-    """On a copy of the package: the class, the patch, a run of two steps, and its checkpoint loads."""
-    package = tmp_path / "src/langbridge"
-    shutil.copytree(ROOT / "src/langbridge", package, ignore=shutil.ignore_patterns("models", "__pycache__"))
+    """In a package of its own, installed: a run of two steps, and its checkpoint loads."""
     page = DOCS / "how-to/connector.md"
-    for name, (before, after) in patches(page).items():
-        path = tmp_path / name
-        path.write_text(path.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
-    connectors = package / "model/connectors.py"
     written = next(block.text for block, _ in marked(page) if "class NormedConnector" in block.text)
-    with connectors.open("a", encoding="utf-8") as file:
-        file.write("\n\n" + written[written.index("class ") :])
+    (tmp_path / "normed.py").write_text(written, encoding="utf-8")
+    (project,) = [tomllib.loads(block.text) for block in blocks(page) if block.language == "toml"]
+    # What `pip install .` leaves of it, beside the file.
+    about = tmp_path / "normed_connector-1.0.dist-info"
+    about.mkdir()
+    named = {key: project["project"][key] for key in ("name", "version")}
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".format(**named))
+    points = [(group, item) for group, found in project["project"]["entry-points"].items() for item in found.items()]
+    ((group, (name, value)),) = points
+    (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+    (recipe,) = [block.text for block in blocks(page) if block.language == "yaml"]
     (tmp_path / "rows.jsonl").write_text('{"query": "2 + 2", "response": "4"}\n' * 8)
     encoder, language_model = base_folders
-    recipe = {
-        "encoder": str(encoder), "language_model": str(language_model), "connector": "normed",
+    recipe = yaml.safe_load(recipe) | {
+        "encoder": str(encoder), "language_model": str(language_model),
         "data": {"path": str(tmp_path / "rows.jsonl")}, "max_encoder_length": 64, "max_length": 128,
         "train": {"max_steps": 2, "per_device_train_batch_size": 2, "report_to": "none", "use_cpu": True},
     }  # fmt: skip
     (tmp_path / "normed.yaml").write_text(yaml.safe_dump(recipe))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    environment = {**os.environ, "PYTHONPATH": path, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
 
     def run(*words: str) -> str:
         done = subprocess.run([sys.executable, *words], env=environment, cwd=tmp_path, capture_output=True, text=True)
@@ -200,8 +185,12 @@ def test_a_connector_added_as_the_page_says_trains(base_folders, tmp_path):
         return done.stdout
 
     run("-m", "langbridge.cli", "train", "normed.yaml", "--out", "run")
-    code = "from langbridge import LangBridgeModel as M; print(type(M.from_pretrained('run/final').connector).__name__)"
-    assert run("-c", code).strip() == "NormedConnector"
+    code = (
+        "from langbridge import LangBridgeModel as M, LangBridgeProcessor as P; m = M.from_pretrained('run/final');"
+        "print(type(m.connector).__name__, m.config.connector == P.from_pretrained('run/final').connector,"
+        " m.connector.dropout.p)"
+    )
+    assert run("-c", code).strip() == "NormedConnector True 0.1"
 
 
 def test_the_tour_names_files_that_are_there():

@@ -81,7 +81,7 @@ def test_the_settings_are_the_papers(name: str) -> None:
         return
     assert (train.learning_rate, train.weight_decay) == (6e-4, 0)
     assert (train.encoder_learning_rate, train.encoder_weight_decay) == (2e-5, 0.1)
-    assert (loaded.init, loaded.connector, loaded.template_in) == ("random", "linear", "encoder")
+    assert (loaded.init, loaded.connector.kind, loaded.template_in) == ("random", "linear", "encoder")
     assert loaded.max_encoder_length == 1024
     # Fine-tuned language models: labelled pairs and a frozen encoder. Base models: text, and the encoder learns.
     tuned = name.startswith(("paper/metamath", "paper/orca2"))

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "langbridge"
 STUDIES = ROOT / "studies"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files", "languages", "revision"}
+FOUNDATION = {"errors", "files", "languages", "revision", "schema"}
 """Single files below every room."""
 
 MAY_IMPORT = {
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "languages": {"errors"},
     "revision": set(),
+    "schema": {"errors"},
     "model": FOUNDATION,
     "data": FOUNDATION | {"model"},
     "train": FOUNDATION | {"model", "data"},

@@ -84,7 +84,7 @@ def test_lines_show_every_soft_prompt_and_the_scripts(bridge) -> None:
 def test_a_resampler_s_latents_are_no_tokens(base_folders: tuple[Path, Path]) -> None:
     from langbridge.model import build_bridge
 
-    model, processor = build_bridge(*base_folders, connector="resampler", num_latents=3)
+    model, processor = build_bridge(*base_folders, connector={"kind": "resampler", "num_latents": 3})
     found = nearest_tokens(model, processor, "What is 2+2?")
     assert [one.source for one in found.soft_prompts] == ["[latent 0]", "[latent 1]", "[latent 2]", "[end]"]
     assert [one.own for one in found.soft_prompts] == [True, True, True, False], "latents read the whole prompt"

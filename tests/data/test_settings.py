@@ -8,10 +8,11 @@ from typing import Literal
 import pytest
 import yaml
 
-from langbridge.data import Data, Source, Validation, schema
-from langbridge.data.schema import build
+from langbridge import schema
+from langbridge.data import Data, Source, Validation
 from langbridge.data.settings import is_hub_id
 from langbridge.errors import LangBridgeError
+from langbridge.schema import build
 
 
 def read(text: str) -> Data:

@@ -12,6 +12,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import GENERATE, SCORE, BridgeAsker, Request
 from langbridge.evaluate.harness import LangBridgeLM, Prompt
 from langbridge.evaluate.models import load_asker
+from langbridge.model import ConnectorSettings
 
 PROMPTS = ["b", "What is 12 + 30, please?", "c d", "২৭ రె ท", "a", "Two and two"]
 SETTINGS = {"until": [], "do_sample": False, "max_gen_toks": 12}
@@ -254,8 +255,7 @@ def test_examples_that_leave_no_room_are_refused(lm: LangBridgeLM, monkeypatch) 
 
 
 def test_a_resampler_makes_the_same_number_of_soft_prompts_of_any_prompt(lm: LangBridgeLM, monkeypatch) -> None:
-    monkeypatch.setattr(lm.processor, "connector", "resampler")
-    monkeypatch.setattr(lm.processor, "num_latents", 8)
+    monkeypatch.setattr(lm.processor, "connector", ConnectorSettings.read({"kind": "resampler", "num_latents": 8}))
     positions(lm, monkeypatch, 1 + 8 + 1 + 12)
     assert not lm.cut(Prompt("x" * 1000), 12)
     with pytest.raises(LangBridgeError, match="expected at least 9 left for the prompt, got 8"):

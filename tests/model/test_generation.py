@@ -6,7 +6,7 @@ import transformers as hf
 from tiny import PLACEHOLDER, make_batch, make_bridge, make_encoder, make_language_model, one_row
 
 from langbridge.errors import LangBridgeError
-from langbridge.model import LangBridgeModel
+from langbridge.model import ConnectorSettings, LangBridgeModel
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_encoder_runs_once(bridge, encoded, way):
 def test_guidance_is_against_the_sequence_without_a_prompt(connector, text, use_cache):
     """Its unconditional half begins with the prompt's last token: text of the language model's own, or the place of
     the end vector."""
-    bridge = make_bridge(connector=connector, num_latents=3)
+    bridge = make_bridge(connector=ConnectorSettings.read(connector, num_latents=3))
     bridge.generation_config.eos_token_id = None
     batch = make_batch(bridge, text=0) if text == 0 else make_batch(bridge, text=text)
     batch = one_row(batch, 0)  # the one row without text of its own, where text is 0

@@ -44,7 +44,7 @@ def layout(model, values, row):
     id."""
     keep = values["enc_mask"][row].bool()
     source = values["enc_ids"][row][keep][None]
-    soft = model.connector.soft_lengths([source.shape[1]])[0] + 1
+    soft = model.config.connector.soft_length(source.shape[1]) + 1
     text = values["input_ids"][row]
     ids = torch.cat([text[:1], torch.full((soft,), model.config.soft_prompt_token_id), text[1:]])[None]
     positions = torch.zeros_like(ids, dtype=torch.bool)

@@ -10,7 +10,7 @@ from tiny import PLACEHOLDER, make_batch, make_bridge
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
-from langbridge.model import import_official
+from langbridge.model import ConnectorSettings, import_official
 from langbridge.model.official import _KINDS, _RENAMED
 
 
@@ -64,15 +64,14 @@ def bring(folder):
     ],
 )
 def test_every_kind_comes_through(tmp_path, encoder, language_model, connector):
-    bridge = make_bridge(encoder, language_model, connector=connector, num_latents=7)
+    bridge = make_bridge(encoder, language_model, connector=ConnectorSettings.read(connector, num_latents=7))
     with torch.no_grad():
         for parameter in bridge.connector.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     torch.save(publish(bridge, tmp_path, connector), tmp_path / "official" / "pytorch_model.bin")
     model, report = bring(tmp_path)
-    assert model.config.connector == connector
+    assert report.connector == model.config.connector == ConnectorSettings.read(connector, num_latents=7)
     assert model.config.soft_prompt_token_id == PLACEHOLDER
-    assert report.num_latents == (7 if connector == "resampler" else None)
     assert not report.tokenizers
     assert any("no tokenizer" in note for note in report.notes)
     batch = make_batch(bridge)
@@ -83,7 +82,7 @@ def test_every_kind_comes_through(tmp_path, encoder, language_model, connector):
 def test_the_resampler_computes_what_was_published():
     """The published resampler, written out: 8 heads of 64 over states and latents, then projection, end
     vector, LayerNorm."""
-    connector = make_bridge(connector="resampler", num_latents=5).connector
+    connector = make_bridge(connector={"kind": "resampler", "num_latents": 5}).connector
     with torch.no_grad():
         for parameter in connector.parameters():
             parameter.normal_(std=0.3)

@@ -5,7 +5,7 @@ import torch
 
 from langbridge import LangBridgeProcessor
 from langbridge.errors import LangBridgeError
-from langbridge.model import build_bridge
+from langbridge.model import ConnectorSettings, build_bridge
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,8 @@ def test_saved_and_loaded(processor, tmp_path):
 
 @pytest.mark.parametrize("connector", ["linear", "mlp", "resampler"])
 def test_processor_and_model_agree(bases, connector):
-    model, processor = build_bridge(*bases, connector=connector, num_latents=5, template="Q: {prompt}\n")
+    settings = ConnectorSettings.read(connector, num_latents=5)
+    model, processor = build_bridge(*bases, connector=settings, template="Q: {prompt}\n")
     assert processor.new_token_ids == model.config.new_token_ids
     batch = processor(["Tom has\n\n3 apples", "a  b"])
     out = model.generate(**batch, max_new_tokens=5, do_sample=False)

@@ -5,7 +5,7 @@ import torch
 from tiny import LANGUAGE_MODELS, PLACEHOLDER, make_batch, make_bridge, make_encoder, make_language_model, one_row
 
 from langbridge.errors import LangBridgeError
-from langbridge.model import LangBridgeModel, language_models
+from langbridge.model import ConnectorSettings, LangBridgeModel, language_models
 from langbridge.model.language_models import remove_dropout
 
 NEW = [90, 91, 92]
@@ -169,7 +169,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(freeze_encoder, encoder
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "resampler"])
 def test_connectors_ignore_padding(kind):
-    bridge = make_bridge(connector=kind, num_latents=5)
+    bridge = make_bridge(connector=ConnectorSettings.read(kind, num_latents=5))
     states, mask = torch.randn(2, 6, 32), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
     noisy = states.clone()
     noisy[1, 3:] = 1e3
@@ -180,7 +180,7 @@ def test_connectors_ignore_padding(kind):
     keep = soft_mask[1].bool()
     assert torch.equal(soft[1][keep], other[1][keep])
     torch.testing.assert_close(soft[1][keep], short[0])
-    assert soft_mask.sum(1).tolist() == [n + 1 for n in bridge.connector.soft_lengths([6, 3])]
+    assert soft_mask.sum(1).tolist() == [n + 1 for n in map(bridge.config.connector.soft_length, [6, 3])]
 
 
 @pytest.mark.parametrize("language_model", ["llama", "gemma", "gemma2"])

@@ -141,7 +141,7 @@ def make_batch(
     tokens of the language model."""
     generator = torch.Generator().manual_seed(seed)
     sources = [torch.randint(5, 90, (n,), generator=generator) for n in lengths]
-    soft = [n + 1 for n in bridge.connector.soft_lengths(list(lengths))]
+    soft = [n + 1 for n in map(bridge.config.connector.soft_length, lengths)]
     rows = [
         torch.cat([torch.tensor([1] + [PLACEHOLDER] * n), torch.randint(5, 90, (text + i,), generator=generator)])
         for i, n in enumerate(soft)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from langbridge.model import build_bridge
+from langbridge.model import ConnectorSettings, build_bridge
 from langbridge.train.reading import PlateauWarning, ReadingMonitor, ReadingScore, reading_score, with_other_prompts
 
 PAIRS = [("say a", "aa"), ("say aaaa", "aaaa"), ("say bb", "b"), ("ab", "abab"), ("say b" * 4, "bb")]
@@ -16,7 +16,10 @@ PAIRS = [("say a", "aa"), ("say aaaa", "aaaa"), ("say bb", "b"), ("ab", "abab"),
 @pytest.fixture(params=["linear", "resampler"])
 def bridge(base_folders, request):
     return build_bridge(
-        *base_folders, connector=request.param, num_latents=3, template="Q: {prompt}\nA:", template_in="lm"
+        *base_folders,
+        connector=ConnectorSettings.read(request.param, num_latents=3),
+        template="Q: {prompt}\nA:",
+        template_in="lm",
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.connectors.settings import LinearSettings, ResamplerSettings
 from langbridge.train.hyperparameters import OURS, Train
 from langbridge.train.recipe import Data, Lora, Recipe, Ridge
 
@@ -30,7 +31,7 @@ def write(tmp_path: Path):
 
 def test_defaults_are_those_of_the_paper(write) -> None:
     recipe = Recipe.load(write(MINIMAL))
-    assert (recipe.connector, recipe.template, recipe.template_in) == ("linear", "{prompt}", "encoder")
+    assert (recipe.connector.kind, recipe.template, recipe.template_in) == ("linear", "{prompt}", "encoder")
     assert (recipe.max_encoder_length, recipe.max_length, recipe.seed) == (1024, 1152, 42)
     train = recipe.train
     assert (train.learning_rate, train.encoder_learning_rate) == (6e-4, 2e-5)
@@ -108,7 +109,7 @@ MISTAKES = {
     ),
     "ridge for mlp": (
         "connector: mlp\ninit: ridge",
-        "init: ridge is for the linear connector, not for 'mlp'",
+        "init: got ridge, but the connector mlp has no closed-form start",
     ),
     "no room": (
         "max_length: 1024",
@@ -306,3 +307,28 @@ def test_reading_a_recipe_loads_neither_torch_nor_transformers(write) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, write(MINIMAL)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_connector_has_settings_of_its_own(write) -> None:
+    path = write(MINIMAL + "connector: {kind: resampler, num_latents: 8}\n")
+    assert Recipe.load(path).connector == ResamplerSettings(num_latents=8)
+    assert Recipe.load(path, ["connector.num_latents=9"]).connector == ResamplerSettings(num_latents=9)
+    assert Recipe.load(path, ["connector=mlp"]).connector.kind == "mlp"
+    plain = write(MINIMAL + "connector: resampler\n")
+    assert Recipe.load(plain, ["connector.num_latents=9"]).connector == ResamplerSettings(num_latents=9)
+    with pytest.raises(LangBridgeError, match=r"override connector\.num_latents: unknown key; known here: kind"):
+        Recipe.load(write(MINIMAL), ["connector.num_latents=9"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "connector"),
+    [
+        ("connector: resampler\nnum_latents: 8\n", ResamplerSettings(num_latents=8)),
+        ("connector: linear\nnum_latents: 8\n", LinearSettings()),
+        ("num_latents: 8\n", LinearSettings()),
+    ],
+)
+def test_a_recipe_of_old_has_the_latents_beside_the_kind(write, lines, connector) -> None:
+    recipe = Recipe.load(write(MINIMAL + lines))
+    assert recipe.connector == connector
+    assert Recipe.load(write(recipe.to_yaml())) == recipe

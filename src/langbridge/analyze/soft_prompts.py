@@ -160,7 +160,7 @@ def _cosines(soft: Tensor, table: torch.nn.Module, ids: Tensor) -> tuple[Tensor,
 
 def _sources(processor: "LangBridgeProcessor", prompt: str, soft: int, language: str | None) -> list[tuple[str, bool]]:
     """What each soft prompt was made of, and whether that is the prompt's own."""
-    if processor.connector == "resampler":  # its latents read all tokens
+    if not processor.connector.token_aligned:  # each reads all tokens
         return [*((f"[latent {i}]", True) for i in range(soft - 1)), (END, False)]
     (read,) = encoder_tokens(processor, [prompt], None, [language])
     if not any(read.own):

@@ -180,11 +180,10 @@ class _BridgeReader:
 
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.processor = model, processor
-        self.per_token = model.config.connector != "resampler"
         limits = [LONGEST, model.encoder_length_limit]
         positions = _position_limit(model.language_model)
-        if positions is not None and self.per_token:
-            limits.append(positions - processor.overhead())
+        if positions is not None:
+            limits.append(processor.connector.longest_source(positions - processor.overhead()))
         self.limit = min(limit for limit in limits if limit is not None)
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
@@ -213,8 +212,8 @@ class _BridgeReader:
         states = self.model.encode(ids, mask)
         connector = self.model.connector
         soft, soft_mask = connector(states.to(connector.end.device, connector.end.dtype), mask.to(connector.end.device))
-        # Soft prompt i is encoder token i; a resampler's latents belong to no token, and all of them count.
-        own_soft = own if self.per_token else torch.ones_like(soft_mask[:, :-1]).bool()
+        # Where soft prompts belong to no token, all of them count.
+        own_soft = own if self.processor.connector.token_aligned else torch.ones_like(soft_mask[:, :-1]).bool()
         places = (batch["input_ids"] == self.processor.soft_prompt_token_id) & batch["attention_mask"].bool()
         own_seq = torch.zeros_like(places)
         for row in range(len(rows)):

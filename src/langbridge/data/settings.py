@@ -11,9 +11,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from langbridge.data.schema import check_bounds, join
 from langbridge.data.templates import check_template
 from langbridge.errors import LangBridgeError
+from langbridge.schema import check_bounds, join
 
 Regime = Literal["labelled", "unlabelled"]
 """What a row is: a prompt with its target, or a text."""

@@ -313,8 +313,7 @@ class LangBridgeLM(LM):
         if shots not in self._around:
             self._around[shots] = processor.overhead(shots)
         room = positions - self._around[shots] - new_tokens
-        fixed = processor.connector == "resampler"
-        least = processor.num_latents if fixed else processor.encoder_tokenizer.num_special_tokens_to_add() + 1
+        least = processor.soft_length(processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
         if room < least:
             around = "examples, template and beginning" if shots else "template and beginning"
             fewer = ", give fewer examples, or let them go through the encoder (--shots-in encoder)" if shots else ""
@@ -324,7 +323,7 @@ class LangBridgeLM(LM):
                 f"{least + END_VECTORS} left for the prompt, got {max(0, room + END_VECTORS)}; "
                 f"let it write less (--max-new-tokens){fewer}"
             )
-        return None if fixed else room
+        return processor.connector.longest_source(room)
 
     def _lm_length(self, text: str) -> int:
         return len(self.processor.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

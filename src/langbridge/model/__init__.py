@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langbridge.model.checkpoint import build_bridge, export_merged
     from langbridge.model.configuration import LangBridgeConfig
-    from langbridge.model.connectors import Connector
+    from langbridge.model.connectors.base import Connector
+    from langbridge.model.connectors.settings import ConnectorSettings
     from langbridge.model.modeling import LangBridgeModel
     from langbridge.model.official import import_official
     from langbridge.model.processing import LangBridgeProcessor
 
 _HOME = {
-    "Connector": "connectors",
+    "Connector": "connectors.base",
+    "ConnectorSettings": "connectors.settings",
     "LangBridgeConfig": "configuration",
     "LangBridgeModel": "modeling",
     "LangBridgeProcessor": "processing",
@@ -40,6 +42,7 @@ _HOME = {
 
 __all__ = [
     "Connector",
+    "ConnectorSettings",
     "LangBridgeConfig",
     "LangBridgeModel",
     "LangBridgeProcessor",

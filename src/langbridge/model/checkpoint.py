@@ -48,7 +48,7 @@ def build_bridge(
     encoder: Any,
     language_model: Any,
     *,
-    connector: str = "linear",
+    connector: Any = "linear",
     template: str = "{prompt}",
     template_in: str = "encoder",
     system: str | None = None,

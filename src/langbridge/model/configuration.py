@@ -11,11 +11,10 @@ from typing import Any, ClassVar, no_type_check
 from transformers import AutoConfig, PreTrainedConfig
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.connectors.settings import ConnectorSettings
 
 IGNORE = -100
 """The label that is not learned, everywhere in the project."""
-
-CONNECTORS = ("linear", "mlp", "resampler")
 
 
 # transformers wraps a config's __init__ to take more keywords than it has fields; a run-time checker would
@@ -25,8 +24,7 @@ class LangBridgeConfig(PreTrainedConfig):
     """Configuration of a bridge.
 
     encoder_config, text_config: the configs of the encoder and of the language model (or their dicts).
-    connector: `linear`, `mlp` or `resampler`.
-    num_latents: soft prompts a row of the resampler; the other connectors ignore it.
+    connector: a kind (`linear`), or a mapping with a kind and its settings; read into `ConnectorSettings`.
     soft_prompt_token_id: the id inside the language model's vocabulary that marks a soft prompt's place in
         `input_ids`.
     freeze_encoder: no gradient and no dropout in the encoder.
@@ -43,8 +41,7 @@ class LangBridgeConfig(PreTrainedConfig):
 
     encoder_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
-    connector: str = "linear"
-    num_latents: int = 64
+    connector: Any = "linear"
     soft_prompt_token_id: int | None = None
     freeze_encoder: bool = True
     train_new_rows: bool = False
@@ -58,11 +55,11 @@ class LangBridgeConfig(PreTrainedConfig):
         self.encoder_config = _as_config(self.encoder_config, "encoder_config")
         self.text_config = _as_config(self.text_config, "text_config")
         self.new_token_ids = list(self.new_token_ids or [])
-        if self.connector not in CONNECTORS:
-            raise LangBridgeError(f"connector: got {self.connector!r}, expected one of {', '.join(CONNECTORS)}")
-        if self.num_latents < 1:
-            raise LangBridgeError(f"num_latents: got {self.num_latents}, expected at least 1")
+        self.connector = ConnectorSettings.read(self.connector, num_latents=kwargs.pop("num_latents", None))
         super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "connector": self.connector.to_dict()}
 
 
 def _as_config(config: Any, where: str) -> PreTrainedConfig | None:

@@ -17,7 +17,6 @@ from transformers.cache_utils import Cache
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
-from langbridge.model.connectors import build_connector
 from langbridge.model.encoders import (
     build_encoder,
     check_language_model,
@@ -84,12 +83,10 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         self._language_model_arguments = frozenset(inspect.signature(language_model.forward).parameters)
         self._length_limit = length_limit(encoder)
         remove_dropout(language_model)
-        self.connector = build_connector(
-            config.connector,
+        self.connector = config.connector.build(
             encoder_width(config.encoder_config),
             language_model.get_input_embeddings().embedding_dim,
             embedding_rms(language_model),
-            config.num_latents,
         )
         self._attach_new_rows(config.new_token_ids or [])
         self.generation_config = generation_config_of(language_model)
@@ -102,11 +99,13 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         cls,
         encoder: Any,
         language_model: Any,
-        connector: str = "linear",
+        connector: Any = "linear",
         dtype: torch.dtype | str | None = None,
         **kwargs: Any,
     ) -> "LangBridgeModel":
         """A fresh bridge between two bases, each a local folder, a hub id or a model in memory.
+
+        connector: a kind, a mapping with a kind and its settings, or `ConnectorSettings`.
 
         `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to
         `LangBridgeConfig`. Raises `LangBridgeError` where a base is missing or of the wrong kind.

@@ -22,6 +22,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model.bases import fingerprint
 from langbridge.model.checkpoint import appearing, write_merged
 from langbridge.model.configuration import LangBridgeConfig
+from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import (
     build_encoder,
     check_language_model,
@@ -59,15 +60,13 @@ class ImportReport:
     place."""
 
     out: Path
-    connector: str
-    num_latents: int | None
+    connector: ConnectorSettings
     tensors: int
     tokenizers: bool
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        latents = f" with {self.num_latents} latents" if self.num_latents else ""
-        lines = [f"imported {self.tensors} tensors, connector {self.connector}{latents}, to {self.out}"]
+        lines = [f"imported {self.tensors} tensors, connector {self.connector}, to {self.out}"]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -100,7 +99,9 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
 
     kind = _KINDS[settings["alignments"]]
     connector_state = _rename(parts["alignment"], kind)
-    num_latents = connector_state["latents"].shape[0] if kind == "resampler" else None
+    connector: dict[str, Any] = {"kind": kind}
+    if "latents" in connector_state:
+        connector["num_latents"] = len(connector_state["latents"])
     tokenizers = {role: load_tokenizer(str(source), required=False) for role, source in sources.items()}
     placeholder = choose_placeholder(
         configs["language model"], lm.get_input_embeddings().num_embeddings, tokenizers["language model"]
@@ -108,12 +109,11 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
     config = LangBridgeConfig(
         encoder_config=configs["encoder"],
         text_config=lm.config,
-        connector=kind,
+        connector=connector,
         soft_prompt_token_id=placeholder,
         freeze_encoder=bool(settings.get("freeze_encoder", True)),
         encoder_base={"id": settings["enc"], "revision": None, "fingerprint": fingerprint(encoder_model)},
         language_model_base={"id": settings["lm"], "revision": None, "fingerprint": fingerprint(lm)},
-        **({} if num_latents is None else {"num_latents": num_latents}),
     )
     _check_widths(settings, config, lm)
     model = LangBridgeModel(config, encoder=encoder_model, language_model=lm)
@@ -127,9 +127,7 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
         for name in ("README.md", "LICENSE"):
             if (folder / name).is_file():
                 shutil.copy2(folder / name, draft / name)
-    return ImportReport(
-        out=out, connector=kind, num_latents=num_latents, tensors=len(state), tokenizers=complete, notes=notes
-    )
+    return ImportReport(out=out, connector=config.connector, tensors=len(state), tokenizers=complete, notes=notes)
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
@@ -318,7 +316,6 @@ def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: 
         tokenizers["language model"],
         encoder_tokenizer,
         connector=model.config.connector,
-        num_latents=model.config.num_latents,
         soft_prompt_token_id=model.config.soft_prompt_token_id,
         encoder_length_limit=model.encoder_length_limit,
     )

@@ -22,6 +22,7 @@ from transformers import (
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
+from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
 from langbridge.model.intact import check_tokenizer
 from langbridge.model.language_marks import mark_languages
@@ -34,7 +35,6 @@ from langbridge.model.sequence import (
     Template,
     begin_ids,
     begun,
-    soft_length,
     sources_of,
     template_of,
 )
@@ -61,7 +61,8 @@ class LangBridgeProcessor(ProcessorMixin):
     template_in: `encoder` sends the whole templated prompt through the encoder (the paper's way); `lm` sends the
         prompt alone, and gives the text around it to the language model as its own tokens. Always `lm` with `chat`.
     system: with `chat`, the system message; None leaves it to the template, which may have one of its own.
-    connector, num_latents: decide how many placeholders a prompt gets.
+    connector: as in `LangBridgeConfig`; decides how many placeholders a prompt gets. num_latents: where processors of
+        old stand, their connector's one setting.
     soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for.
         encoder_length_limit: the encoder's hard limit in tokens.
     """
@@ -73,8 +74,8 @@ class LangBridgeProcessor(ProcessorMixin):
         template: str = FIELD,
         template_in: str = "encoder",
         system: str | None = None,
-        connector: str = "linear",
-        num_latents: int = 64,
+        connector: Any = "linear",
+        num_latents: int | None = None,
         soft_prompt_token_id: int | None = None,
         encoder_length_limit: int | None = None,
         new_token_ids: list[int] | None = None,
@@ -85,7 +86,7 @@ class LangBridgeProcessor(ProcessorMixin):
         self.template_in = "lm" if template == CHAT else template_in
         self._laid_out: tuple[Any, Template] | None = None
         _ = self.layout  # refuses settings that cannot be
-        self.connector, self.num_latents = connector, num_latents
+        self.connector = ConnectorSettings.read(connector, num_latents=num_latents)
         if soft_prompt_token_id is None:
             soft_prompt_token_id = choose_placeholder(None, len(tokenizer), tokenizer)
         self.soft_prompt_token_id = soft_prompt_token_id
@@ -103,8 +104,7 @@ class LangBridgeProcessor(ProcessorMixin):
         template: str = FIELD,
         template_in: str = "encoder",
         system: str | None = None,
-        connector: str = "linear",
-        num_latents: int = 64,
+        connector: Any = "linear",
     ) -> "LangBridgeProcessor":
         """The processor of a bridge between two bases (folders or hub ids).
 
@@ -128,7 +128,7 @@ class LangBridgeProcessor(ProcessorMixin):
             wanted = whitespace_ids(encoder_tokenizer)
         else:
             encoder_config, text_config = config.encoder_config, config.text_config
-            connector, num_latents = config.connector, config.num_latents
+            connector = config.connector
             placeholder, wanted = config.soft_prompt_token_id, list(config.new_token_ids or [])
             added = whitespace_ids(encoder_tokenizer) if wanted else []
             if added != wanted:
@@ -150,7 +150,6 @@ class LangBridgeProcessor(ProcessorMixin):
             template_in=template_in,
             system=system,
             connector=connector,
-            num_latents=num_latents,
             soft_prompt_token_id=placeholder,
             encoder_length_limit=config_length_limit(encoder_config),
             new_token_ids=wanted,
@@ -176,6 +175,9 @@ class LangBridgeProcessor(ProcessorMixin):
                 f"encoder's in encoder_tokenizer/): {error}"
             ) from error
 
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "connector": self.connector.to_dict()}
+
     @property
     def model_input_names(self) -> list[str]:
         return ["encoder_input_ids", "encoder_attention_mask", "input_ids", "attention_mask"]
@@ -199,7 +201,7 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def soft_length(self, src_length: int) -> int:
         """Positions of the language model that a source of so many encoder tokens takes, its end vector not counted."""
-        return soft_length(self.connector, src_length, self.num_latents)
+        return self.connector.soft_length(src_length)
 
     def overhead(self, shots: str = "") -> int:
         """Positions of the language model that a row takes besides its soft prompts and its target: the begin token,

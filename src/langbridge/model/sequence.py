@@ -26,14 +26,6 @@ LEAST_AROUND = END_VECTORS + 1
 """Positions besides the soft prompts and the target of a row, where no tokenizer can be asked: with a begin token."""
 
 
-def soft_length(connector: str, src_length: int, num_latents: int) -> int:
-    """How many soft prompts a source of `src_length` real encoder tokens gets, the end vector **not** counted.
-
-    This is the one statement of the layout that processor and connectors share.
-    """
-    return num_latents if connector == "resampler" else src_length
-
-
 class Own(NamedTuple):
     """Text that the language model reads as its own tokens."""
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from langbridge.model import LangBridgeConfig, LangBridgeModel
 from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
-from langbridge.model.sequence import LEAST_AROUND, soft_length
+from langbridge.model.sequence import LEAST_AROUND
 from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
 from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.adapters import is_named, untie_adapted
@@ -63,7 +63,6 @@ class Layout:
                         encoder_config=self.encoder_config,
                         text_config=self.lm_config,
                         connector=recipe.connector,
-                        num_latents=recipe.num_latents,
                         freeze_encoder=bool(recipe.freeze_encoder),
                     )
                 )
@@ -274,7 +273,7 @@ class Layout:
         targets = recipe.max_length - 1
         if self.bridge is not None:
             shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
-            targets = recipe.max_length - soft_length(recipe.connector, shortest, recipe.num_latents) - LEAST_AROUND
+            targets = recipe.max_length - recipe.connector.soft_length(shortest) - LEAST_AROUND
         targets *= self._rows_at_once()
         kept = 0
         head = self.lm.get_output_embeddings()

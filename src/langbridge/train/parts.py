@@ -185,7 +185,7 @@ def start_connector(
     model: LangBridgeModel, processor: LangBridgeProcessor, examples: Any, recipe: Recipe
 ) -> RidgeFit | None:
     """Apply `init`: ridge on a seeded sample of the training prompts, or the random connector as it is (None)."""
-    if recipe.init == "random" or recipe.connector != "linear":
+    if recipe.init == "random" or not recipe.connector.closed_form:
         return None
     texts = some_texts(examples, recipe.ridge.texts, recipe.seed)
     return ridge_start(model, processor, texts, penalty=recipe.ridge.penalty, balance=recipe.ridge.balance)

@@ -13,6 +13,7 @@ import yaml
 
 from langbridge.data import Data, is_here, write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
 from langbridge.model.sequence import CHAT, LEAST_AROUND, check_template
 from langbridge.train.hyperparameters import Train
 from langbridge.train.schema import build, check_bounds, load_yaml, set_dotted
@@ -92,11 +93,9 @@ class Recipe:
     """Precision of the frozen models; `auto` as each was saved, or float32 where this machine is slow in that. What is
     trained is always kept in float32."""
 
-    connector: Literal["linear", "mlp", "resampler"] = "linear"
-    """What maps the encoder's states to soft prompts."""
-
-    num_latents: int = dataclasses.field(default=64, metadata={"at_least": 1})
-    """Soft prompts to a prompt with the resampler; the other connectors make one for each encoder token."""
+    connector: ConnectorSettings = dataclasses.field(default_factory=LinearSettings)
+    """What maps the encoder's states to soft prompts: a kind (`linear`, `mlp`, `resampler`, or one of another package),
+    or a kind and its settings (`{kind: resampler, num_latents: 32}`)."""
 
     template: str = "{prompt}"
     """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place. `chat` for the chat
@@ -110,7 +109,8 @@ class Recipe:
     """With `template: chat`, the system message; null leaves it to the template, which may have one of its own."""
 
     init: Literal["auto", "ridge", "random"] = "auto"
-    """Start of the connector. `auto` is `ridge` for the linear connector and `random` for the others."""
+    """Start of the connector. `auto` is `ridge` for a connector with a closed-form start (`linear`), and `random` for
+    the others."""
 
     ridge: Ridge = dataclasses.field(default_factory=Ridge)
     """Settings of the ridge start."""
@@ -145,8 +145,8 @@ class Recipe:
         check_template(self.template, self.system)
         if self.template == CHAT:
             object.__setattr__(self, "template_in", "lm")
-        if self.init == "ridge" and self.connector != "linear":
-            raise LangBridgeError(f"init: ridge is for the linear connector, not for {self.connector!r}")
+        if self.init == "ridge" and not self.connector.closed_form:
+            raise LangBridgeError(f"init: got ridge, but the connector {self.connector} has no closed-form start")
         self._check_regime()
         if self.train.eval_strategy != "no" and not self.data.validation_sources("labelled"):
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
@@ -175,12 +175,13 @@ class Recipe:
             return
         if self.encoder is None:
             raise LangBridgeError("encoder: missing, and it has no default")
-        # One soft prompt for each encoder token; what stands around them and a target of one must fit as well.
-        least = self.max_encoder_length + LEAST_AROUND + 1
-        if self.connector != "resampler" and self.max_length < least:
+        # What stands around the soft prompts and a target of one must fit as well.
+        soft = self.connector.soft_length(self.max_encoder_length)
+        least = soft + LEAST_AROUND + 1
+        if self.max_length < least:
             raise LangBridgeError(
                 f"max_length: {self.max_length} leaves no room for a target after max_encoder_length "
-                f"{self.max_encoder_length} soft prompts; expected at least {least}"
+                f"{self.max_encoder_length}, which is {soft} soft prompts; expected at least {least}"
             )
         if self.regime == "unlabelled" and self.min_encoder_length > self.max_encoder_length:
             raise LangBridgeError(
@@ -192,7 +193,7 @@ class Recipe:
         """Without an update the bridge is what its start makes of it, so nothing may be asked for that is learned."""
         if self.regime == "lm_only":
             raise LangBridgeError("train.max_steps: got 0, but regime lm_only has nothing to write without an update")
-        if self.connector != "linear" or self.init == "random":
+        if not self.connector.closed_form or self.init == "random":
             raise LangBridgeError(
                 f"train.max_steps: got 0, which keeps the closed-form start alone, but connector {self.connector} with "
                 f"init {self.init} starts at random; expected connector linear and init auto or ridge"
@@ -211,7 +212,6 @@ class Recipe:
             "encoder": self.encoder,
             "language_model": self.language_model,
             "connector": self.connector,
-            "num_latents": self.num_latents,
             "template": self.template,
             "template_in": self.template_in,
             "system": self.system,
@@ -239,6 +239,9 @@ class Recipe:
             except LangBridgeError as error:
                 raise LangBridgeError(f"override {error}") from None
         try:
+            if "num_latents" in mapping:  # where it stood before connectors had settings of their own
+                latents, connector = mapping.pop("num_latents"), mapping.get("connector", LinearSettings())
+                mapping["connector"] = ConnectorSettings.read(connector, num_latents=latents)
             return build(cls, mapping)._resolved(path.parent)
         except LangBridgeError as error:
             raise LangBridgeError(f"{path}: {error}") from None

@@ -1,5 +1,5 @@
-"""The closed-form start of the linear connector: ridge regression of the language model's input embeddings on the
-encoder's states.
+"""The closed-form start of a connector that is an affine map: ridge regression of the language model's input embeddings
+on the encoder's states.
 
 From a random connector the language model learns to write fluent answers long before it reads the prompt. This start
 makes the prompt readable before the first step. Both tokenizers cut the same English text; an encoder token's target
@@ -18,7 +18,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
-from langbridge.model.connectors import LinearConnector
 
 HELD_OUT = 0.1
 """Share of the texts that the fit does not see and is judged on."""
@@ -56,14 +55,12 @@ def ridge_start(
     penalty: float,
     balance: float = 0.0,
 ) -> RidgeFit | None:
-    """Set the linear connector and its end vector in place; None, with a `NoOffsetsWarning`, where it is not possible.
+    """Set a connector that has a closed form; None, with a `NoOffsetsWarning`, where it is not possible.
 
     `penalty` is relative to the mean variance of a state's coordinate; a token of frequency f weighs f ** -balance. The
     end vector starts as what the language model reads where a prompt ends: its newline. Embeddings are taken as the
     model feels them, scaling included.
     """
-    connector = model.connector
-    assert isinstance(connector, LinearConnector), "the recipe admits ridge for the linear connector only"
     for name, tokenizer in (
         ("encoder", processor.encoder_tokenizer),
         ("language model", processor.tokenizer),
@@ -104,10 +101,7 @@ def ridge_start(
         return 1 - unexplained / variance
 
     held_out = collect(model, processor, texts[fitted:])[:2] if fitted < len(texts) else (states, targets)
-    with torch.no_grad():
-        connector.linear.weight.copy_(weight.T)
-        connector.linear.bias.copy_(bias)
-        connector.end.copy_(end_vector(model, processor, target_mean))
+    model.connector.set_affine(weight, bias, end_vector(model, processor, target_mean))
     return RidgeFit(
         texts=fitted,
         tokens=len(states),

@@ -263,7 +263,7 @@ def likely_causes(recipe: Recipe, rows: int | None) -> str:
         f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows})"
     ]
     causes.append(f"a learning rate too small for the connector (train.learning_rate is {rate:g}; the paper's is 6e-4)")
-    if recipe.connector == "linear" and recipe.init == "random":
+    if recipe.connector.closed_form and recipe.init == "random":
         causes.append("a random start (init: ridge makes the prompt readable before the first step)")
     causes.append("an encoder too small, or one that does not know the prompts' language")
     causes.append("targets that can be written without the prompt, or prompts in another column than data.input")

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import math
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -16,11 +17,25 @@ from langbridge.errors import LangBridgeError
 T = TypeVar("T")
 
 
+class Variants(ABC):
+    """Base of a dataclass with subclasses: the value itself says which of them reads it."""
+
+    @staticmethod
+    @abstractmethod
+    def as_mapping(value: Any, path: str) -> dict[str, Any]:
+        """The value with its short forms written out; an error that names `path` where it is none."""
+
+    @staticmethod
+    @abstractmethod
+    def variant(mapping: Mapping[str, Any], path: str) -> type:
+        """The subclass that reads such a mapping."""
+
+
 def build(cls: type[T], mapping: Any, path: str = "") -> T:
     """`cls` from a mapping; nested dataclasses from nested mappings. `path` is where the mapping stands."""
     if not isinstance(mapping, Mapping):
         raise LangBridgeError(f"{path or 'the top level'}: expected keys and values, got {_shown(mapping)}")
-    kinds = get_type_hints(cls)
+    kinds = kinds_of(cls)
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         dotted = join(path, key)
@@ -43,10 +58,10 @@ def check_bounds(instance: Any) -> None:
 
     A value that only needs reading (`"1e-3"` for a number) is replaced by what it reads as.
     """
-    kinds = get_type_hints(type(instance))
+    kinds = kinds_of(type(instance))
     for field in dataclasses.fields(instance):
         value, kind = getattr(instance, field.name), kinds[field.name]
-        if _is_dataclass(kind):
+        if _is_dataclass(kind) and not issubclass(kind, Variants):
             if not isinstance(value, kind):
                 raise LangBridgeError(f"{field.name}: expected {kind.__name__}(...), got {_shown(value)}")
             continue
@@ -77,7 +92,12 @@ def read(value: Any, kind: Any, path: str) -> Any:
         (kind,) = (option for option in options if option is not type(None))
         return read(value, kind, path)
     if _is_dataclass(kind):
-        return value if isinstance(value, kind) else build(kind, value, path)
+        if isinstance(value, kind):
+            return value
+        if issubclass(kind, Variants):
+            value = kind.as_mapping(value, path)
+            kind = kind.variant(value, path)
+        return build(kind, value, path)
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple) or not value:
             raise LangBridgeError(f"{path}: expected a list, got {_shown(value)}")
@@ -91,6 +111,12 @@ def read(value: Any, kind: Any, path: str) -> Any:
         return value
     name = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
     raise LangBridgeError(f"{path}: expected {name}, got {_shown(value)}")
+
+
+def kinds_of(cls: type) -> dict[str, Any]:
+    """The declared type of every field of a dataclass."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def dataclass_of(kind: Any) -> type | None:

@@ -1,0 +1,54 @@
+"""What every connector answers to.
+
+Mask in, mask out, so that no connector can forget padding. Every connector appends one learned `end` vector,
+which tells the language model that the source is over. Architectures as in LangBridge (arXiv 2401.10695,
+section 3, and its appendix on connectors): `linear` is the paper's; `mlp` and `resampler` are the
+alternatives its authors also wrote, so that checkpoints of all three load.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Connector(nn.Module, ABC):
+    """A module from states and their mask to soft prompts and theirs. Concrete connectors are final.
+
+    A position whose mask is 0 holds anything, and must not reach another one: mixing over positions has to look at the
+    mask. How many soft prompts a row gets is what `ConnectorSettings.soft_length` says.
+
+    end: the learned end vector, (d_lm).
+    """
+
+    def __init__(self, d_lm: int, rms: float):
+        super().__init__()
+        # At the scale of the language model's own embeddings: std 1 would be some fifty times louder than any
+        # token it has ever read.
+        self.end = nn.Parameter(torch.randn(d_lm) * rms)
+
+    @abstractmethod
+    def forward(
+        self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]
+    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
+        """Soft prompts with the end vector last, and which of them are real."""
+
+    def end_vector(self) -> Float[Tensor, " d_lm"]:
+        """The end vector as the language model reads it."""
+        return self.end
+
+    def set_affine(
+        self, weight: Float[Tensor, "d_encoder d_lm"], bias: Float[Tensor, " d_lm"], end: Float[Tensor, " d_lm"]
+    ) -> None:
+        """Become the affine map `states @ weight + bias`, and the end vector: the closed-form start. For connectors
+        whose settings say `closed_form`."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed-form start")
+
+    def with_end(
+        self, soft: Float[Tensor, "batch soft d_lm"], mask: Int[Tensor, "batch soft"]
+    ) -> tuple[Float[Tensor, "batch soft+1 d_lm"], Int[Tensor, "batch soft+1"]]:
+        """Soft prompts and mask with the end vector behind them, always last and always real."""
+        batch = soft.shape[0]
+        end = self.end.to(soft.dtype).expand(batch, 1, -1)
+        return torch.cat([soft, end], dim=1), torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
