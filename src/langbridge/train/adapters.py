@@ -4,7 +4,8 @@ PEFT puts them into the bridge's language model in place, which so stays an ordi
 loading and merging go through PEFT's own class around it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -76,14 +77,17 @@ MERGED_ALIKE = 0.05
 bfloat16 changed it by 0.003 (135 million parameters, rank 16 on all linear layers)."""
 
 
-def merge_adapters(model: LangBridgeModel, adapter: Any, batch: Mapping[str, Any]) -> None:
-    """Add the adapters' products to the language model's own weights, and remove them.
-
-    Raises `LangBridgeError` where that makes another model of it, which the loss of `batch` tells.
-    """
-    before = _loss(model, batch)
+def merge_adapters(model: LangBridgeModel, adapter: Any) -> None:
+    """Add the adapters' products to the language model's own weights, and remove them."""
     model.language_model = adapter.merge_and_unload()
     model.language_model.requires_grad_(False)
+
+
+@contextmanager
+def the_same_model(model: LangBridgeModel, batch: Mapping[str, Any]) -> Iterator[None]:
+    """Hold what is done to a model inside to the loss of `batch` that it had before. Raises `LangBridgeError`."""
+    before = _loss(model, batch)
+    yield
     after = _loss(model, batch)
     if not abs(after - before) <= MERGED_ALIKE:
         raise LangBridgeError(

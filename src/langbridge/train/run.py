@@ -27,7 +27,7 @@ from langbridge.model import LangBridgeModel
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, fingerprint
 from langbridge.model.language_marks import own_mark
 from langbridge.revision import versions
-from langbridge.train.adapters import add_adapters, merge_adapters
+from langbridge.train.adapters import add_adapters, merge_adapters, the_same_model
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
 from langbridge.train.checkpointing import CONFIG, RECIPE, RUN, STATE, STREAM, UNMERGED_CONFIG, last_checkpoint, step_of
 from langbridge.train.console import ConsoleLog, say
@@ -313,7 +313,8 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
         # Merged, because adapters beside a bridge are nothing that `from_pretrained` or a server would load.
         sample = next(iter(trainer.get_train_dataloader()))
         two_rows = {key: value[:2].to(model.device) for key, value in sample.items() if key != "rows"}
-        merge_adapters(model, trainer.adapter, two_rows)
+        with the_same_model(model, two_rows):
+            merge_adapters(model, trainer.adapter)
         trainer.adapter = None
         model.config.language_model_base = {
             "id": None, "revision": None, "fingerprint": fingerprint(model.language_model)
