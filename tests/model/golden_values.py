@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.data import LabelledCollator, TextExample, UnlabelledCollator, write_jsonl
 from langbridge.data.examples import Example
+from langbridge.model import ConnectorSettings
 from langbridge.train import Recipe, train
 
 HERE = Path(__file__).parent / "golden" / "ours"
@@ -51,7 +52,7 @@ def make_bridges(bases: tuple[Path, Path], out: Path) -> None:
     """Write `bridges/`: checkpoints as `save_pretrained` writes them, with no paths of ours, and of the weights only
     names and shapes."""
     for name in BRIDGES:
-        model = LangBridgeModel.from_bases(*bases, connector=name.split("-")[0], num_latents=4)
+        model = LangBridgeModel.from_bases(*bases, connector=ConnectorSettings.read(name.split("-")[0], num_latents=4))
         if name.endswith("encoder"):
             model.set_training_regime(freeze_encoder=False)
         model.save_pretrained(out / name)
