@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import ENCODERS, make_bridge
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import ConnectorSettings, LangBridgeModel, LangBridgeProcessor, build_bridge
@@ -47,6 +48,8 @@ def test_a_connector_is_named_by_its_kind_or_by_kind_and_settings(named, expecte
         ({"kind": "resampler", "latents": 3}, "connector.latents: unknown key; did you mean connector.num_latents"),
         ({"kind": "linear", "num_latents": 3}, "connector.num_latents: unknown key; known here: kind"),
         ({"kind": "linear", "token_aligned": False}, "connector.token_aligned: unknown key"),
+        ({"kind": "linear", "encoder_layers": [-1]}, "connector.encoder_layers: expected numbers from 0"),
+        ({"kind": "linear", "encoder_layers": 6}, "connector.encoder_layers: expected a list, got 6"),
         ({"kind": "resampler", "num_latents": 0}, "connector.num_latents: expected at least 1, got 0"),
     ],
 )
@@ -112,3 +115,35 @@ def test_another_package_s_kind_is_found_and_a_wrong_one_is_told(tmp_path, monke
     assert ConnectorSettings.read("also").soft_length(3) == 3
     with pytest.raises(LangBridgeError, match=r"expected one of linear, mlp, resampler, also, wrong, got 'cubic'"):
         ConnectorSettings.read("cubic")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_connector_reads_the_layers_that_it_asks_for(encoder) -> None:
+    """The last by its number gives the same as by default; several stand side by side, also behind padding."""
+    plain = make_bridge(encoder)
+    depth = plain.encoder.config.get_text_config().num_hidden_layers
+    ids, mask = torch.tensor([[7, 90, 8, 9], [11, 8, 0, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    last, several, first = (
+        make_bridge(encoder, connector={"kind": "linear", "encoder_layers": layers})
+        for layers in ([depth], [1, depth], [0, 1])
+    )
+    expected = plain.encode(ids, mask)
+    torch.testing.assert_close(last.encode(ids, mask), expected, rtol=0, atol=0)
+    lower, upper = several.encode(ids, mask).chunk(2, dim=-1)
+    torch.testing.assert_close(upper, expected, rtol=0, atol=0)
+    torch.testing.assert_close(first.encode(ids, mask).chunk(2, dim=-1)[1], lower, rtol=0, atol=0)
+    torch.testing.assert_close(several.encode(ids[1:, :2])[0], several.encode(ids, mask)[1, :2])
+    with pytest.raises(LangBridgeError, match=rf"encoder_layers: got \[1, {depth + 1}\], but the encoder has {depth}"):
+        make_bridge(encoder, connector={"kind": "linear", "encoder_layers": [1, depth + 1]})
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "resampler"])
+def test_layers_are_saved_with_the_connector(base_folders, tmp_path, kind) -> None:
+    connector = {"kind": kind, "encoder_layers": [0, 2]}
+    model, processor = build_bridge(*base_folders, connector=connector)
+    model.save_pretrained(tmp_path)
+    loaded = LangBridgeModel.from_pretrained(tmp_path)
+    assert loaded.config.connector.encoder_layers == (0, 2)
+    torch.testing.assert_close(soft_prompts(loaded, processor), soft_prompts(model, processor), rtol=0, atol=0)
+    model(**processor(PROMPTS, targets=["a", "b"])).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.connector.parameters())

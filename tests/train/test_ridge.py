@@ -64,6 +64,16 @@ def test_the_fit_is_the_closed_form(bridge, balance, monkeypatch):
     assert fit.explained > 0.4
 
 
+def test_several_layers_are_fitted_side_by_side(base_folders):
+    def explained(layers: list[int] | None) -> float:
+        model, processor = build_bridge(*base_folders, connector={"kind": "linear", "encoder_layers": layers})
+        fit = ridge_start(model, processor, PROMPTS, penalty=1e-4)
+        assert collect(model, processor, PROMPTS[:2])[0].shape[1] == 32 * len(layers or [2])
+        return fit.explained
+
+    assert explained([2]) == explained(None) < explained([0, 2])
+
+
 def test_soft_prompts_start_near_the_tokens_own_embeddings(bridge):
     model, processor = bridge
 

@@ -9,6 +9,7 @@ classes write False into the configs they save.
 
 import inspect
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,17 @@ def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Pat
     save_file(unique_tensors(encoder.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def encoder_width(config: PreTrainedConfig) -> int:
-    """d_encoder, the width of the encoder's hidden states."""
+def encoder_width(config: PreTrainedConfig, layers: Sequence[int] | None = None) -> int:
+    """d_encoder, the width of the encoder's hidden states: of the last layer, or of these side by side."""
     if "encoder" in type(config).sub_configs:  # T5Gemma keeps the widths of its halves apart
         config = config.encoder.get_text_config()
-    return config.hidden_size
+    if layers is None:
+        return config.hidden_size
+    if max(layers) > config.num_hidden_layers:
+        raise LangBridgeError(
+            f"connector.encoder_layers: got {list(layers)}, but the encoder has {config.num_hidden_layers} layers"
+        )
+    return len(layers) * config.hidden_size
 
 
 _PIECE = 1 << 14  # rows of a table

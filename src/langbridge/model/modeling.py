@@ -84,7 +84,7 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         self._length_limit = length_limit(encoder)
         remove_dropout(language_model)
         self.connector = config.connector.build(
-            encoder_width(config.encoder_config),
+            encoder_width(config.encoder_config, config.connector.encoder_layers),
             language_model.get_input_embeddings().embedding_dim,
             embedding_rms(language_model),
         )
@@ -180,8 +180,8 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         encoder_input_ids: Int[Tensor, "sources src"],
         encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
     ) -> Float[Tensor, "sources src d_encoder"]:
-        """1. The encoder's hidden states. What stands under padding means nothing, and changes nothing
-        elsewhere."""
+        """1. The encoder's hidden states: of its last layer, or of those that the connector reads, side by side. What
+        stands under padding means nothing, and changes nothing elsewhere."""
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
         check_source(encoder_input_ids, encoder_attention_mask, self._length_limit, self._encoder_config)
@@ -192,8 +192,13 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_pad_id)
         trained = not self.config.freeze_encoder or self.config.train_new_rows
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            device = self.encoder.device
-            states = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+            device, layers = self.encoder.device, self.config.connector.encoder_layers
+            inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            if layers is None:
+                states = self.encoder(**inputs).last_hidden_state
+            else:
+                hidden = self.encoder(**inputs, output_hidden_states=True).hidden_states
+                states = torch.cat([hidden[layer] for layer in layers], dim=-1)
         back = torch.argsort(order, dim=1).to(states.device)
         return states.gather(1, back.unsqueeze(-1).expand_as(states))
 

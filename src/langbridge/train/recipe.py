@@ -95,7 +95,7 @@ class Recipe:
 
     connector: ConnectorSettings = dataclasses.field(default_factory=LinearSettings)
     """What maps the encoder's states to soft prompts: a kind (`linear`, `mlp`, `resampler`, or one of another package),
-    or a kind and its settings (`{kind: resampler, num_latents: 32}`)."""
+    or a kind and its settings (`{kind: resampler, num_latents: 32}`, `{kind: linear, encoder_layers: [6, 12]}`)."""
 
     template: str = "{prompt}"
     """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place. `chat` for the chat

@@ -50,8 +50,14 @@ class ConnectorSettings(Variants):
     kind: str
     """The kind's name."""
 
+    encoder_layers: tuple[int, ...] | None = None
+    """The layers of the encoder that it reads, their states side by side in this order: n is the output of layer n, 0
+    the embeddings. Null for the last one alone."""
+
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.encoder_layers is not None and min(self.encoder_layers) < 0:
+            raise LangBridgeError(f"encoder_layers: expected numbers from 0, got {list(self.encoder_layers)}")
 
     def soft_length(self, src_length: int) -> int:
         """How many soft prompts a source of `src_length` real encoder tokens gets, the end vector **not** counted.
@@ -68,8 +74,8 @@ class ConnectorSettings(Variants):
         return bisect_right(range(_LONGEST), soft, key=self.soft_length) - 1
 
     def build(self, d_encoder: int, d_lm: int, rms: float) -> "Connector":
-        """A fresh connector. d_encoder: width of the states that it reads. d_lm, rms: width and root mean square of the
-        language model's input embeddings."""
+        """A fresh connector. d_encoder: width of the states that it reads, of all its layers together. d_lm, rms: width
+        and root mean square of the language model's input embeddings."""
         raise NotImplementedError(f"{type(self).__name__} says how a connector of kind {self.kind} is built")
 
     def to_dict(self) -> dict[str, Any]:
