@@ -51,6 +51,9 @@ def test_auto_is_as_saved_where_the_device_is_fast_in_it(
     make = {"llama": AutoModelForCausalLM, "mt5": MT5EncoderModel}[kind]
     model = make.from_pretrained(base_folders[kind == "llama"], dtype=getattr(torch, saved))
     assert devices.in_fitting_precision(model, torch.device(device)).dtype == getattr(torch, computed)
+    model = make.from_pretrained(base_folders[kind == "llama"], dtype=getattr(torch, saved))
+    writing = devices.in_fitting_precision(model, torch.device(device), rows=1).dtype
+    assert writing == (torch.float32 if device == "cpu" else getattr(torch, computed))
 
 
 def test_what_a_processor_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:

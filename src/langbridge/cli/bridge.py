@@ -19,8 +19,8 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def load_bridge(folder: Path) -> "tuple[LangBridgeModel, LangBridgeProcessor]":
-    """The model, on the GPU where there is one, and its processor."""
+def load_bridge(folder: Path, rows: int = 16) -> "tuple[LangBridgeModel, LangBridgeProcessor]":
+    """The model, on the GPU where there is one, and its processor. `rows` are written at a time."""
     folder = model_folder(folder)
     from langbridge import LangBridgeModel, LangBridgeProcessor
     from langbridge.model.devices import in_fitting_precision, usable_device
@@ -29,5 +29,5 @@ def load_bridge(folder: Path) -> "tuple[LangBridgeModel, LangBridgeProcessor]":
     device = usable_device(None)
     model = LangBridgeModel.from_pretrained(folder, dtype="auto")
     for base in (model.encoder, model.language_model):
-        in_fitting_precision(base, device)
+        in_fitting_precision(base, device, rows=rows)
     return model.eval().to(device), processor

@@ -31,7 +31,7 @@ def chat(
     A bridge with `template: chat` keeps the conversation, and the line /new begins another. To other bridges every line
     is a prompt of its own.
     """
-    model, processor = load_bridge(folder)
+    model, processor = load_bridge(folder, rows=1)
     import torch
     from transformers import TextStreamer
 

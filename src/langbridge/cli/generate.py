@@ -46,7 +46,7 @@ def generate(
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
     rows = _rows(prompts or [], input_file, field)
     languages = _languages(rows, input_file, source_language, language_field)
-    model, processor = load_bridge(folder)
+    model, processor = load_bridge(folder, rows=min(batch_size, len(rows)))
     from langbridge.evaluate.generate import generate_texts
 
     with progress_bar(len(rows), "generate", quiet=quiet) as bar:

@@ -97,7 +97,7 @@ class LangBridgeLM(LM):
             )
             if dtype == "auto":
                 for base in (self.model.encoder, self.model.language_model):
-                    in_fitting_precision(base, self._device)
+                    in_fitting_precision(base, self._device, rows=self.batch_size)
             self.model.to(self._device)
             self.processor = LangBridgeProcessor.from_pretrained(pretrained)
         self._device = self.model.device

@@ -83,7 +83,7 @@ def load_asker(
     # The end of a prompt is its question; where a tokenizer has a limit, it would cut that.
     lm.tokenizer.truncation_side = "left"
     if dtype == "auto":
-        in_fitting_precision(lm.model, chosen)
+        in_fitting_precision(lm.model, chosen, rows=batch_size)
     if state.num_processes > 1 and lm.world_size == 1:
         # The harness shares the questions only among several GPUs of one machine; processes on CPUs can as well.
         lm.accelerator = Accelerator(cpu=state.device.type == "cpu")

@@ -52,7 +52,7 @@ class Translator:
             raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model: {error}") from error
         self.name, self.batch_size = name, batch_size
         if dtype == "auto":
-            in_fitting_precision(model, chosen)
+            in_fitting_precision(model, chosen, rows=batch_size)
         self.model = model.to(chosen).eval()
 
     def settings(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from transformers import PreTrainedModel
 from langbridge.errors import LangBridgeError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MANY = 8
+"""Rows from which on a step of writing is about as fast in bfloat16 as in float32, or faster, on a CPU that has it."""
 OVERFLOW_IN_FLOAT16 = frozenset({"t5", "mt5", "umt5"})
 
 
@@ -52,14 +54,16 @@ def fast_in_bfloat16(device: torch.device) -> bool:
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def in_fitting_precision(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+def in_fitting_precision(model: PreTrainedModel, device: torch.device, *, rows: int = MANY) -> PreTrainedModel:
     """What `auto` means: a model that was loaded as it was saved stays so, unless `device` is slow in that precision or
     the model overflows in it. Then it is cast to float32, in place.
 
-    float16 is for GPUs, and never for T5 and its kin.
+    float16 is for GPUs, and never for T5 and its kin. rows: how many are written at a time, token by token. A CPU's
+    instructions for bfloat16 pay where a product has many rows; for one it is slower than float32 (figures in
+    `benchmarks/README.md`), so with fewer than `MANY` the model is cast there.
     """
     fits = {
-        torch.bfloat16: fast_in_bfloat16(device),
+        torch.bfloat16: fast_in_bfloat16(device) and (rows >= MANY or device.type != "cpu"),
         torch.float16: device.type == "cuda" and model.config.model_type not in OVERFLOW_IN_FLOAT16,
     }
     quantised = getattr(model, "hf_quantizer", None) is not None
