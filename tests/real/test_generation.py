@@ -1,9 +1,11 @@
 """Every way to generate, through a real encoder and a real language model."""
 
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
+from transformers import TextIteratorStreamer, TextStreamer
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 
@@ -12,7 +14,8 @@ PROMPTS = [
     "Tom ana matufaa 28. Kisha Tom ananunua matufaa 9. Tom anapoteza matufaa 5. Tom ana matufaa mangapi sasa?",
     "7 + 5?",
 ]
-NEW = 12
+NEW = 8
+GREEDY = {"max_new_tokens": NEW, "do_sample": False}
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +28,101 @@ def bridge(bridge_folder: Path) -> LangBridgeModel:
     return LangBridgeModel.from_pretrained(bridge_folder, dtype=torch.float32)
 
 
-def test_a_row_of_a_padded_batch_answers_as_alone(bridge, processor) -> None:
-    inputs = processor(PROMPTS)
-    together = bridge.generate(**inputs, max_new_tokens=NEW, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-    for row, prompt in enumerate(PROMPTS):
+@pytest.fixture(scope="module")
+def inputs(processor):
+    return processor(PROMPTS)
+
+
+@pytest.fixture(scope="module")
+def greedy(bridge, inputs) -> torch.Tensor:
+    return bridge.generate(**inputs, **GREEDY)
+
+
+def new(sequences: torch.Tensor, inputs) -> list[list[int]]:
+    return sequences[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_row_of_a_padded_batch_answers_as_alone(bridge, processor, inputs, beams) -> None:
+    together = new(bridge.generate(**inputs, **GREEDY, num_beams=beams), inputs)
+    assert len({tuple(row) for row in together}) == 3, "rows that read alike would hide a fault"
+    for row, prompt in zip(together, PROMPTS, strict=True):
         single = processor(prompt)
-        alone = bridge.generate(**single, max_new_tokens=NEW, do_sample=False)[0, single["input_ids"].shape[1] :]
-        assert together[row, : len(alone)].tolist() == alone.tolist()
+        (alone,) = new(bridge.generate(**single, **GREEDY, num_beams=beams), single)
+        assert row[: len(alone)] == alone
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"cache_implementation": "static"},
+        {"use_cache": False, "max_new_tokens": 3},
+        {"prefill_chunk_size": 16},
+    ],
+    ids=str,
+)
+def test_the_cache_changes_nothing(bridge, inputs, greedy, way) -> None:
+    found = new(bridge.generate(**inputs, **{**GREEDY, **way}), inputs)
+    length = way.get("max_new_tokens", NEW)
+    assert found == [row[:length] for row in new(greedy, inputs)]
+
+
+def test_prompt_lookup_changes_nothing(bridge, processor) -> None:
+    single = processor(PROMPTS[0])
+    plain = bridge.generate(**single, **GREEDY)
+    assert torch.equal(bridge.generate(**single, **GREEDY, prompt_lookup_num_tokens=3), plain)
+
+
+def test_attention_of_another_kind_gives_the_same_tokens(bridge_folder, inputs, greedy) -> None:
+    for kind in ("eager", {"encoder_config": "eager", "text_config": "sdpa"}):
+        model = LangBridgeModel.from_pretrained(bridge_folder, dtype=torch.float32, attn_implementation=kind)
+        assert new(model.generate(**inputs, **GREEDY), inputs) == new(greedy, inputs)
+
+
+def test_samples_repeat_with_their_seed(bridge, inputs) -> None:
+    wanted = {"max_new_tokens": NEW, "do_sample": True, "temperature": 1.5, "num_return_sequences": 2}
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(bridge.generate(**inputs, **wanted))
+    assert found[0].shape[0] == 6
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_several_beams_of_a_row(bridge, inputs) -> None:
+    found = new(bridge.generate(**inputs, **GREEDY, num_beams=2, num_return_sequences=2), inputs)
+    assert len(found) == 6
+    assert all(found[i] != found[i + 1] for i in (0, 2, 4))
+
+
+def test_guidance(bridge, inputs, greedy) -> None:
+    assert new(bridge.generate(**inputs, **GREEDY, guidance_scale=1.0), inputs) == new(greedy, inputs)
+    assert new(bridge.generate(**inputs, **GREEDY, guidance_scale=4.0), inputs) != new(greedy, inputs)
+
+
+def test_streams(bridge, processor, capsys) -> None:
+    single = processor(PROMPTS[1])
+    out = bridge.generate(**single, **GREEDY)
+    (text,) = processor.batch_decode(out[:, single["input_ids"].shape[1] :])
+    capsys.readouterr()
+    settings = {"skip_prompt": True, "skip_special_tokens": True}
+    bridge.generate(**single, **GREEDY, streamer=TextStreamer(processor, **settings))
+    assert capsys.readouterr().out.strip() == text.strip()
+    streamer = TextIteratorStreamer(processor, **settings, timeout=120)
+    thread = Thread(target=bridge.generate, kwargs={**single, **GREEDY, "streamer": streamer})
+    thread.start()
+    pieces = list(streamer)
+    thread.join()
+    assert len(pieces) > 2
+    assert "".join(pieces).strip() == text.strip()
+
+
+def test_half_precision_reads_the_same_prompt(bridge_folder, bridge, inputs) -> None:
+    """bfloat16 keeps 8 bits: the most probable next token may change where two are close, the distribution hardly."""
+    half = LangBridgeModel.from_pretrained(bridge_folder, dtype=torch.bfloat16)
+    with torch.no_grad():
+        single, rough = (
+            model(**inputs, logits_to_keep=1).logits[:, -1].float().softmax(-1) for model in (bridge, half)
+        )
+    assert ((single - rough).abs().sum(-1) / 2 < 0.1).all(), "total variation"
