@@ -173,12 +173,12 @@ def _training(recipe: Recipe, history: History, run: Mapping[str, Any]) -> list[
         " Every setting is in `recipe.yaml`, the whole log in `training_log.json`; code "
         f"{run['revision']}, torch {run['torch']}, transformers {run['transformers']}."
     )
-    last = {name: points[-1][1] for name, points in figures_of(history).items()}
+    last = {name: points[-1] for name, points in figures_of(history).items()}
     if last:
-        lines += ["", "| at the end | nats a target token |", "|---|---|"]
-        for name, value in last.items():
+        lines += ["", "| the last of each | after update | nats a target token |", "|---|---|---|"]
+        for name, (step, value) in last.items():
             spoken = "reading score" if name == "reading_score" else f"{_spoken(name)} loss"
-            lines.append(f"| {spoken} | {value:.4f} |")
+            lines.append(f"| {spoken} | {step} | {value:.4f} |")
     if "reading_score" in last:
         lines += ["", "The reading score is what the loss on held-out rows grows by with another row's soft prompts."]
     return lines

@@ -354,7 +354,7 @@ def _sources(rows: Rows, recipe: Recipe, run: dict[str, Any]) -> list[str]:
         lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
     if rows.lengths is not None:
         start_alone = recipe.train.max_steps == 0
-        lines.append(f"{len(rows.training)} rows {'to choose prompts from' if start_alone else 'trained on'} in all")
+        lines.append(f"{len(rows.training)} rows to {'choose prompts from' if start_alone else 'train on'} in all")
     if run["cut"]:
         lines.append(run["cut"])
     if skipped := getattr(rows.training, "skipped", None):
