@@ -86,7 +86,8 @@ class Train:
     """Added to the denominator of the update."""
 
     bf16: bool = False
-    """Mixed precision in bfloat16. Half precision in float16 is not offered: mT5 overflows in it."""
+    """Mixed precision in bfloat16, for GPUs: on a CPU it works, and is slower than `dtype: auto` alone. Half
+    precision in float16 is not offered: mT5 overflows in it."""
 
     tf32: bool | None = None
     """Whether matrix products may use TF32 on GPUs that have it; null for torch's own default."""
