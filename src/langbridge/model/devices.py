@@ -12,7 +12,7 @@ OVERFLOW_IN_FLOAT16 = frozenset({"t5", "mt5", "umt5"})
 
 
 def usable_device(name: str | None) -> torch.device:
-    """The device of a name such as `cuda:1`; without a name a GPU where there is one, else the processor.
+    """The device of a name such as `cuda:1`; without a name a GPU where there is one, else the CPU.
 
     Raises `LangBridgeError` for another word, and for a device that this machine does not have.
     """
