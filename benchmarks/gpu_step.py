@@ -22,7 +22,7 @@ from langbridge.files import write_atomically
 from langbridge.model import LangBridgeConfig, LangBridgeModel
 from langbridge.model.language_models import remove_dropout
 from langbridge.train.plan import GIB
-from langbridge.train.shapes import shapes_of
+from langbridge.train.plan.shapes import shapes_of
 
 
 def build(options: argparse.Namespace) -> LangBridgeModel:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from langbridge.data import Source
-from langbridge.data.places import hub_dataset, local_files
+from langbridge.data.sources import hub_dataset, local_files
 from langbridge.errors import LangBridgeError
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from langbridge.data.templates import Columns, check_template
+from langbridge.data.columns import Columns, check_template
 from langbridge.errors import LangBridgeError
 
 ROW = {

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate import sources
-from langbridge.evaluate.sources import HubPlace, Rows, Source, read_rows, row_ids
+from langbridge.evaluate.benchmarks import HubPlace, Rows, Source, read_rows, row_ids
 from langbridge.evaluate.suites import load_suites, suite_files
 from langbridge.evaluate.tasks.bbh.documents import SUBTASKS
 from langbridge.evaluate.tasks.xcopa.documents import CONNECTORS, corrections

@@ -12,9 +12,9 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.model.encoders import build_encoder
 from langbridge.train import Recipe
-from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.plan import GIB, Plan, plan
-from langbridge.train.shapes import BASES, known_bases, shapes_of
+from langbridge.train.plan.activations import kept_by_encoder, kept_by_language_model
+from langbridge.train.plan.shapes import BASES, known_bases, shapes_of
 
 XL, XXL = "DKYoon/mt5-xl-lm-adapt", "DKYoon/mt5-xxl-lm-adapt"
 

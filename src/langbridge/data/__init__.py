@@ -1,7 +1,7 @@
 """What a bridge learns from: rows of text, read strictly and batched by the processor.
 
-    Data (settings.py) -> rows of files (places.py, readers.py, delimited.py)
-        -> examples (templates.py, chats.py, examples.py)
+    Data (settings.py) -> rows of files (sources.py, readers.py, delimited.py)
+        -> examples (columns.py, chats.py, examples.py)
         -> RowTable (table.py, map-style) or RowStream (stream.py) -> a collator (collator.py, causal.py, unlabelled.py)
 
 Importing this room loads neither torch nor `datasets`, so that a recipe can be read without them; opening rows does.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langbridge.data.causal import CausalCollator
 from langbridge.data.collator import LabelledCollator
 from langbridge.data.examples import BatchRow, Example, Skipped, TextExample
-from langbridge.data.opening import open_data, open_dataset, open_validation
+from langbridge.data.open import open_data, open_dataset, open_validation
 from langbridge.data.settings import Data, Regime, Source, Validation, is_here
 from langbridge.data.splitting import split_text
 from langbridge.data.table import RowTable

@@ -10,7 +10,7 @@ from typing import Any
 
 from langbridge.data.collator import ROWS, origins_of
 from langbridge.data.examples import CUT_WHOLE, Example, TextExample
-from langbridge.data.judging import identity_of
+from langbridge.data.usable_rows import identity_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 from langbridge.model.sequence import begin_ids, begun, template_of

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langbridge.data.examples import CUT_WHOLE, MARKER, Example, TextExample
-from langbridge.data.judging import identity_of
+from langbridge.data.usable_rows import identity_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from langbridge.data.columns import Columns
 from langbridge.data.settings import Regime, Source
-from langbridge.data.templates import Columns
 from langbridge.files import BadRow
 
 TOO_SHORT = "too short to split"

@@ -11,7 +11,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from langbridge.data.templates import check_template
+from langbridge.data.columns import check_template
 from langbridge.errors import LangBridgeError
 from langbridge.schema import check_bounds, join
 

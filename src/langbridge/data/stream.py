@@ -22,9 +22,9 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
-from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.settings import Data, Regime, Source
 from langbridge.data.skips import SharedSkips
+from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
-from langbridge.data.judging import judgement
 from langbridge.data.keeping import one_at_a_time, progress_bar
-from langbridge.data.places import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
+from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
+from langbridge.data.usable_rows import judgement
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, write_atomically
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from langbridge.evaluate import runs
 from langbridge.evaluate.asking import Asker, Bar, Recorder
-from langbridge.evaluate.judging import Judge
+from langbridge.evaluate.graders import Judge
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import mean_score

@@ -14,8 +14,8 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.own import own_suite
-from langbridge.evaluate.sources import NoSuchFile, origin_of
+from langbridge.evaluate.benchmarks import NoSuchFile, origin_of
+from langbridge.evaluate.custom_suite import own_suite
 from langbridge.languages import is_same_language, language_code
 
 FOLDER = Path(__file__).with_name("tasks")
@@ -107,7 +107,7 @@ def load_suites(
 ) -> list[SuiteTask]:
     """The tasks of suites, their documents read.
 
-    names: of this package, or paths of YAML files that describe a family of one's own (`own.py`).
+    names: of this package, or paths of YAML files that describe a family of one's own (`custom_suite.py`).
     data: a folder, or `hub`. languages: all of a suite's, or these (by code or English name); a suite that has none of
     them is an error, and so are a language that no suite has and two suites of one name. What a folder lacks of a suite
     is left out with a warning, but not a language that was asked for.

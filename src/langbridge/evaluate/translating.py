@@ -12,9 +12,9 @@ import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.batching import Progress, in_batches
+from langbridge.evaluate.benchmarks import Source, read_rows
 from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.runs import fingerprint, read_json, write_json
-from langbridge.evaluate.sources import Source, read_rows
 from langbridge.evaluate.tasks.mgsm.documents import TEST as MGSM
 from langbridge.evaluate.tasks.word_problems import MSVAMP
 from langbridge.evaluate.tasks.xcopa.documents import XCOPA

@@ -5,8 +5,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from langbridge.evaluate.answers import exact_number, last_number, reference_number
-from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows
+from langbridge.evaluate.benchmarks import HubPlace, Rows, Source, dataset, read_rows
+from langbridge.evaluate.graders import Judge, Verdict
 from langbridge.files import BadRow
 
 MSVAMP = Source(

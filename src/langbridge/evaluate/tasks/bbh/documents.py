@@ -6,8 +6,8 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import VALIDITY, YES_NO, choice_letter, option_text, word_choice
-from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import HubPlace, Rows, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.benchmarks import HubPlace, Rows, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.graders import Judge, Verdict
 
 SUBTASKS = {
     "causal_judgement": "yes_no", "date_understanding": "choice", "disambiguation_qa": "choice",

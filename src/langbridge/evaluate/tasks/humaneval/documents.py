@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from langbridge.evaluate.benchmarks import HubPlace, Source, dataset, read_rows, row_ids
 from langbridge.evaluate.code import Sandbox, find_sandbox, run_all
-from langbridge.evaluate.judging import Judge, Verdict
+from langbridge.evaluate.graders import Judge, Verdict
 from langbridge.evaluate.runs import Sample
-from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
 from langbridge.evaluate.tasks.humaneval.problems import checks, corrected, entry_point, program, repaired, source
 from langbridge.files import BadRow, text_field
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.sources import (
+from langbridge.evaluate.benchmarks import (
     HubPlace,
     NoSuchFile,
     Rows,

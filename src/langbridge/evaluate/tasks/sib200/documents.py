@@ -5,8 +5,8 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import word_choice
-from langbridge.evaluate.judging import ChoiceJudge, Judge, Verdict
-from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.benchmarks import HubPlace, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.graders import ChoiceJudge, Judge, Verdict
 
 SIB200 = Source(
     "sib200",

@@ -8,8 +8,8 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, option_text
-from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import HubPlace, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.benchmarks import HubPlace, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.graders import Judge, Verdict
 
 XCOPA = Source(
     "xcopa",

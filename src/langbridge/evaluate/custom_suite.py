@@ -19,11 +19,11 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from langbridge.data.templates import Columns
+from langbridge.data.columns import Columns
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, word_choice
-from langbridge.evaluate.judging import Judge, Verdict
-from langbridge.evaluate.sources import Rows, dataset, file_rows, origin_of_file, row_ids
+from langbridge.evaluate.benchmarks import Rows, dataset, file_rows, origin_of_file, row_ids
+from langbridge.evaluate.graders import Judge, Verdict
 from langbridge.evaluate.tasks.humaneval.documents import SCORER, program_document
 from langbridge.evaluate.tasks.humaneval.documents import judge as program_judge
 from langbridge.evaluate.tasks.humaneval.problems import STOPS

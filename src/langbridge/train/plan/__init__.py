@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from langbridge.errors import LangBridgeError
-from langbridge.train.layout import Layout, Part, Sharding
+from langbridge.train.plan.memory import Layout, Part, Sharding
 from langbridge.train.recipe import Recipe
 
 GIB = 2**30

@@ -15,10 +15,10 @@ from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
 from langbridge.model.sequence import LEAST_AROUND
 from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
-from langbridge.train.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.adapters import is_named, untie_adapted
+from langbridge.train.plan.activations import kept_by_encoder, kept_by_language_model
+from langbridge.train.plan.shapes import shapes_of
 from langbridge.train.recipe import ALL_LINEAR, Recipe
-from langbridge.train.shapes import shapes_of
 from langbridge.train.sharding import blocks_of
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp"]
