@@ -26,11 +26,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderModel, PreTrainedTokenizerFast
 
 from langbridge.evaluate.asking import GENERATE, Request
-from langbridge.evaluate.batching import in_batches
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.models import load_asker
 from langbridge.evaluate.suites import load_suites
 from langbridge.model import build_bridge
+from langbridge.serve.batching import in_batches
 
 TIE = 1e-4
 """Two logits closer than this may change places in another order of summation."""

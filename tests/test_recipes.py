@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langbridge.evaluate.templates import TEMPLATES
+from langbridge.serve.templates import TEMPLATES
 from langbridge.train import Recipe
 from langbridge.train.plan import plan
 

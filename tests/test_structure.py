@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "model": FOUNDATION,
     "data": FOUNDATION | {"model"},
     "train": FOUNDATION | {"model", "data"},
-    "evaluate": FOUNDATION | {"model", "data"},
+    "evaluate": FOUNDATION | {"model", "data", "serve"},
     "analyze": FOUNDATION | {"model", "data"},
     "serve": FOUNDATION | {"model"},
     "miniature": FOUNDATION | {"model"},

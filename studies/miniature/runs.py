@@ -26,8 +26,8 @@ from langbridge.analyze.representations import measure_stage
 from langbridge.analyze.states import BRIDGE, Stage, pool_states
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import Asker
-from langbridge.evaluate.evaluating import evaluate
 from langbridge.evaluate.models import load_asker
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import RESULTS
 from langbridge.evaluate.runs import Run as Evaluation
 from langbridge.evaluate.suites import load_suites

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from langbridge.evaluate.evaluating import evaluate
 from langbridge.evaluate.models import load_asker
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langbridge.evaluate.asking import SCORE
-from langbridge.evaluate.evaluating import evaluate
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import Run
 from langbridge.evaluate.suites import SuiteTask, load_suites, suite_languages
 

@@ -9,8 +9,8 @@ from transformers import AutoTokenizer, MT5Config, MT5ForConditionalGeneration
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import BridgeAsker, HarnessAsker
-from langbridge.evaluate.evaluating import evaluate
 from langbridge.evaluate.models import load_asker
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
 from langbridge.evaluate.translating import Translator, translate_family
 

@@ -9,7 +9,7 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import find_sandbox
-from langbridge.evaluate.evaluating import evaluate
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import SuiteTask, load_suites
 
 FOUR_LINES = "suite: own\nfiles: '{files}'\nquestion: {question}\nanswer: {answer}\n"

@@ -7,7 +7,7 @@ import torch
 from lm_eval.api.instance import Instance
 
 from langbridge.evaluate.harness import LangBridgeLM
-from langbridge.evaluate.sampling import seeded
+from langbridge.serve.sampling import seeded
 
 DRAWN = {"until": [], "do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
 

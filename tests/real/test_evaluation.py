@@ -12,8 +12,8 @@ from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.representations import analyze_representations
 from langbridge.analyze.soft_prompts import nearest_tokens
 from langbridge.evaluate.asking import SCORE, Request
-from langbridge.evaluate.evaluating import evaluate
 from langbridge.evaluate.models import load_asker
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
 
 QUESTIONS = {

@@ -59,9 +59,9 @@ def evaluate(
     _need_harness()
     names = _list(suite, "--suite")
     wanted = None if languages is None else _list(languages, "--languages")
-    from langbridge.evaluate.evaluating import check_scorers
-    from langbridge.evaluate.evaluating import evaluate as evaluate_suites
     from langbridge.evaluate.models import load_asker
+    from langbridge.evaluate.run import check_scorers
+    from langbridge.evaluate.run import evaluate as evaluate_suites
     from langbridge.evaluate.suites import load_suites
 
     generation = None if max_new_tokens is None else {"max_gen_toks": max_new_tokens}

@@ -15,16 +15,16 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.batching import in_batches
-from langbridge.evaluate.continuing import own_decoding
-from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.harness import LangBridgeLM, Prompt, generation_settings
 from langbridge.evaluate.responses import Responses
-from langbridge.evaluate.runs import fingerprint
-from langbridge.evaluate.sampling import SEED, seeded
 from langbridge.evaluate.suites import SuiteTask
-from langbridge.evaluate.templates import fill, template_text
 from langbridge.model.sequence import CHAT
+from langbridge.serve.batching import in_batches
+from langbridge.serve.engine import fingerprint
+from langbridge.serve.fingerprints import model_fingerprint
+from langbridge.serve.generation import own_decoding
+from langbridge.serve.sampling import SEED, seeded
+from langbridge.serve.templates import fill, template_text
 
 GENERATE, SCORE = "generate_until", "loglikelihood"
 

@@ -12,11 +12,11 @@ import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.asking import GENERATE, HarnessAsker, Request
-from langbridge.evaluate.continuing import continuations
 from langbridge.evaluate.generate import left_padded
 from langbridge.evaluate.harness import generation_settings
 from langbridge.evaluate.scoring import per_row
 from langbridge.model.language_models import head_only_at
+from langbridge.serve.generation import continuations
 
 
 class CausalAsker(HarnessAsker):

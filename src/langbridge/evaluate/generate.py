@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from langbridge.evaluate.batching import Progress, in_batches
-from langbridge.evaluate.continuing import continuations
+from langbridge.serve.batching import Progress, in_batches
+from langbridge.serve.generation import continuations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

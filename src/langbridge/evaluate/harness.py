@@ -17,18 +17,18 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.batching import in_batches
-from langbridge.evaluate.continuing import Continuation, continuations, own_decoding
-from langbridge.evaluate.fingerprints import model_fingerprint
 from langbridge.evaluate.generate import left_padded
 from langbridge.evaluate.responses import Responses
-from langbridge.evaluate.runs import fingerprint
-from langbridge.evaluate.sampling import seeded
 from langbridge.evaluate.scoring import per_row
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.language_marks import knows_language, own_mark
 from langbridge.model.sequence import CHAT, END_VECTORS
+from langbridge.serve.batching import in_batches
+from langbridge.serve.engine import fingerprint
+from langbridge.serve.fingerprints import model_fingerprint
+from langbridge.serve.generation import Continuation, continuations, own_decoding
+from langbridge.serve.sampling import seeded
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from langbridge.evaluate.asking import Asker, BridgeAsker, HarnessAsker
 from langbridge.evaluate.causal import CausalAsker
 from langbridge.evaluate.harness import LangBridgeLM
 from langbridge.evaluate.suites import quiet_harness
-from langbridge.evaluate.templates import template_text
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.intact import check_config, check_tokenizer, check_weights
 from langbridge.model.sequence import CHAT
+from langbridge.serve.templates import template_text
 
 
 def load_asker(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.runs import fingerprint
+from langbridge.serve.engine import fingerprint
 
 
 class Responses:

@@ -8,7 +8,6 @@
 Whoever wants to know of an evaluation reads this folder: reports do, and never import what made it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,6 +16,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, write_atomically, write_jsonl
+from langbridge.serve.engine import fingerprint
 
 SETTINGS, RESULTS = "run.json", "results.json"
 FORMAT = 1
@@ -103,12 +103,6 @@ class Run:
 
 def samples_name(task: str) -> str:
     return f"samples_{task}.jsonl"
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """A short hash of settings: the same for the same values, whatever their order."""
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def begin(folder: str | Path, settings: Mapping[str, Any]) -> str:

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.batching import Progress, in_batches
 from langbridge.evaluate.benchmarks import Source, read_rows
-from langbridge.evaluate.fingerprints import model_fingerprint
-from langbridge.evaluate.runs import fingerprint, read_json, write_json
+from langbridge.evaluate.runs import read_json, write_json
 from langbridge.evaluate.tasks.mgsm.documents import TEST as MGSM
 from langbridge.evaluate.tasks.word_problems import MSVAMP
 from langbridge.evaluate.tasks.xcopa.documents import XCOPA
@@ -22,6 +20,9 @@ from langbridge.files import write_jsonl
 from langbridge.languages import FLORES
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.intact import check_tokenizer, check_weights
+from langbridge.serve.batching import Progress, in_batches
+from langbridge.serve.engine import fingerprint
+from langbridge.serve.fingerprints import model_fingerprint
 
 TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
     "mgsm": (MGSM, ("question",), {}),

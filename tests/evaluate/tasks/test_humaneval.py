@@ -14,9 +14,8 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import Limits, Sandbox, find_sandbox, run_all
-from langbridge.evaluate.continuing import cut_at_first
-from langbridge.evaluate.evaluating import evaluate
 from langbridge.evaluate.report import make_report, name_runs
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import Sample
 from langbridge.evaluate.suites import load_suites
 from langbridge.evaluate.tasks.humaneval.documents import check_ready, judge, load, score
@@ -29,6 +28,7 @@ from langbridge.evaluate.tasks.humaneval.problems import (
     repaired,
     source,
 )
+from langbridge.serve.generation import cut_at_first
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 LANGUAGES = ("en", "sw", "bn", "pa", "te", "ur")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.batching import in_batches
+from langbridge.serve.batching import in_batches
 
 
 def test_the_longest_come_first_and_the_order_comes_back() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from langbridge.evaluate.caching import growing_cache
 from langbridge.model.language_models import end_ids
+from langbridge.serve.caching import growing_cache
 
 Decode = Callable[[Sequence[int]], str]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from langbridge.evaluate.runs import fingerprint
+from langbridge.serve.engine import fingerprint
 
 SEED = 42
 

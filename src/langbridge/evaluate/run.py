@@ -16,6 +16,7 @@ from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import mean_score
 from langbridge.evaluate.suites import SuiteTask, quiet_harness
 from langbridge.revision import versions
+from langbridge.serve.engine import fingerprint
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers", "datasets")
 """Those that a score depends on."""
@@ -56,7 +57,7 @@ def evaluate(
     if lm.rank == 0:
         runs.begin(out, settings)
     lm.barrier()
-    responses = Responses(out, runs.fingerprint(model), rank=lm.rank)
+    responses = Responses(out, fingerprint(model), rank=lm.rank)
     by_name = {one.task.task_name: one for one in tasks}
     recorder = Recorder(asker, by_name, responses, bar if lm.rank == 0 else None)
     loaded = {"tasks": {name: one.task for name, one in by_name.items()}, "groups": {}, "group_map": {}}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate import evaluating
-from langbridge.evaluate.evaluating import evaluate
+from langbridge.evaluate import run as run_module
+from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.suites import SuiteTask, load_suites
 
@@ -116,7 +116,7 @@ def test_what_a_judge_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Pat
         return [Sample(**{**vars(one), "correct": mark}) for one, mark in zip(samples, marks, strict=True)]
 
     tasks = [SuiteTask(one.suite, one.language, one.part, one.task, "here:score") for one in load_suites([str(farm)])]
-    monkeypatch.setattr(evaluating, "scorer", lambda name: score)
+    monkeypatch.setattr(run_module, "scorer", lambda name: score)
     run = evaluate(scripted(right), tasks, tmp_path / "run", unsafe_code=True)
     english = run.results["tasks"]["farm"]["languages"]["en"]
     assert (english["n"], english["unscored"], english["accuracy"]) == (2, 1, 0.5)

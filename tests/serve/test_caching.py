@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from langbridge.evaluate.caching import ROOM, GrowingLayer, growing_cache
+from langbridge.serve.caching import ROOM, GrowingLayer, growing_cache
 
 SIZES = {
     "vocab_size": 50,

@@ -3,7 +3,7 @@
 import pytest
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.templates import TEMPLATES, fill, template_text
+from langbridge.serve.templates import TEMPLATES, fill, template_text
 
 
 def test_templates_hold_the_prompt_once_and_braces_stay() -> None:

@@ -1,0 +1,1 @@
+"""Asking a model: one engine under every command that generates or scores."""
