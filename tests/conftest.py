@@ -1,10 +1,20 @@
-"""For every test: nothing reaches the network. And one tiny bridge on disk, as its user would have it."""
+"""For every test: no network, and shape annotations are checked at run time. And one tiny bridge on disk."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+SOURCES = Path(__file__).parent.parent / "src"
+SHAPED = [
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+    for path in sorted(SOURCES.rglob("*.py"))
+    if "from jaxtyping import" in path.read_text(encoding="utf-8")
+]
+"""Every module with shape annotations. Before any of them is imported, or they would stay unchecked."""
+install_import_hook(SHAPED, "beartype.beartype")
 
 # Set before any test imports transformers, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from langbridge import markdown
 from langbridge.files import write_atomically
 
 FIGURES = "figures"
@@ -26,13 +27,9 @@ class Page:
             self.blocks.append("\n".join(f"- {item}" for item in items))
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[int] = ()) -> None:
-        """Columns are of numbers, to the right, but for the first and those of `texts`."""
-        left = {0, *texts}
-        rule = ["---" if place in left else "---:" for place in range(len(headings))]
-        lines = [headings, rule, *rows]
-        self.blocks.append(
-            "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-        )
+        """As `langbridge.markdown.table`; a `|` in a cell is text."""
+        plain = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *rows)]
+        self.blocks.append(markdown.table(plain[0], plain[1:], texts=texts))
 
     def picture(self, name: str, about: str) -> Path:
         """Where to draw it, without its ending: NAME.png and NAME.svg are expected there."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
-from langbridge.cli.show import Run, _readable, paint, runs
+from langbridge.cli.show import Stretch, _readable, paint, stretches
 from langbridge.evaluate.generate import generate_texts
 
 PROMPTS = ["What is 12 + 30, please?", "২৭", "c d"]
@@ -211,8 +211,8 @@ def test_tokens_of_bytes_are_shown_as_their_text() -> None:
 
 
 def test_tokens_are_grouped_and_painted() -> None:
-    grouped = runs(["<s>", "x", "x", "4", "</s>"], ["read", "soft", "soft", "trained", "trained"])
-    assert grouped == [Run("read", ["<s>"]), Run("soft", ["x", "x"]), Run("trained", ["4", "</s>"])]
+    grouped = stretches(["<s>", "x", "x", "4", "</s>"], ["read", "soft", "soft", "trained", "trained"])
+    assert grouped == [Stretch("read", ["<s>"]), Stretch("soft", ["x", "x"]), Stretch("trained", ["4", "</s>"])]
     assert [paint(run, colour=False) for run in grouped] == ["<s>", "[soft prompt x 1] [end]", "«4 </s>»"]
     coloured = paint(grouped[2], colour=True)
     assert coloured != "4 </s>"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import langbridge
 from langbridge.cli.main import COMMANDS, run
 from langbridge.errors import LangBridgeError
 from langbridge.train.recipe import Recipe
@@ -66,8 +67,6 @@ def test_every_command_exists_and_explains_itself(command, name: str) -> None:
 
 
 def test_the_version(command) -> None:
-    import langbridge
-
     assert command("--version") == (0, langbridge.__version__ + "\n", "")
 
 
@@ -146,6 +145,7 @@ def test_train_has_a_folder_of_its_own_by_default(command, recipe: Path, trainin
             2,
             "langbridge: [Errno 13] Permission denied: '/locked'",
         ),
+        (OSError(28, "No space left on device"), 2, "langbridge: [Errno 28] No space left on device"),
         (KeyboardInterrupt(), 130, "langbridge: interrupted"),
     ],
 )
@@ -162,9 +162,21 @@ def test_how_a_command_ends(
     assert err.count("\n") == 1
 
 
-def test_our_own_mistakes_keep_their_traceback(command, recipe: Path, training, monkeypatch) -> None:
-    monkeypatch.setattr(sys.modules["langbridge.train.run"], "train", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ZeroDivisionError(),
+        ConnectionResetError(104, "Connection reset by peer"),  # an `OSError`, and about no path
+        FileNotFoundError(2, "No such file or directory", "/tmp/.part"),
+        PermissionError(13, "Permission denied", langbridge.__file__),
+    ],
+)
+def test_our_own_mistakes_keep_their_traceback(recipe: Path, training, monkeypatch, raised: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(sys.modules["langbridge.train.run"], "train", fail)
+    with pytest.raises(type(raised)):
         run(["train", str(recipe)])
 
 

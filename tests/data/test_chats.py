@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from langbridge.data import Data, open_data, write_jsonl
-from langbridge.data.chats import Side, turn_of
+from langbridge.data.columns import Side, turn_of
 from langbridge.errors import LangBridgeError
 
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -60,7 +60,7 @@ def test_mgsm_with_english_chains(language: str) -> None:
     docs = list(ours.task.eval_docs)[:20]
     rows = [{"question": "", "answer": None, "answer_number": int(doc["expected"])} for doc in docs]
     theirs = their_task(f"mgsm/en_cot/mgsm_en_cot_{language}.yaml", rows)
-    judge = ours.task.config.process_results
+    grader = ours.task.config.process_results
     differ = []
     for doc, row in zip(docs, rows, strict=True):
         gold = int(doc["expected"])
@@ -73,7 +73,7 @@ def test_mgsm_with_english_chains(language: str) -> None:
             f"The answer is ${gold}.",
         ):
             found = scores(theirs, row, output)
-            ok = judge(doc, [output])["accuracy"]
+            ok = grader(doc, [output])["accuracy"]
             strict, loose = (found[name]["exact_match"] for name in ("strict-match", "flexible-extract"))
             if ok != max(strict, loose):
                 differ.append((output, ok, strict, loose))

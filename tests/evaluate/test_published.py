@@ -10,7 +10,7 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.suites import chosen_languages, load_suites
-from langbridge.evaluate.tasks.sib200.documents import TOPICS, choice_judge, topic_judge
+from langbridge.evaluate.tasks.sib200.documents import TOPICS, choice_grader, topic_grader
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 PROBLEM = {
@@ -109,13 +109,13 @@ def test_sib200(tmp_path: Path) -> None:
     for doc in (choice, written):
         assert (doc["id"], doc["language"], doc["expected"], doc["label"]) == ("7", "swh_Latn", TOPICS[0], 0)
     likely = [(-float(place), False) for place in range(7)]
-    assert choice_judge.verdict(choice, likely).extracted == choice["expected"] == TOPICS[0]
+    assert choice_grader.grade(choice, likely).extracted == choice["expected"] == TOPICS[0]
     assert written["prompt"].endswith("'Atomi.' belong to?\nAnswer with the category only.")
     for output, correct in (
         ("science/technology", True), ("Not travel: Science and technology.", True), ("It is about technology", True),
         ("The answer is travel, not technology.", False), ("nothing", False),
     ):  # fmt: skip
-        assert topic_judge.verdict(written, [output]).correct is correct, output
+        assert topic_grader.grade(written, [output]).correct is correct, output
     write(tmp_path / "data" / "annotated" / "swh_Latn" / "test.tsv", rows.replace("travel", "food"))
     with pytest.raises(LangBridgeError, match=r"test\.tsv, row 3: expected one of science.*got the category 'food'"):
         documents("sib200", tmp_path, ["sw"])

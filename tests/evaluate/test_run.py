@@ -109,7 +109,7 @@ def test_other_settings_models_and_data_do_not_mix(farm: Path, tmp_path: Path, s
     assert (tmp_path / "run" / "results.json").read_bytes() == before
 
 
-def test_what_a_judge_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Path, scripted, monkeypatch) -> None:
+def test_what_a_grader_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Path, scripted, monkeypatch) -> None:
     def score(samples: list[Sample], *, unsafe_code: bool) -> list[Sample]:
         assert unsafe_code
         marks = [None, 1, 0, 1, 1, 1]

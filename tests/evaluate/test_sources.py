@@ -8,13 +8,13 @@ import pytest
 from datasets import Dataset
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate import sources
-from langbridge.evaluate.benchmarks import HubPlace, Rows, Source, read_rows, row_ids
+from langbridge.evaluate import benchmarks
+from langbridge.evaluate.benchmarks import Benchmark, BenchmarkRows, HubPlace, read_rows, row_ids
 from langbridge.evaluate.suites import load_suites, suite_files
 from langbridge.evaluate.tasks.bbh.documents import SUBTASKS
 from langbridge.evaluate.tasks.xcopa.documents import CONNECTORS, corrections
 
-SOURCE = Source("farm", ("farm_{language}", "*_{language}"), ("q", "a"), HubPlace("owner/farm", "{language}"))
+SOURCE = Benchmark("farm", ("farm_{language}", "*_{language}"), ("q", "a"), HubPlace("owner/farm", "{language}"))
 
 
 def test_a_folder_that_holds_the_family_or_is_it(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
 
 def test_a_column_or_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
     """The last one would be asked in silence."""
-    source = Source(family="sums", patterns=("sums",), required=("question", "answer"))
+    source = Benchmark(family="sums", patterns=("sums",), required=("question", "answer"))
     (tmp_path / "sums.csv").write_text("question,answer,question\na,1,b\n")
     with pytest.raises(LangBridgeError, match=r"sums\.csv: has 2 columns 'question'; rename"):
         read_rows(source, tmp_path)
@@ -59,20 +59,20 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((path, name, split))
         return Dataset.from_list([{"q": "x", "a": 1}])
 
-    monkeypatch.setattr(sources, "load_dataset", load)
+    monkeypatch.setattr(benchmarks, "load_dataset", load)
     found = read_rows(SOURCE, "hub", language="sw")
     assert asked == [("owner/farm", "sw", "test")]
     assert found.rows == [("owner/farm, row 1", {"q": "x", "a": 1})]
     assert found.origin["dataset"] == "owner/farm"
     assert found.origin["hash"]
-    nowhere = Source("farm", ("farm_{language}",), ("q",))
+    nowhere = Benchmark("farm", ("farm_{language}",), ("q",))
     with pytest.raises(LangBridgeError, match="no source on the hub"):
         read_rows(nowhere, "hub", language="sw")
 
     def fails(*_: object, **__: object) -> Dataset:
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(sources, "load_dataset", fails)
+    monkeypatch.setattr(benchmarks, "load_dataset", fails)
     with pytest.raises(LangBridgeError, match=r"could not be fetched from the hub \(no network\); --data DIR"):
         read_rows(SOURCE, None, language="sw")
 
@@ -86,7 +86,7 @@ def test_mgsm_from_the_hub_takes_english_chains_from_english(monkeypatch: pytest
         "test": {"sw": {"question": "2 + 2?", "answer": None, "answer_number": 4}},
     }
     monkeypatch.setattr(
-        sources, "load_dataset", lambda path, name, *, split: Dataset.from_list([rows[split][name]] * 8)
+        benchmarks, "load_dataset", lambda path, name, *, split: Dataset.from_list([rows[split][name]] * 8)
     )
     for suite, expected in (
         ("mgsm_en_cot", "Swali: 1 + 1?\nStep-by-Step Answer: It is 2."),
@@ -149,10 +149,10 @@ def test_rows_that_cannot_be_asked_are_named_as_they_are_read(
 
 
 def test_ids_are_places_where_there_are_none_and_never_twice_the_same() -> None:
-    rows = Rows([("f, row 1", {}), ("f, row 2", {"id": "x"}), ("f, row 3", {"id": 2})])
+    rows = BenchmarkRows([("f, row 1", {}), ("f, row 2", {"id": "x"}), ("f, row 3", {"id": 2})])
     assert row_ids(rows) == ["0", "x", "2"]
     with pytest.raises(LangBridgeError, match=r"f, row 2: the id '0' is that of f, row 1 too"):
-        row_ids(Rows([("f, row 1", {}), ("f, row 2", {"id": 0})]))
+        row_ids(BenchmarkRows([("f, row 1", {}), ("f, row 2", {"id": 0})]))
 
 
 def test_a_premise_without_a_full_stop_keeps_its_end_in_the_corrected_suite(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from langbridge.analyze.scripts import LANGUAGES, LATIN, NO_SCRIPT
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, text_field, write_atomically, write_jsonl
 from langbridge.languages import group_of, two_letter
+from langbridge.markdown import table
 
 FORMAT = 1
 SAME = "same"
@@ -272,15 +273,15 @@ def report(numbers: Mapping[str, Any], answers: Sequence[Answer]) -> str:
     names = _file_names(numbers["tasks"])
     for task, found in numbers["tasks"].items():
         lines += [f"## {task}", "", f"![Languages of the answers]({names[task]}.png)", ""]
-        lines += ["| language | answers | unclear | accidental translation | of all answers | found |"]
-        lines += ["|---|---|---|---|---|---|"]
+        rows = []
         for code, row in found["languages"].items():
             seen = ", ".join(f"{name} {count}" for name, count in row["found"].items() if name != UNCLEAR)
-            lines.append(f"| {code} | {_cells(row)} | {seen} |")
+            rows.append([code, *_cells(row), seen])
         for group, row in found["groups"].items():
             name = "all" if group == "all" else f"{group}-resource"
-            lines.append(f"| **{name}** | {_cells(row)} | {mean_of(row)} |")
-        lines.append("")
+            rows.append([f"**{name}**", *_cells(row), mean_of(row)])
+        headings = ["language", "answers", "unclear", "accidental translation", "of all answers", "found"]
+        lines += [table(headings, rows, texts=(5,)), ""]
         wrong = [a for a in answers if a.task == task and a.accidental]
         for code, some in _grouped(wrong, lambda answer: answer.language).items():
             lines.append(f"{code}: {len(some)} accidental, the first {min(_LISTED, len(some))}")
@@ -303,8 +304,8 @@ def notes(numbers: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _cells(row: Mapping[str, Any]) -> str:
-    return f"{row['n']} | {unclear(row)} | {percent(row['accidental'])} | {of_all(row)}"
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [str(row["n"]), unclear(row), percent(row["accidental"]), of_all(row)]
 
 
 def unclear(row: Mapping[str, Any]) -> str:

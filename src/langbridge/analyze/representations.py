@@ -24,6 +24,7 @@ from langbridge.analyze.states import BRIDGE, LM, STAGE_FILE, PooledStates, Stag
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.languages import group_of
+from langbridge.markdown import table
 
 if TYPE_CHECKING:
     from langbridge.model import LangBridgeModel, LangBridgeProcessor
@@ -270,7 +271,7 @@ def report(numbers: Mapping[str, Any]) -> str:
         "CKA: linear, debiased, 0 for unrelated states. A variance share of 0 was estimated at 0 or "
         "below, and its error is that of the estimate.",
         "",
-        *_table(
+        table(
             ["stage", "variance: language", "sentence", "rest", "probe"],
             [
                 [_title(stage), *(_cell(stage["variance"][key]) for key in ("language", "sentence", "rest")),
@@ -279,7 +280,7 @@ def report(numbers: Mapping[str, Any]) -> str:
             ],
         ),
         "",
-        *_table(
+        table(
             ["stage", *(f"{what}, {group}" for what in (f"to {pivot}", f"from {pivot}", "cosine gap", "CKA")
                         for group in groups)],
             [
@@ -308,7 +309,7 @@ def report(numbers: Mapping[str, Any]) -> str:
         "",
         f"## Language by language, against {pivot}",
         "",
-        *_by_language(numbers),
+        _by_language(numbers),
         "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -334,7 +335,7 @@ def _fitted(fit: str) -> str:
     return f"fitted on the {TITLES[fit]} and applied to the {other}"
 
 
-def _by_language(numbers: Mapping[str, Any]) -> list[str]:
+def _by_language(numbers: Mapping[str, Any]) -> str:
     layer = numbers["pca"]["layer"]
     chosen = [
         stage
@@ -350,7 +351,7 @@ def _by_language(numbers: Mapping[str, Any]) -> list[str]:
         rows.append(row)
     headings = ["language", "group", "encoder tokens", "LM tokens"]
     headings += [f"{what}, {_title(stage)}" for stage in chosen for what in ("retrieval", "CKA")]
-    return _table(headings, rows)
+    return table(headings, rows, texts=(1,))
 
 
 def _title(stage: Mapping[str, Any]) -> str:
@@ -359,11 +360,3 @@ def _title(stage: Mapping[str, Any]) -> str:
 
 def _cell(found: Mapping[str, float]) -> str:
     return str(Estimate(found["value"], found["stderr"]))
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(headings)} |",
-        f"|{'---|' * len(headings)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]

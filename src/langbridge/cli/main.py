@@ -5,11 +5,13 @@ function, so `--help` answers at once. What a user got wrong is one message on s
 a traceback means that the mistake is ours.
 """
 
+import errno
 import importlib
 import os
 import sys
 import typing
 import warnings
+from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
@@ -77,10 +79,22 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             raise  # who reads our output has gone: typer ends in silence
         except OSError as error:
-            # A full disk, a folder without permission: the system's own words say it best.
-            _stop(str(error), 2)
+            if not _about_a_users_path(error):
+                raise
+            _stop(str(error), 2)  # the system's own words: a full disk, a folder without permission
         except KeyboardInterrupt:
             _stop("interrupted", 130)
+
+
+def _about_a_users_path(error: OSError) -> bool:
+    """Whether the disk is full, or a path outside the installation cannot be used as asked. A path that is missing is
+    not among these: those that users name are checked where they are read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if error.filename is None or isinstance(error, FileNotFoundError):
+        return False
+    path = Path(os.fsdecode(error.filename)).absolute()
+    return not any(path.is_relative_to(folder) for folder in (Path(langbridge.__file__).parent, sys.prefix))
 
 
 def _stop(message: str, code: int) -> typing.NoReturn:

@@ -20,37 +20,37 @@ _READABLE = str.maketrans({" ": "▁", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Stretch:
     """Neighbouring tokens of one kind: `read`, `soft`, `trained` or `padding`."""
 
     kind: str
     tokens: list[str]
 
 
-def runs(tokens: list[str], kinds: list[str]) -> list[Run]:
+def stretches(tokens: list[str], kinds: list[str]) -> list[Stretch]:
     """Tokens grouped by kind, in order:
 
     tokens  <s>  <unk> <unk>  ▁4       </s>
     kinds   read soft  soft   trained  trained
-    runs    [read: <s>] [soft: 2 tokens] [trained: ▁4 </s>]
+    found   [read: <s>] [soft: 2 tokens] [trained: ▁4 </s>]
     """
-    found: list[Run] = []
+    found: list[Stretch] = []
     for token, kind in zip(tokens, kinds, strict=True):
         if found and found[-1].kind == kind:
             found[-1].tokens.append(token)
         else:
-            found.append(Run(kind, [token]))
+            found.append(Stretch(kind, [token]))
     return found
 
 
-def paint(run: Run, colour: bool) -> str:
-    """A run as text: in colour on a terminal, and with marks that survive a pipe elsewhere."""
-    text = " ".join(run.tokens)
-    if run.kind == "soft":
+def paint(stretch: Stretch, colour: bool) -> str:
+    """A stretch as text: in colour on a terminal, and with marks that survive a pipe elsewhere."""
+    text = " ".join(stretch.tokens)
+    if stretch.kind == "soft":
         # The last slot is the end vector's.
-        text = f"[soft prompt x {len(run.tokens) - 1}] [end]"
-    elif run.kind == "padding":
-        text = f"[padding x {len(run.tokens)}]"
+        text = f"[soft prompt x {len(stretch.tokens) - 1}] [end]"
+    elif stretch.kind == "padding":
+        text = f"[padding x {len(stretch.tokens)}]"
     if colour:
         style: dict[str, Any] = {
             "soft": {"fg": "cyan"},
@@ -58,8 +58,8 @@ def paint(run: Run, colour: bool) -> str:
             "padding": {"dim": True},
             "read": {},
         }
-        return typer.style(text, **style[run.kind])
-    return f"«{text}»" if run.kind == "trained" else text
+        return typer.style(text, **style[stretch.kind])
+    return f"«{text}»" if stretch.kind == "trained" else text
 
 
 def show(
@@ -86,26 +86,26 @@ def show(
     made.pop("rows")
     batch = {name: tensor.tolist() for name, tensor in made.items()}
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    trained = paint(Run("trained", ["trained"]), colour)
+    trained = paint(Stretch("trained", ["trained"]), colour)
     places = " and ".join(data.shares)
     typer.echo(f"{len(data)} rows in {places}, {len(data.skipped)} skipped; {trained} tokens are marked so")
     for index in range(len(chosen)):
         row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")
-        parts = [("language model", _lm_runs(row, processor))]
+        parts = [("language model", _lm_tokens(row, processor))]
         if loaded.encoder is not None:
-            parts.insert(0, ("encoder", _encoder_runs(row, processor)))
+            parts.insert(0, ("encoder", _encoder_tokens(row, processor)))
         for name, found in parts:
             typer.echo(f"  {name}, {_counts(found)}")
-            typer.echo("    " + " ".join(paint(run, colour) for run in found))
+            typer.echo("    " + " ".join(paint(one, colour) for one in found))
 
 
-def _encoder_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
+def _encoder_tokens(row: dict[str, list[int]], processor: Any) -> list[Stretch]:
     kinds = ["read" if seen else "padding" for seen in row["encoder_attention_mask"]]
-    return runs(_readable(processor.encoder_tokenizer, row["encoder_input_ids"]), kinds)
+    return stretches(_readable(processor.encoder_tokenizer, row["encoder_input_ids"]), kinds)
 
 
-def _lm_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
+def _lm_tokens(row: dict[str, list[int]], processor: Any) -> list[Stretch]:
     # Without an encoder there is a plain tokenizer, and no placeholder.
     ids, placeholder = row["input_ids"], getattr(processor, "soft_prompt_token_id", None)
     kinds = []
@@ -116,7 +116,7 @@ def _lm_runs(row: dict[str, list[int]], processor: Any) -> list[Run]:
             kinds.append("trained")
         else:
             kinds.append("soft" if token == placeholder else "read")
-    return runs(_readable(getattr(processor, "tokenizer", processor), ids), kinds)
+    return stretches(_readable(getattr(processor, "tokenizer", processor), ids), kinds)
 
 
 def _readable(tokenizer: Any, ids: list[int]) -> list[str]:
@@ -139,8 +139,8 @@ def _text_of(raw: bytes) -> str:
         return "".join(f"<0x{byte:02X}>" for byte in raw)
 
 
-def _counts(found: list[Run]) -> str:
+def _counts(found: list[Stretch]) -> str:
     counts = {"read": 0, "soft": 0, "trained": 0, "padding": 0}
-    for run in found:
-        counts[run.kind] += len(run.tokens)
+    for stretch in found:
+        counts[stretch.kind] += len(stretch.tokens)
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

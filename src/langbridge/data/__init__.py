@@ -1,7 +1,7 @@
 """What a bridge learns from: rows of text, read strictly and batched by the processor.
 
     Data (settings.py) -> rows of files (sources.py, readers.py, delimited.py)
-        -> examples (columns.py, chats.py, examples.py)
+        -> examples (columns.py, examples.py)
         -> RowTable (table.py, map-style) or RowStream (stream.py) -> a collator (collator.py, causal.py, unlabelled.py)
 
 Importing this room loads neither torch nor `datasets`, so that a recipe can be read without them; opening rows does.

@@ -19,16 +19,17 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
 from langbridge.data.settings import Data, Regime, Source
-from langbridge.data.skips import SharedSkips
 from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
 _PIECES, _PIECE = 8, 16 << 10
+_REASONS, _WIDTH = 16, 400  # kinds of bad rows at most, and bytes that are kept of a message
 
 
 class RowStream(IterableDataset[Example | TextExample]):
@@ -60,7 +61,7 @@ class RowStream(IterableDataset[Example | TextExample]):
         if not 0 <= self.rank < self.world_size:
             raise LangBridgeError(f"rank: expected 0 to {self.world_size - 1}, got {self.rank}")
         self.epoch, self.examples = 0, 0
-        self._skips = SharedSkips()
+        self._skips = _SharedSkips()
         for source in data.training_sources:
             local_files(source)  # a missing file is told now and not at the first batch
 
@@ -208,3 +209,53 @@ class RowStream(IterableDataset[Example | TextExample]):
         for file in files:
             for row in file_rows(file, extract.columns, source):
                 yield str(file), row
+
+
+class _SharedSkips:
+    """Like `Skipped`, in memory that a loader's workers share with the process that made it. One process writes."""
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(_REASONS, dtype=torch.int64).share_memory_()
+        self._reasons = torch.zeros(_REASONS, _WIDTH, dtype=torch.uint8).share_memory_()
+        self._first = torch.zeros(Skipped.FEW, _WIDTH, dtype=torch.uint8).share_memory_()
+        self._whole = torch.zeros(1, dtype=torch.bool).share_memory_()
+        self._places: dict[str, int] = {}  # of the process that writes
+
+    def begin(self) -> bool:
+        """Reset, unless one epoch is complete: a bad row counts once. Returns whether to count."""
+        if self._whole.item():
+            return False
+        self._places.clear()
+        for tensor in (self._counts, self._reasons, self._first):
+            tensor.zero_()
+        return True
+
+    def end(self) -> None:
+        """The epoch is complete: its counts are final."""
+        self._whole.fill_(True)
+
+    def add(self, row: BadRow) -> None:
+        """Count a row."""
+        total = int(self._counts.sum())
+        if total < Skipped.FEW:
+            _write(self._first[total], str(row))
+        place = self._places.get(row.reason)
+        if place is None:
+            place = self._places[row.reason] = len(self._places)
+            _write(self._reasons[place], row.reason)
+        self._counts[place] += 1
+
+    def summary(self) -> Skipped:
+        """What was counted so far."""
+        counts = {_read(reason): int(n) for reason, n in zip(self._reasons, self._counts, strict=True) if n}
+        return Skipped(counts, [text for text in map(_read, self._first) if text])
+
+
+def _write(place: torch.Tensor, text: str) -> None:
+    raw = text.encode("utf-8", errors="replace")[:_WIDTH]
+    place.zero_()
+    place[: len(raw)] = torch.tensor(list(raw), dtype=torch.uint8)
+
+
+def _read(place: torch.Tensor) -> str:
+    return bytes(place.tolist()).rstrip(b"\0").decode("utf-8", errors="ignore")

@@ -7,18 +7,19 @@ file is named by what it was made from, so a second run on the same files finds 
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
-from langbridge.data.keeping import one_at_a_time, progress_bar
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
 from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
-from langbridge.data.usable_rows import judgement
+from langbridge.data.usable_rows import read_usable, usable_file, usable_rows, write_usable
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, write_atomically
 
@@ -83,9 +84,11 @@ class RowTable(Sequence[Any]):
         for examples in self._batches():
             yield from examples
 
-    def _batches(self) -> Iterator[list[Example | TextExample]]:
+    def _batches(self, done: Callable[[int], object] = lambda rows: None) -> Iterator[list[Example | TextExample]]:
         for first in range(0, len(self), _ROWS):
-            yield self.__getitems__(list(range(first, min(first + _ROWS, len(self)))))
+            rows = range(first, min(first + _ROWS, len(self)))
+            yield self.__getitems__(list(rows))
+            done(len(rows))
 
     @cached_property
     def lengths(self) -> "np.ndarray":
@@ -112,8 +115,16 @@ class RowTable(Sequence[Any]):
         import numpy as np
 
         # Rows that were chosen already are others than the table's, which alone has a place to keep an answer.
-        home = Path(self.dataset.cache_files[0]["filename"]).parent if self.indices is None else None
-        kept, misfits = judgement(self._batches(), len(self), judge, on_bad_row, home)
+        home = Path(self.dataset.cache_files[0]["filename"]).parent
+        file = usable_file(home, judge, on_bad_row) if self.indices is None else None
+        with _one_at_a_time(home, file.stem) if file is not None else nullcontext():
+            found = None if file is None else read_usable(file, len(self))
+            if found is None:
+                with _progress_bar("judging rows", len(self)) as bar:
+                    found = usable_rows(self._batches(bar.update), len(self), judge, on_bad_row)
+                if file is not None:
+                    write_usable(file, *found)
+        kept, misfits = found
         skipped = Skipped(self.skipped.counts, self.skipped.first)
         skipped.update(misfits)
         if not kept.any():
@@ -195,7 +206,7 @@ def _made_or_found(
 
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]
     home, part = folder / digest, folder / f".{digest}.part"
-    with one_at_a_time(folder, digest):
+    with _one_at_a_time(folder, digest):
         if not (home / "about.json").is_file():
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
@@ -226,7 +237,7 @@ def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["
     with (
         pyarrow.OSFile(str(path), "wb") as file,
         pyarrow.ipc.new_stream(file, schema) as table,
-        progress_bar("preparing rows") as bar,
+        _progress_bar("preparing rows") as bar,
     ):
 
         def flush() -> None:
@@ -261,3 +272,31 @@ def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["
     if not rows:
         raise LangBridgeError(f"{name}: there are no rows in it, expected one example a row")
     return {"rows": rows, "content": content.hexdigest(), "skipped": skipped.counts, "first": skipped.first}
+
+
+@contextmanager
+def _one_at_a_time(folder: Path, name: str) -> Iterator[None]:
+    """A lock by `name` over all processes: the ranks of a run wait for what one of them makes in `folder`, which is
+    created where missing. An `OSError` inside becomes a `LangBridgeError`."""
+    from filelock import FileLock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{name}.lock"):
+            yield
+    except OSError as error:
+        raise LangBridgeError(
+            f"{folder}: cannot be written ({error.strerror or error}); the prepared rows need a folder with room, "
+            "which HF_DATASETS_CACHE may name"
+        ) from error
+
+
+def _progress_bar(what: str, total: int | None = None) -> Any:
+    """A bar of `datasets` over `total` rows on standard error, after three seconds; `HF_DATASETS_DISABLE_PROGRESS_BARS`
+    hides it. Outside a terminal it prints a line every half minute.
+    """
+    from datasets.utils import tqdm
+
+    return tqdm(
+        desc=what, total=total, unit=" rows", delay=3, mininterval=0.5 if sys.stderr.isatty() else 30, leave=False
+    )

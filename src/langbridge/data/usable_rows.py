@@ -1,6 +1,6 @@
-"""Which rows of a prepared table a collator can use: asked once, and kept beside the table.
+"""Which rows of a prepared table a collator can use: judged once, and kept beside the table.
 
-A collator tokenises a row to judge it. Over a whole table that takes longer than a run that goes on may wait for.
+Judging a row means tokenising it, which over a whole table takes too long to repeat whenever a run resumes.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 from langbridge.data.examples import Judge, Skipped, refuse
-from langbridge.data.keeping import one_at_a_time, progress_bar
 from langbridge.files import write_atomically
 
 if TYPE_CHECKING:
@@ -35,47 +34,37 @@ def identity_of(tokenizers: Sequence[Any], settings: Mapping[str, Any]) -> str |
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def judgement(
-    rows: Iterator[list[Any]], count: int, judge: Judge, on_bad_row: Literal["error", "skip"], home: Path | None
-) -> tuple["np.ndarray", Skipped]:
-    """Which of `count` rows, given in batches, `judge` can use, a bool array (rows,), and what is wrong with the rest.
-
-    home: the folder of the rows' table, which keeps what was found for the next who asks the same; None keeps nothing.
-    Raises the first misfit where `on_bad_row` says so.
-    """
-    identity = judge.identity
-    if home is None or identity is None:
-        return _asked(rows, count, judge, on_bad_row)
-    # The same rows may be no error to one run and a reason to stop to another.
-    about = [_FORMAT, type(judge).__qualname__, identity, on_bad_row]
-    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
-    path = home / f"judged-{digest}.npz"
-    with one_at_a_time(home, digest):
-        found = _found(path, count)
-        if found is None:
-            found = _asked(rows, count, judge, on_bad_row)
-            _keep(path, *found)
-        return found
-
-
-def _asked(
+def usable_rows(
     rows: Iterator[list[Any]], count: int, judge: Judge, on_bad_row: Literal["error", "skip"]
 ) -> tuple["np.ndarray", Skipped]:
+    """Which of `count` rows, given in batches, `judge` can use, a bool array (rows,), and the others by reason.
+
+    Raises the first misfit where `on_bad_row` says so.
+    """
     import numpy as np
 
     kept, skipped, row = np.ones(count, dtype=bool), Skipped(), 0
-    with progress_bar("judging rows", count) as bar:
-        for examples in rows:
-            for misfit in judge.misfits(examples):
-                if misfit is not None:
-                    refuse(misfit, on_bad_row, skipped)
-                    kept[row] = False
-                row += 1
-            bar.update(len(examples))
+    for examples in rows:
+        for misfit in judge.misfits(examples):
+            if misfit is not None:
+                refuse(misfit, on_bad_row, skipped)
+                kept[row] = False
+            row += 1
     return kept, skipped
 
 
-def _keep(path: Path, kept: "np.ndarray", skipped: Skipped) -> None:
+def usable_file(folder: Path, judge: Judge, on_bad_row: Literal["error", "skip"]) -> Path | None:
+    """Where the table in `folder` keeps what `judge` found; None for a judge without an identity."""
+    identity = judge.identity
+    if identity is None:
+        return None
+    # The same rows may be no error to one run and a reason to stop to another.
+    about = [_FORMAT, type(judge).__qualname__, identity, on_bad_row]
+    return folder / f"judged-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]}.npz"
+
+
+def write_usable(path: Path, kept: "np.ndarray", skipped: Skipped) -> None:
+    """Keep what `usable_rows` found."""
     import numpy as np
 
     file = io.BytesIO()
@@ -84,7 +73,8 @@ def _keep(path: Path, kept: "np.ndarray", skipped: Skipped) -> None:
     write_atomically(path, file.getvalue())
 
 
-def _found(path: Path, count: int) -> tuple["np.ndarray", Skipped] | None:
+def read_usable(path: Path, count: int) -> tuple["np.ndarray", Skipped] | None:
+    """What `write_usable` kept of a table of `count` rows; None where there is nothing usable in the file."""
     import numpy as np
 
     if not path.is_file():
@@ -93,5 +83,5 @@ def _found(path: Path, count: int) -> tuple["np.ndarray", Skipped] | None:
         with np.load(io.BytesIO(path.read_bytes())) as file:
             about, kept = json.loads(str(file["about"])), np.unpackbits(file["kept"], count=count).astype(bool)
     except (ValueError, KeyError, EOFError, BadZipFile):
-        return None  # spoilt by another hand than this one's: asked anew
+        return None  # damaged: judged again
     return (kept, Skipped(about["skipped"], about["first"])) if about["rows"] == count else None

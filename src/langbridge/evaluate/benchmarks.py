@@ -1,4 +1,4 @@
-"""Where a task family's rows come from: a local folder or the hub, by one setting; and which data exactly they were."""
+"""The rows of a published benchmark, from a local folder or the hub, and which data exactly they were."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ class HubPlace:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A family's published layouts.
+class Benchmark:
+    """How a benchmark is published.
 
     family: its folder's name below a data folder.
     patterns: names of files without their endings, tried in their order, with fields of a task in them: `{language}`,
@@ -59,14 +59,14 @@ class NoSuchFile(LangBridgeError):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows, each with where it stands (for errors), and their origin: file and hash, or dataset and version."""
+class BenchmarkRows:
+    """Rows, each with its place for errors, and their origin: file and hash, or dataset and version."""
 
     rows: list[tuple[str, dict[str, Any]]]
     origin: dict[str, Any] = field(default_factory=dict)
 
 
-def read_rows(source: Source, data: str | Path | None, **names: str) -> Rows:
+def read_rows(source: Benchmark, data: str | Path | None, **names: str) -> BenchmarkRows:
     """The rows of a source. data: a folder, which holds the family's folder or is it, or `hub`.
 
     Raises `LangBridgeError` where the file is not there, is not unique, is empty, or lacks a field or a text.
@@ -86,7 +86,7 @@ def read_rows(source: Source, data: str | Path | None, **names: str) -> Rows:
     return found
 
 
-def row_ids(rows: Rows, field: str = "id") -> list[str]:
+def row_ids(rows: BenchmarkRows, field: str = "id") -> list[str]:
     """What each question is known by: the row's own `field`, or its place from 0 where it has none.
 
     Raises `LangBridgeError` where two rows have the same, because a question's answers are joined by it.
@@ -112,7 +112,7 @@ def origin_of(documents: Dataset) -> dict[str, Any]:
     return dict(json.loads(documents.info.description or "{}"))
 
 
-def _from_folder(source: Source, folder: Path, names: Mapping[str, str]) -> Rows:
+def _from_folder(source: Benchmark, folder: Path, names: Mapping[str, str]) -> BenchmarkRows:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise LangBridgeError(f"--data: {folder}: no such folder (the word 'hub' fetches the data instead)")
@@ -120,7 +120,7 @@ def _from_folder(source: Source, folder: Path, names: Mapping[str, str]) -> Rows
         name = english_name(names["language"]) or names["language"]
         names = {"Name": name, "name": name.lower(), **names}
     path = find_file(folder, source.family, [pattern.format(**names) for pattern in source.patterns])
-    return Rows(file_rows(path, header=source.header, field=source.inside), origin_of_file(path))
+    return BenchmarkRows(file_rows(path, header=source.header, field=source.inside), origin_of_file(path))
 
 
 def file_rows(path: Path, **options: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -171,7 +171,7 @@ def find_file(folder: Path, family: str, patterns: Sequence[str]) -> Path:
     )
 
 
-def _from_hub(source: Source, names: Mapping[str, str]) -> Rows:
+def _from_hub(source: Benchmark, names: Mapping[str, str]) -> BenchmarkRows:
     place = source.hub
     if place is None:
         raise LangBridgeError(
@@ -186,4 +186,4 @@ def _from_hub(source: Source, names: Mapping[str, str]) -> Rows:
         ) from error
     rows = [(f"{place.path}, row {index}", dict(row)) for index, row in enumerate(found, start=1)]
     origin = {"dataset": place.path, "name": name, "version": str(found.info.version), "hash": found._fingerprint}
-    return Rows(rows, origin)
+    return BenchmarkRows(rows, origin)

@@ -12,7 +12,7 @@ an option, which the question names as "(A) ...") or `code` (a Python function t
 import glob
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,12 +22,12 @@ import yaml
 from langbridge.data.columns import Columns
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, word_choice
-from langbridge.evaluate.benchmarks import Rows, dataset, file_rows, origin_of_file, row_ids
-from langbridge.evaluate.graders import Judge, Verdict
+from langbridge.evaluate.benchmarks import BenchmarkRows, dataset, file_rows, origin_of_file, row_ids
+from langbridge.evaluate.graders import WrittenAnswer
 from langbridge.evaluate.tasks.humaneval.documents import SCORER, program_document
-from langbridge.evaluate.tasks.humaneval.documents import judge as program_judge
+from langbridge.evaluate.tasks.humaneval.documents import grader as program_grader
 from langbridge.evaluate.tasks.humaneval.problems import STOPS
-from langbridge.evaluate.tasks.word_problems import judge as number_judge
+from langbridge.evaluate.tasks.word_problems import grader as number_grader
 from langbridge.evaluate.tasks.word_problems import number_text
 from langbridge.files import BadRow
 from langbridge.languages import language_code
@@ -61,12 +61,7 @@ def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, An
     items = []
     for language, file in _files(path, str(found["files"]), everything=everything).items():
         questions = _Questions(found, file, language)
-        judges = {
-            "number": number_judge,
-            "choice": LetterJudge(),
-            "exact": WordJudge(questions),
-            "code": program_judge,
-        }
+        graders = {"number": number_grader, "choice": _letter, "exact": questions.grader, "code": program_grader}
         items.append(
             {
                 "task": f"own_{name}_{language}",
@@ -76,7 +71,7 @@ def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, An
                     **({"scorer": SCORER} if kind == "code" else {}),
                 },
                 "custom_dataset": questions,
-                "process_results": judges[kind],
+                "process_results": graders[kind],
             }
         )
     return name, {
@@ -186,8 +181,17 @@ class _Questions:
         return sorted({row["expected"] for row in self._read[0]})
 
     @cached_property
+    def _words(self) -> dict[str, str]:
+        return {answer: answer.lower() for answer in self.answers}
+
+    @property
+    def grader(self) -> WrittenAnswer:
+        """The last of the file's answers that a text names, stated ones first."""
+        return WrittenAnswer(lambda output, doc: word_choice(output, self._words))
+
+    @cached_property
     def _read(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        found = Rows(file_rows(self.file, **self.reading), origin_of_file(self.file))
+        found = BenchmarkRows(file_rows(self.file, **self.reading), origin_of_file(self.file))
         documents, skipped = [], list[BadRow]()
         for where, row in found.rows:
             for name in (self.answer, *([self.id] if self.needs_id else [])):
@@ -225,26 +229,5 @@ class _Questions:
         return {"prompt": prompt, "expected": expected, "target": expected}
 
 
-class WordJudge(Judge):
-    """The last of all possible answers that the text names, stated ones first."""
-
-    def __init__(self, questions: _Questions):
-        self.questions = questions
-
-    @cached_property
-    def _possible(self) -> dict[str, str]:
-        return {answer: answer.lower() for answer in self.questions.answers}
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        found = word_choice(output, self._possible)
-        return Verdict(output, found, found == doc["expected"].lower())
-
-
-class LetterJudge(Judge):
-    """The letter of an option."""
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        found = choice_letter(output, _LETTERS)
-        return Verdict(output, found, found == doc["expected"])
+_letter = WrittenAnswer(lambda output, doc: choice_letter(output, _LETTERS))
+"""The letter of an option."""

@@ -1,15 +1,15 @@
-"""What a family's judge says of an answer, in one form for the harness and for our samples."""
+"""How an answer is graded, in one form for the harness and for our samples."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """output: what was written, or the choice that was most probable. extracted: the answer in it, None where there is
-    none. correct: None where it cannot be scored here. extra: more figures of the same answer, each 0 or 1."""
+class Grade:
+    """output: the text that was written, or the most probable choice. extracted: the answer in it, None where there is
+    none. correct: None where it cannot be told yet. extra: more measures of the same answer, each 0 or 1."""
 
     output: str
     extracted: str | None
@@ -17,34 +17,45 @@ class Verdict:
     extra: dict[str, float] = field(default_factory=dict)
 
 
-class Judge(abc.ABC):
+class Grader(abc.ABC):
     """A family's rule. The harness calls it as `process_results`."""
 
     @abc.abstractmethod
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+    def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         """doc: a document. results: one text, or the log-probability and greediness of each choice."""
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
-        verdict = self.verdict(doc, results)
-        scored = {} if verdict.correct is None else {"accuracy": float(verdict.correct)}
-        return {**scored, **{name: float(value) for name, value in verdict.extra.items()}}
+        grade = self.grade(doc, results)
+        scored = {} if grade.correct is None else {"accuracy": float(grade.correct)}
+        return {**scored, **{name: float(value) for name, value in grade.extra.items()}}
 
 
-class ChoiceJudge(Judge):
-    """The most probable choice; beside it the most probable one by character. named: an answer is the choice itself,
-    not its place."""
+class WrittenAnswer(Grader):
+    """A written answer: `read(output, doc)` extracts it, and it is right where it is `doc["expected"]`, in any case."""
+
+    def __init__(self, read: Callable[[str, Mapping[str, Any]], str | None]):
+        self.read = read
+
+    def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
+        (output,) = results
+        found = self.read(output, doc)
+        return Grade(output, found, found is not None and found.lower() == doc["expected"].lower())
+
+
+class MostProbable(Grader):
+    """The most probable choice, and as an extra measure the most probable one per character. named: the answer is the
+    choice itself, not its index."""
 
     def __init__(self, *, named: bool = False):
         self.named = named
 
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+    def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         scores = [float(value) for value, _ in results]
-        lengths = [len(choice) for choice in doc["choices"]]
         best = scores.index(max(scores))
-        by_character = [score / length for score, length in zip(scores, lengths, strict=True)]
+        by_character = [score / len(choice) for score, choice in zip(scores, doc["choices"], strict=True)]
         normed = by_character.index(max(by_character)) == int(doc["label"])
         extracted = doc["choices"][best] if self.named else str(best)
-        return Verdict(doc["choices"][best], extracted, best == int(doc["label"]), {"accuracy_norm": float(normed)})
+        return Grade(doc["choices"][best], extracted, best == int(doc["label"]), {"accuracy_norm": float(normed)})
 
 
-choice_judge = ChoiceJudge()
+most_probable = MostProbable()

@@ -10,7 +10,7 @@ from typing import Any
 
 from langbridge.evaluate import runs
 from langbridge.evaluate.asking import Asker, Bar, Recorder
-from langbridge.evaluate.graders import Judge
+from langbridge.evaluate.graders import Grader
 from langbridge.evaluate.responses import Responses
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import mean_score
@@ -22,7 +22,7 @@ LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers", "datasets")
 """Those that a score depends on."""
 
 Scorer = Callable[..., list[Sample]]
-"""`score(samples, unsafe_code=...)`: the same samples with `correct` set, where a judge of texts cannot say."""
+"""`score(samples, unsafe_code=...)`: the same samples with `correct` set, where a grader of texts cannot say."""
 
 
 def evaluate(
@@ -123,7 +123,7 @@ def _asked(one: SuiteTask) -> dict[str, Any]:
 
 def _samples(one: SuiteTask, row: Mapping[str, Any], note: Mapping[str, Any]) -> list[Sample]:
     """The samples of one question: one, or one each time that it was sampled."""
-    doc, judge = row["doc"], one.task.config.process_results
+    doc, grader = row["doc"], one.task.config.process_results
     written = one.task.OUTPUT_TYPE == "generate_until"
     repeats = one.task.config.repeats if written else 1
     found = []
@@ -137,10 +137,10 @@ def _samples(one: SuiteTask, row: Mapping[str, Any], note: Mapping[str, Any]) ->
         if repeats > 1:
             extra["repeat"] = place
         output, extracted, correct = results[0], None, None
-        if isinstance(judge, Judge):
-            verdict = judge.verdict(doc, results)
-            output, extracted, correct = verdict.output, verdict.extracted, verdict.correct
-            extra |= verdict.extra
+        if isinstance(grader, Grader):
+            grade = grader.grade(doc, results)
+            output, extracted, correct = grade.output, grade.extracted, grade.correct
+            extra |= grade.extra
         if not written:
             extra["loglikelihoods"] = [value for value, _ in results]
         found.append(

@@ -33,7 +33,7 @@ class SuiteTask:
     part: str | None
     task: Any
     scorer: str | None = None
-    """`module:function` that scores samples after all are generated, where the judge cannot (programs)."""
+    """`module:function` that scores samples after all are generated, where the grader cannot (programs)."""
 
     @property
     def origin(self) -> dict[str, Any]:

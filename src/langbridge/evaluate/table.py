@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langbridge.evaluate.report import bars, contents
 from langbridge.evaluate.scores import Score
+from langbridge.files import write_atomically
 from langbridge.languages import group_of
 
 
@@ -64,37 +66,10 @@ def _line(first: str, cells: Sequence[str]) -> str:
 
 def draw_bars(rows: Sequence[Row], columns: dict[str, str], path: Path, title: str) -> None:
     """Accuracy by language with standard errors, high-resource languages first, one bar a model; a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    languages = sorted(dict.fromkeys(row.language for row in rows), key=lambda code: group_of(code) != "high")
-    high = sum(group_of(code) == "high" for code in languages)
-    # A gap between the groups; Okabe and Ito's colours, which colour-blind readers tell apart.
-    places = [i + (0.7 if i >= high else 0.0) for i in range(len(languages))]
-    colours = dict(zip(columns, ("#999999", "#E69F00", "#0072B2"), strict=False))
-    width = 0.8 / len(columns)
-    figure, axes = plt.subplots(figsize=(9, 3.8), dpi=150)
-    for index, (model, heading) in enumerate(columns.items()):
-        scores = {row.language: row.score for row in rows if row.model == model}
-        axes.bar(
-            [place + (index - (len(columns) - 1) / 2) * width for place in places],
-            [100 * scores[code].mean for code in languages],
-            width,
-            yerr=[100 * scores[code].stderr for code in languages],
-            label=heading,
-            color=colours[model],
-            error_kw={"elinewidth": 0.8},
-        )
-    axes.set_xticks(places, languages)
-    axes.set_ylim(0, 105)
-    axes.set_ylabel("accuracy, per cent")
-    axes.set_title(title)
-    for text, group in (("high-resource", places[:high]), ("low-resource", places[high:])):
-        if group:
-            axes.text(sum(group) / len(group), -0.16, text, transform=axes.get_xaxis_transform(), ha="center")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=len(columns), loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    figure.savefig(path, bbox_inches="tight")
-    plt.close(figure)
+    codes = list(dict.fromkeys(row.language for row in rows))
+    groups = {group: [code for code in codes if group_of(code) == group] for group in ("high", "low")}
+    shown = [
+        contents.Row(heading, {row.language: contents.Cell(row.score) for row in rows if row.model == model}, "ours")
+        for model, heading in columns.items()
+    ]
+    write_atomically(path, bars.draw(contents.Table(title, "accuracy", groups, shown), title))

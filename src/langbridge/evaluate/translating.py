@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.benchmarks import Source, read_rows
+from langbridge.evaluate.benchmarks import Benchmark, read_rows
 from langbridge.evaluate.runs import read_json, write_json
 from langbridge.evaluate.tasks.mgsm.documents import TEST as MGSM
 from langbridge.evaluate.tasks.word_problems import MSVAMP
@@ -24,7 +24,7 @@ from langbridge.serve.batching import Progress, in_batches
 from langbridge.serve.engine import fingerprint
 from langbridge.serve.fingerprints import model_fingerprint
 
-TRANSLATED: dict[str, tuple[Source, tuple[str, ...], dict[str, str]]] = {
+TRANSLATED: dict[str, tuple[Benchmark, tuple[str, ...], dict[str, str]]] = {
     "mgsm": (MGSM, ("question",), {}),
     "msvamp": (MSVAMP, ("m_query",), {}),
     "xcopa": (XCOPA, ("premise", "choice1", "choice2"), {"split": "test", "hub_split": "test"}),

@@ -18,6 +18,7 @@ import torch
 from transformers import LlamaForCausalLM, MT5EncoderModel, PreTrainedTokenizerFast
 
 from langbridge.errors import LangBridgeError
+from langbridge.markdown import table
 from langbridge.miniature import world
 from langbridge.miniature.gate import describe, encoder_of, gate
 from langbridge.miniature.grammar import LANGUAGES
@@ -219,10 +220,10 @@ It knows nothing beyond the miniature world.
 
 
 def _encoder_card(recipe: BuildRecipe, size: int, report: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {language} | {row['retrieval']:.2f} | {row['probe']:.3f} | {row['number']:.3f} |"
+    rows = [
+        [language, f"{row['retrieval']:.2f}", f"{row['probe']:.3f}", f"{row['number']:.3f}"]
         for language, row in report["languages"].items()
-    )
+    ]
     return f"""---
 license: apache-2.0
 language: [{", ".join(LANGUAGES)}]
@@ -238,7 +239,5 @@ and length, and probes for gain or loss and for the number, trained on English s
 loss on held-out problems: {report["translation_loss"]:.3f} nats a token; the choice of word order alone makes
 {report["translation_floor"]:.3f}.
 
-| language | retrieval to English | gain or loss | number |
-|---|---|---|---|
-{rows}
+{table(["language", "retrieval to English", "gain or loss", "number"], rows)}
 """

@@ -18,7 +18,7 @@ from langbridge.evaluate.report import make_report, name_runs
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import Sample
 from langbridge.evaluate.suites import load_suites
-from langbridge.evaluate.tasks.humaneval.documents import check_ready, judge, load, score
+from langbridge.evaluate.tasks.humaneval.documents import check_ready, grader, load, score
 from langbridge.evaluate.tasks.humaneval.problems import (
     STOPS,
     checks,
@@ -173,11 +173,11 @@ def test_what_the_files_leave_unsolvable_and_corrections_solve(sandbox: Sandbox)
 def samples(documents: Any, outputs: list[str]) -> list[Sample]:
     found = []
     for document, output in zip(documents, outputs, strict=True):
-        verdict = judge.verdict(document, [output])
-        assert verdict.correct is None, "nothing is right before it has run"
+        grade = grader.grade(document, [output])
+        assert grade.correct is None, "nothing is right before it has run"
         found.append(
             Sample("humaneval", document["language"], document["id"], document["prompt"], document["expected"],
-                   verdict.output, verdict.extracted, verdict.correct)
+                   grade.output, grade.extracted, grade.correct)
         )  # fmt: skip
     return found
 

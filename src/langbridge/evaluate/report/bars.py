@@ -9,8 +9,8 @@ from langbridge.evaluate.report.wording import heading
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
 
-def draw(table: Table) -> bytes:
-    """A PNG: high-resource languages first, each group's average behind its languages."""
+def draw(table: Table, title: str | None = None) -> bytes:
+    """A PNG: high-resource languages first, each group's average after its languages."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -20,10 +20,11 @@ def draw(table: Table) -> bytes:
     places: dict[str, float] = {}
     place, middles = 0.0, []
     for group in GROUPS:
-        if not table.languages[group]:
+        columns = [column for column in table.columns_of(group) if any(column in row.cells for row in rows)]
+        if not columns:
             continue
         start = place
-        for column in table.columns_of(group):
+        for column in columns:
             places[column] = place
             place += 1.0
         middles.append((f"{group}-resource", (start + place - 1) / 2))
@@ -47,7 +48,7 @@ def draw(table: Table) -> bytes:
     axes.set_xticks(list(places.values()), [heading(column).replace(" ", "\n") for column in places])
     axes.set_ylim(0, 105)
     axes.set_ylabel(f"{table.measure}, per cent")
-    axes.set_title(f"{table.task}, ± one standard error")
+    axes.set_title(title or f"{table.task}, ± one standard error")
     for text, middle in middles:
         axes.text(middle, -0.2, text, transform=axes.get_xaxis_transform(), ha="center", va="top")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,9 @@
 """A report as Markdown, in GitHub's flavour."""
 
+from langbridge import markdown
 from langbridge.evaluate.report.contents import Cell, Report, Row, Table
 from langbridge.evaluate.report.wording import counts, error, heading, interval, label, legend, mean, title
+from langbridge.markdown import escaped
 
 
 def as_markdown(report: Report, pictures: dict[str, str] | None = None) -> str:
@@ -11,29 +13,28 @@ def as_markdown(report: Report, pictures: dict[str, str] | None = None) -> str:
         blocks.append(f"## {title(table)}")
         blocks.append(_table(table))
         if table.notes:
-            blocks.append("\n".join(f"- {_escaped(note)}" for note in table.notes))
-        sources = [f"- {_escaped(row.name)}: {_escaped(row.source)}" for row in table.rows if row.source]
+            blocks.append("\n".join(f"- {escaped(note)}" for note in table.notes))
+        sources = [f"- {escaped(row.name)}: {escaped(row.source)}" for row in table.rows if row.source]
         if sources:
             blocks += ["Sources of published rows:", "\n".join(sources)]
         if table.measure == "accuracy" and pictures and table.task in pictures:
             blocks.append(f"![Accuracy by language, {table.task}]({pictures[table.task]})")
     blocks.append("## How these numbers came about")
     for name, lines in report.statements:
-        blocks.append(f"### {_escaped(name)}")
-        blocks.append("\n".join(f"- {_escaped(what)}: {_literal(value)}" for what, value in lines))
+        blocks.append(f"### {escaped(name)}")
+        blocks.append("\n".join(f"- {escaped(what)}: {_literal(value)}" for what, value in lines))
     return "\n\n".join(blocks) + "\n"
 
 
 def _table(table: Table) -> str:
-    columns = table.columns
-    lines = [
-        "| | " + " | ".join(heading(column) for column in columns) + " | questions |",
-        "|---|" + "---:|" * (len(columns) + 1),
-    ]
-    for row in table.rows:
-        cells = [_cell(row, row.cells.get(column)) for column in columns]
-        lines.append(f"| {_escaped(label(row))} | " + " | ".join(cells) + f" | {counts(row)} |")
-    return "\n".join(lines)
+    headings = ["", *map(heading, table.columns), "questions"]
+    return markdown.table(
+        headings,
+        (
+            [escaped(label(row)), *(_cell(row, row.cells.get(column)) for column in table.columns), counts(row)]
+            for row in table.rows
+        ),
+    )
 
 
 def _cell(row: Row, cell: Cell | None) -> str:
@@ -45,12 +46,5 @@ def _cell(row: Row, cell: Cell | None) -> str:
     return f"{text} {bounds}" if bounds else text
 
 
-def _escaped(text: str) -> str:
-    # Underscores within words are text already.
-    for character in "\\|<*`[":
-        text = text.replace(character, "\\" + character)
-    return text
-
-
 def _literal(text: str) -> str:
-    return _escaped(text) if "`" in text else f"`{text}`"
+    return escaped(text) if "`" in text else f"`{text}`"

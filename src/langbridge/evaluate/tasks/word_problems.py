@@ -1,18 +1,18 @@
-"""Word problems whose answer is a number: their judge, and the families that are only questions."""
+"""Word problems whose answer is a number: their grader, and the families that are only questions."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from langbridge.evaluate.answers import exact_number, last_number, reference_number
-from langbridge.evaluate.benchmarks import HubPlace, Rows, Source, dataset, read_rows
-from langbridge.evaluate.graders import Judge, Verdict
+from langbridge.evaluate.benchmarks import Benchmark, BenchmarkRows, HubPlace, dataset, read_rows
+from langbridge.evaluate.graders import Grade, Grader
 from langbridge.files import BadRow
 
-MSVAMP = Source(
+MSVAMP = Benchmark(
     "msvamp", ("test_{language}", "test_{Name}", "*_{language}"), ("m_query", "response"), texts=("m_query",)
 )
-AFRIMGSM = Source(
+AFRIMGSM = Benchmark(
     "afrimgsm",
     ("{language}/test", "IrokoBench/afrimgsm/{language}/test"),
     ("question", "answer_number"),
@@ -20,14 +20,14 @@ AFRIMGSM = Source(
     texts=("question",),
     aliases={"answer": "answer_number"},
 )
-GSM8K = Source(
+GSM8K = Benchmark(
     "gsm8k",
     ("test", "main/test-*", "grade_school_math/data/test"),
     ("question", "answer"),
     HubPlace("openai/gsm8k", "main"),
     texts=("question", "answer"),
 )
-SVAMP = Source(
+SVAMP = Benchmark(
     "svamp",
     ("SVAMP", "svamp", "test", "*"),
     ("Body", "Question", "Answer"),
@@ -36,19 +36,18 @@ SVAMP = Source(
 )
 
 
-class NumberJudge(Judge):
+class NumberGrader(Grader):
     """The last number is the answer; beside it, as `accuracy_reference`, what the original evaluation would say."""
 
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+    def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         (output,) = results
         expected, number = Decimal(doc["expected"]), last_number(output, doc["language"])
         loose = float(reference_number(output)) == float(expected)  # the reference compares floats
-        return Verdict(
-            output, None if number is None else str(number), number == expected, {"accuracy_reference": loose}
-        )
+        extracted = None if number is None else str(number)
+        return Grade(output, extracted, number == expected, {"accuracy_reference": loose})
 
 
-judge = NumberJudge()
+grader = NumberGrader()
 
 
 def number_text(value: Any, where: str) -> str:
@@ -87,7 +86,7 @@ def load_svamp(language: str = "en", data: Any = None, **_: Any) -> dict[str, An
     )
 
 
-def _documents(found: Rows, language: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _documents(found: BenchmarkRows, language: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     documents = []
     for number, ((where, _), (question, answer)) in enumerate(zip(found.rows, pairs, strict=True)):
         expected = number_text(answer, where)

@@ -1,7 +1,7 @@
-"""A run before it is run: its parameters, its memory on each GPU, its checkpoints, steps and tokens.
+"""The plan of a run: parameters, memory on each device, checkpoints, steps and tokens.
 
 The bridge is laid out without its weights, so a plan needs neither the bases nor a GPU, and takes seconds at any
-size. What it counts it counts exactly; what it assumes it says.
+size. Counts are exact; assumptions are listed in `notes`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from langbridge.errors import LangBridgeError
-from langbridge.train.plan.memory import Layout, Part, Sharding
+from langbridge.train.plan.memory import Layout, PartSize, Sharding
 from langbridge.train.recipe import Recipe
 
 GIB = 2**30
@@ -19,13 +19,13 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `plan` found. Memory is that of one GPU, in bytes."""
+    """What `plan` found. Memory is that of one device, in bytes."""
 
     gpus: int
     sharding: Sharding
     gpu_memory: float | None
     """GiB of one GPU, where they were given."""
-    parts: tuple[Part, ...]
+    parts: tuple[PartSize, ...]
     checkpoint: int
     """Bytes of the weights in a checkpoint: what is trained, and nothing else."""
     resume_state: int
@@ -65,11 +65,11 @@ class Plan:
         lines = [f"{'parameters':<18}{'total':>17}{'trained':>17}"]
         lines += [f"  {part.name:<16}{part.parameters:>17,}{part.trained:>17,}" for part in counted]
         lines += [f"  {'all':<16}{self.parameters:>17,}{self.trained:>17,}", ""]
-        where = "on the GPU" if self.gpus == 1 else f"on each of {self.gpus} GPUs"
+        where = "on one device" if self.gpus == 1 else f"on each of {self.gpus} GPUs"
         lines.append(f"memory {where}, sharding {self.sharding}, GiB")
         names = ("weights", "gradients", "optimiser", "activations")
         lines.append(f"  {'':<16}" + "".join(f"{name:>12}" for name in (*names, "all")))
-        total = Part(name="all", **{name: sum(getattr(part, name) for part in self.parts) for name in names})
+        total = PartSize(name="all", **{name: sum(getattr(part, name) for part in self.parts) for name in names})
         for part in (*self.parts, total):
             figures = [getattr(part, name) for name in names] + [part.memory]
             lines.append(f"  {part.name:<16}" + "".join(f"{figure / GIB:>12.2f}" for figure in figures))
@@ -109,7 +109,7 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
         gpu_memory=gpu_memory,
         parts=parts,
         checkpoint=4 * sum(part.trained for part in parts),
-        resume_state=layout.resume_state(),
+        resume_state=sum(part.state for part in parts),
         rows_per_step=rows_per_step,
         steps=steps,
         encoder_tokens=None if rows is None or recipe.encoder is None else rows * layout.encoder_length,

@@ -64,8 +64,7 @@ def kept_by_encoder(
             model.get_input_embeddings().weight.requires_grad_(True)
         model(input_ids=torch.zeros(rows, length, dtype=torch.long), attention_mask=_ones(rows, length))
 
-    key = ("encoder", _widths(config), rows, length, dtype, bf16, trained)
-    return _kept(key, lambda: build_encoder(_in(config, dtype)), run, bf16)
+    return _kept(build_encoder, run, config, dtype, bf16, ("encoder", rows, length, trained))
 
 
 def kept_by_language_model(
@@ -88,25 +87,32 @@ def kept_by_language_model(
                 model.get_submodule(name).requires_grad_(True)
         width = model.get_input_embeddings().embedding_dim
         embeds = torch.empty(rows, length, width, dtype=dtype, requires_grad=True)
-        # The base model: the head runs at target positions only, and its logits are counted by whoever knows them.
+        # The base model: the head runs at target positions only, and its logits are counted apart.
         model.base_model(inputs_embeds=embeds, attention_mask=_ones(rows, length), use_cache=False)
 
-    key = ("language_model", _widths(config), rows, length, dtype, bf16, trained)
-    return _kept(key, lambda: AutoModelForCausalLM.from_config(_in(config, dtype)), run, bf16)
+    about = ("language model", rows, length, trained)
+    return _kept(AutoModelForCausalLM.from_config, run, config, dtype, bf16, about)
 
 
 _COUNTED: dict[Hashable, int] = {}
-"""What was counted before: whoever plans many runs asks for the same bases at the same sizes."""
+"""Earlier counts: planning many runs asks for the same bases at the same sizes."""
 
 
-def _widths(config: PreTrainedConfig) -> str:
-    """A configuration but for its vocabulary, whose rows are looked up and not kept."""
-    return json.dumps({key: value for key, value in config.to_dict().items() if key != "vocab_size"}, default=str)
-
-
-def _kept(key: Hashable, build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf16: bool) -> int:
+def _kept(
+    build: Callable[[PreTrainedConfig], nn.Module],
+    run: Callable[[nn.Module], None],
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    bf16: bool,
+    about: tuple[Hashable, ...],
+) -> int:
+    # The vocabulary does not count: its rows are looked up and not kept.
+    shape = json.dumps({key: value for key, value in config.to_dict().items() if key != "vocab_size"}, default=str)
+    key = (shape, dtype, bf16, about)
     if key not in _COUNTED:
-        _COUNTED[key] = _count(build, run, bf16)
+        config = copy.deepcopy(config)
+        config.dtype = dtype
+        _COUNTED[key] = _count(lambda: build(config), run, bf16)
     return _COUNTED[key]
 
 
@@ -126,12 +132,6 @@ def _count(build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf1
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16), hooks, _FusedAttention():
             run(model)
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-
-
-def _in(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedConfig:
-    config = copy.deepcopy(config)
-    config.dtype = dtype
-    return config
 
 
 def _ones(rows: int, length: int) -> Tensor:

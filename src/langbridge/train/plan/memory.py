@@ -1,8 +1,10 @@
-"""A bridge laid out without its weights: what each of its parts takes on one GPU while it is trained."""
+"""A bridge laid out without its weights: what each of its parts takes on one device while it is trained."""
 
 import dataclasses
 import math
 import sys
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -25,14 +27,15 @@ Sharding = Literal["none", "zero2", "zero3", "fsdp"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """One part of the bridge on one GPU; memory in bytes."""
+class PartSize:
+    """One part of the bridge: its parameters over all devices together, and its memory on one of them in bytes."""
 
     name: str
     parameters: int = 0
-    """In all, on all GPUs together."""
     trained: int = 0
-    """Of these, the trained ones."""
+    """Of the parameters, the trained ones."""
+    state: int = 0
+    """Bytes of the optimiser's state over all devices together."""
     weights: int = 0
     gradients: int = 0
     optimiser: int = 0
@@ -44,167 +47,146 @@ class Part:
 
 
 class Layout:
-    """The bridge of a recipe without its weights, and what each part of it takes."""
+    """The bridge of a recipe without its weights, and the size of each of its parts."""
 
     def __init__(self, recipe: Recipe, gpus: int, sharding: Sharding) -> None:
         self.recipe, self.gpus, self.sharding = recipe, gpus, sharding
         self.notes: list[str] = []
-        self.lm_config = self._config(recipe.language_model, "language model")
-        check_language_model(self.lm_config, recipe.language_model)
-        self.lm_dtype = self._dtype(self.lm_config, "language model")
+        self.lm_config, self.lm_dtype = self._base(recipe.language_model, "language model", check_language_model)
         self.bridge: LangBridgeModel | None = None
-        if recipe.encoder is not None:
-            self.encoder_config = self._config(recipe.encoder, "encoder")
-            check_encoder(self.encoder_config, recipe.encoder)
-            self.encoder_dtype = self._dtype(self.encoder_config, "encoder")
+        if recipe.encoder is None:
             with torch.device("meta"):
-                self.bridge = LangBridgeModel(
-                    LangBridgeConfig(
-                        encoder_config=self.encoder_config,
-                        text_config=self.lm_config,
-                        connector=recipe.connector,
-                        freeze_encoder=bool(recipe.freeze_encoder),
-                    )
-                )
-            self.lm: PreTrainedModel = self.bridge.language_model
-            self.encoder_length = min(recipe.max_encoder_length, self.bridge.encoder_length_limit or sys.maxsize)
+                self.lm: PreTrainedModel = AutoModelForCausalLM.from_config(self.lm_config)
         else:
+            self.encoder_config, self.encoder_dtype = self._base(recipe.encoder, "encoder", check_encoder)
+            config = LangBridgeConfig(
+                encoder_config=self.encoder_config,
+                text_config=self.lm_config,
+                connector=recipe.connector,
+                freeze_encoder=bool(recipe.freeze_encoder),
+            )
             with torch.device("meta"):
-                self.lm = AutoModelForCausalLM.from_config(self.lm_config)
+                self.bridge = LangBridgeModel(config)
+            self.lm = self.bridge.language_model
+            self.encoder_length = min(recipe.max_encoder_length, self.bridge.encoder_length_limit or sys.maxsize)
         self.lm.requires_grad_(recipe.regime == "lm_only")
         if recipe.lora.r:
             untie_adapted(self.lm, recipe.lora.target_names)
 
-    def _config(self, source: str, role: str) -> PreTrainedConfig:
+    def _base(
+        self, source: str, role: str, check: Callable[[PreTrainedConfig, str], object]
+    ) -> tuple[PreTrainedConfig, torch.dtype]:
+        """The configuration of a base, and its precision where it is frozen."""
         config, origin = shapes_of(source, role)
         self.notes.append(f"{role}: {source}, shapes from {origin}")
-        return config
-
-    def _dtype(self, config: PreTrainedConfig, role: str) -> torch.dtype:
-        """The precision of a base where it is frozen."""
+        check(config, source)
         if self.recipe.dtype != "auto":
-            return getattr(torch, self.recipe.dtype)
+            return config, getattr(torch, self.recipe.dtype)
         saved = config.dtype or torch.float32
         self.notes.append(f"{role}: in {saved}, as saved; dtype auto takes float32 on a machine that is slow in that")
-        return saved
+        return config, saved
 
-    def parts(self) -> tuple[Part, ...]:
-        """Every part of the bridge, the logits, and what sharding gathers for a moment. Adds to `notes` as it goes."""
-        if self.recipe.train.max_steps == 0:
+    def parts(self) -> tuple[PartSize, ...]:
+        """Every part of the bridge, the logits, and what sharding gathers temporarily. Adds to `notes`."""
+        train, parts = self.recipe.train, self._model_parts()
+        if train.max_steps == 0:
             self.notes.append(
                 "no step: the models' weights alone are counted, not what the closed-form start is solved in"
             )
-            return tuple(
-                dataclasses.replace(part, gradients=0, optimiser=0, activations=0) for part in self._model_parts()
-            )
-        parts = [*self._model_parts(), self._logits()]
+            return tuple(dataclasses.replace(p, state=0, gradients=0, optimiser=0, activations=0) for p in parts)
+        parts.append(self._logits())
         if self.sharding in ("zero3", "fsdp"):
-            parts.append(Part(name="gathered", weights=self._gathered()))
+            parts.append(PartSize(name="gathered", weights=self._gathered()))
             self.notes.append(
                 "gathered: two of the largest blocks, and what belongs to no block, whole in the precision of "
                 "computation"
             )
         self.notes += [
-            f"activations: {self._rows_at_once()} rows at once, every one as long as the "
-            f"recipe allows{', recomputed block by block' if self.recipe.train.activation_checkpointing else ''}",
+            f"activations: {self._rows_at_once} rows at once, every one as long as the recipe allows"
+            f"{', recomputed block by block' if train.activation_checkpointing else ''}",
             "not counted: the driver's own memory, communication buffers of sharding, fragmentation",
         ]
         return tuple(parts)
 
-    def resume_state(self) -> int:
-        """Bytes of the optimiser's state in a checkpoint."""
-        if self.recipe.train.max_steps == 0:
-            return 0
-        return sum(self._optimiser_bytes(parameter) for parameter in self._trained_shapes())
-
     # Parameters
 
-    def _model_parts(self) -> list[Part]:
+    def _model_parts(self) -> list[PartSize]:
         parts = []
         if self.bridge is not None:
-            encoder, connector = list(self.bridge.encoder.parameters()), list(self.bridge.connector.parameters())
-            parts.append(
-                self._part("encoder", encoder, frozen=self.encoder_dtype, activations=self._encoder_activations())
-            )
+            encoder, connector = self.bridge.encoder.parameters(), self.bridge.connector.parameters()
+            parts.append(self._part("encoder", encoder, self.encoder_dtype, self._encoder_activations()))
             parts.append(self._part("connector", connector))
             if self._new_rows.numel():
                 parts.append(self._part("new rows", [self._new_rows]))
-        lm = list(self.lm.parameters())
-        parts.append(self._part("language model", lm, frozen=self.lm_dtype, activations=self._lm_activations()))
-        if self._adapters:
-            parts.append(self._part("adapters", self._adapters))
+        parts.append(self._part("language model", self.lm.parameters(), self.lm_dtype, self._lm_activations()))
+        if self._adapted:
+            shapes = [layer.weight.shape for _, layer in self._adapted]
+            adapters = [nn.Parameter(torch.empty(self.recipe.lora.r, sum(shape), device="meta")) for shape in shapes]
+            parts.append(self._part("adapters", adapters))
         return parts
 
     def _part(
-        self, name: str, parameters: list[nn.Parameter], frozen: torch.dtype = torch.float32, activations: int = 0
-    ) -> Part:
+        self,
+        name: str,
+        parameters: Iterable[nn.Parameter],
+        frozen: torch.dtype = torch.float32,
+        activations: int = 0,
+    ) -> PartSize:
+        parameters = list(parameters)
         trained = [p for p in parameters if p.requires_grad]
         total, learned = sum(p.numel() for p in parameters), sum(p.numel() for p in trained)
-        deepspeed = self.sharding in ("zero2", "zero3")
         # DeepSpeed's bf16 casts the whole model, and keeps a float32 master copy of what it trains.
-        halved = deepspeed and self.recipe.train.bf16
-        frozen_bytes = 2 if halved else frozen.itemsize
-        weights = (total - learned) * frozen_bytes + learned * (2 if halved else 4)
-        gradients = learned * (2 if halved else 4)
-        optimiser = sum(self._optimiser_bytes(p) for p in trained) + (4 * learned if halved else 0)
+        halved = self.sharding in ("zero2", "zero3") and self.recipe.train.bf16
+        width = 2 if halved else 4
+        weights = (total - learned) * (2 if halved else frozen.itemsize) + learned * width
+        gradients = learned * width
+        state = sum(self._optimiser_bytes(p) for p in trained)
         if self.sharding == "none" and self.gpus > 1:
             gradients *= 2  # the buckets that data parallelism reduces are beside the gradients
-        split_weights = self.sharding in ("zero3", "fsdp")
-        split_states = self.sharding != "none"
-        return Part(
+
+        def divided(size: int, by: bool) -> int:
+            return math.ceil(size / self.gpus) if by else size
+
+        return PartSize(
             name=name,
             parameters=total,
             trained=learned,
-            weights=self._share(weights) if split_weights else weights,
-            gradients=self._share(gradients) if split_states else gradients,
-            optimiser=self._share(optimiser) if split_states else optimiser,
+            state=state,
+            weights=divided(weights, self.sharding in ("zero3", "fsdp")),
+            gradients=divided(gradients, self.sharding != "none"),
+            optimiser=divided(state + (4 * learned if halved else 0), self.sharding != "none"),
             activations=activations,
         )
 
-    def _share(self, size: int) -> int:
-        return math.ceil(size / self.gpus)
-
     def _optimiser_bytes(self, parameter: nn.Parameter) -> int:
-        if self.recipe.train.optim == "adafactor" and parameter.ndim >= 2:
-            return 4 * (parameter.numel() // parameter.shape[-1] + parameter.numel() // parameter.shape[-2])
-        return 4 * parameter.numel() * (1 if self.recipe.train.optim == "adafactor" else 2)
+        if self.recipe.train.optim != "adafactor":
+            return 8 * parameter.numel()
+        if parameter.ndim < 2:
+            return 4 * parameter.numel()
+        return 4 * (parameter.numel() // parameter.shape[-1] + parameter.numel() // parameter.shape[-2])
 
-    def _trained_shapes(self) -> list[nn.Parameter]:
-        model = self.lm if self.bridge is None else self.bridge
-        return [p for p in [*model.parameters(), self._new_rows, *self._adapters] if p.requires_grad]
-
-    @property
+    @cached_property
     def _new_rows(self) -> nn.Parameter:
         """The rows for white space that the encoder's tokenizer loses; whether they are trained, the data decide."""
-        if not hasattr(self, "_rows"):
-            count, source = 0, self.recipe.encoder
-            if self.bridge is not None and source is not None:
-                tokenizer = load_tokenizer(source, required=False) if Path(source).is_dir() else None
-                if tokenizer is not None:
-                    count = len(whitespace_ids(tokenizer))
-                elif self.encoder_config.model_type in ("t5", "mt5", "umt5"):
-                    count = len(WHITESPACE)
-            trained = bool(count) and (not self.recipe.freeze_encoder or self._template_has_space)
-            if trained and self.recipe.freeze_encoder:
-                self.notes.append("new rows: trained, because the template holds white space that the encoder loses")
-            elif count and not trained:
-                self.notes.append(
-                    "new rows: not trained, supposing that no prompt holds white space that they stand for"
-                )
-            width = 0 if self.bridge is None else self.bridge.encoder.get_input_embeddings().embedding_dim
-            self._rows = nn.Parameter(torch.empty(count, width, device="meta"), requires_grad=trained)
-        return self._rows
+        recipe, source = self.recipe, self.recipe.encoder
+        assert self.bridge is not None
+        assert source is not None
+        count = 0
+        tokenizer = load_tokenizer(source, required=False) if Path(source).is_dir() else None
+        if tokenizer is not None:
+            count = len(whitespace_ids(tokenizer))
+        elif self.encoder_config.model_type in ("t5", "mt5", "umt5"):
+            count = len(WHITESPACE)
+        in_template = recipe.template_in == "encoder" and any(space in recipe.template for space in WHITESPACE)
+        trained = bool(count) and (not recipe.freeze_encoder or in_template)
+        if trained and recipe.freeze_encoder:
+            self.notes.append("new rows: trained, because the template holds white space that the encoder loses")
+        elif count and not trained:
+            self.notes.append("new rows: not trained, supposing that no prompt holds white space that they stand for")
+        width = self.bridge.encoder.get_input_embeddings().embedding_dim
+        return nn.Parameter(torch.empty(count, width, device="meta"), requires_grad=trained)
 
-    @property
-    def _template_has_space(self) -> bool:
-        return self.recipe.template_in == "encoder" and any(space in self.recipe.template for space in WHITESPACE)
-
-    @property
-    def _adapters(self) -> list[nn.Parameter]:
-        shapes = [layer.weight.shape for _, layer in self._adapted]
-        return [nn.Parameter(torch.empty(self.recipe.lora.r, sum(shape), device="meta")) for shape in shapes]
-
-    @property
+    @cached_property
     def _adapted(self) -> list[tuple[str, nn.Module]]:
         """The layers of the language model that get an adapter, by name."""
         names, head = self.recipe.lora.target_names, self.lm.get_output_embeddings()
@@ -216,9 +198,7 @@ class Layout:
             if isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.ndim == 2
         ]
         if names == [ALL_LINEAR]:
-            return [
-                (name, layer) for name, layer in layers if layer is not head and not isinstance(layer, nn.Embedding)
-            ]
+            return [pair for pair in layers if pair[1] is not head and not isinstance(pair[1], nn.Embedding)]
         return [(name, layer) for name, layer in layers if is_named(name, names)]
 
     # Activations
@@ -230,7 +210,7 @@ class Layout:
             return 0  # it runs without gradient
         kept = kept_by_encoder(
             self.encoder_config,
-            self._rows_at_once(),
+            self._rows_at_once,
             self.encoder_length,
             dtype=torch.float32 if trained else self.encoder_dtype,
             bf16=self.recipe.train.bf16,
@@ -242,7 +222,7 @@ class Layout:
         whole = self.recipe.regime == "lm_only"
         kept = kept_by_language_model(
             self.lm_config,
-            self._rows_at_once(),
+            self._rows_at_once,
             self.recipe.max_length,
             dtype=torch.float32 if whole else self.lm_dtype,
             bf16=self.recipe.train.bf16,
@@ -250,6 +230,7 @@ class Layout:
         )
         return self._recomputed(kept, self.lm, self.lm_dtype, self.recipe.max_length)
 
+    @property
     def _rows_at_once(self) -> int:
         """Rows in one pass, where every one is as long as the recipe allows."""
         train, most = self.recipe.train, self.recipe.train.per_device_train_batch_size
@@ -265,16 +246,16 @@ class Layout:
         width = base.get_input_embeddings().embedding_dim
         # The stream between blocks is float32 under mixed precision, unless the weights are narrower.
         stream = 4 if base.get_input_embeddings().weight.requires_grad else dtype.itemsize
-        inputs = len(blocks) * self._rows_at_once() * length * width * stream
+        inputs = len(blocks) * self._rows_at_once * length * width * stream
         return min(kept, inputs + kept // max(len(blocks), 1))
 
-    def _logits(self) -> Part:
+    def _logits(self) -> PartSize:
         recipe = self.recipe
         targets = recipe.max_length - 1
         if self.bridge is not None:
             shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
             targets = recipe.max_length - recipe.connector.soft_length(shortest) - LEAST_AROUND
-        targets *= self._rows_at_once()
+        targets *= self._rows_at_once
         kept = 0
         head = self.lm.get_output_embeddings()
         adapted = any(layer is head for _, layer in self._adapted)
@@ -288,10 +269,10 @@ class Layout:
         vocabulary = head.weight.shape[0]
         # The head's own precision, the loss's float32 copy, its log-probabilities, and the gradient of the copy.
         bytes_each = (2 if recipe.train.bf16 else self.lm_dtype.itemsize) + 3 * 4
-        return Part(name="logits", activations=kept + targets * vocabulary * bytes_each)
+        return PartSize(name="logits", activations=kept + targets * vocabulary * bytes_each)
 
     def _gathered(self) -> int:
-        """What a GPU holds whole for a moment, where the weights are cut up."""
+        """Bytes of sharded weights that one device gathers at a time."""
         wide = 2 if self.recipe.train.bf16 else 4
         sizes = []
         bases = [self.lm] if self.bridge is None else [self.bridge.encoder, self.lm]

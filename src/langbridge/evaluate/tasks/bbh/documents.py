@@ -1,13 +1,13 @@
 """BIG-Bench Hard's documents, in English and in the layout of BBH-BN, and the rules that read an answer."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import VALIDITY, YES_NO, choice_letter, option_text, word_choice
-from langbridge.evaluate.benchmarks import HubPlace, Rows, Source, dataset, read_rows, row_ids
-from langbridge.evaluate.graders import Judge, Verdict
+from langbridge.evaluate.benchmarks import Benchmark, BenchmarkRows, HubPlace, dataset, read_rows, row_ids
+from langbridge.evaluate.graders import WrittenAnswer
 
 SUBTASKS = {
     "causal_judgement": "yes_no", "date_understanding": "choice", "disambiguation_qa": "choice",
@@ -18,7 +18,7 @@ SUBTASKS = {
 }  # fmt: skip
 """The subtasks of logical reasoning, and how each is answered."""
 
-ENGLISH = Source(
+ENGLISH = Benchmark(
     "bbh",
     ("{part}",),
     ("input", "target"),
@@ -26,7 +26,7 @@ ENGLISH = Source(
     texts=("input", "target"),
     inside="examples",
 )
-BENGALI = Source(
+BENGALI = Benchmark(
     "bbh_bn",
     ("{part}", "{published}-en-bn", "BBH-Bengali/{published}-en-bn", "BBH-Bengali/{part}", "*{part}*"),
     ("input_en", "options_en", "target_en", "input_bn", "options_bn"),
@@ -45,16 +45,7 @@ BENGALI_WORDS = {
 _OPTION = re.compile(r"\(([A-Z])\)\s*([^\n(]*)")
 
 
-class LogicJudge(Judge):
-    """By the kind of the question: a letter among its options (or an option in full), yes or no, valid or invalid."""
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        found = read_answer(output, doc["kind"], doc["options"])
-        return Verdict(output, found, found == doc["expected"])
-
-
-judge = LogicJudge()
+grader = WrittenAnswer(lambda output, doc: read_answer(output, doc["kind"], doc["options"]))
 
 
 def read_answer(output: str, kind: str, options: Sequence[str]) -> str | None:
@@ -86,7 +77,7 @@ def load_bengali(part: str, language: str, data: Any = None, **_: Any) -> dict[s
     return _documents(found, part, language, pairs)
 
 
-def _documents(found: Rows, part: str, language: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _documents(found: BenchmarkRows, part: str, language: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     if part not in SUBTASKS:
         raise LangBridgeError(f"bbh: got the subtask {part!r}, expected one of {', '.join(SUBTASKS)}")
     kind = SUBTASKS[part]

@@ -1,26 +1,26 @@
-"""HumanEval's documents, their judge, which only makes the program, and the scorer, which runs it."""
+"""HumanEval's documents, their grader, which only makes the program, and the scorer, which runs it."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from langbridge.evaluate.benchmarks import HubPlace, Source, dataset, read_rows, row_ids
+from langbridge.evaluate.benchmarks import Benchmark, HubPlace, dataset, read_rows, row_ids
 from langbridge.evaluate.code import Sandbox, find_sandbox, run_all
-from langbridge.evaluate.graders import Judge, Verdict
+from langbridge.evaluate.graders import Grade, Grader
 from langbridge.evaluate.runs import Sample
 from langbridge.evaluate.tasks.humaneval.problems import checks, corrected, entry_point, program, repaired, source
 from langbridge.files import BadRow, text_field
 
 _FIELDS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
-ENGLISH = Source(
+ENGLISH = Benchmark(
     "humaneval",
     ("HumanEval", "data/HumanEval", "openai_humaneval/test-*"),
     _FIELDS,
     HubPlace("openai/openai_humaneval", None),
     texts=_FIELDS,
 )
-TRANSLATED = Source(
+TRANSLATED = Benchmark(
     "humaneval_mt",
     ("humaneval_{language}{ending}", "humaneval_{name}{ending}", "humaneval/humaneval_{name}{ending}"),
     _FIELDS,
@@ -30,15 +30,15 @@ SCORER = "langbridge.evaluate.tasks.humaneval.documents:score"
 NAMES = ("original", "plain", "anonymised", "corrected")
 
 
-class ProgramJudge(Judge):
+class ProgramGrader(Grader):
     """The program that an output makes of the problem; whether it passes is not known until it has run."""
 
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
+    def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         (output,) = results
-        return Verdict(output, source(dict(doc), output), None)
+        return Grade(output, source(dict(doc), output), None)
 
 
-judge = ProgramJudge()
+grader = ProgramGrader()
 
 
 def load(language: str = "en", names: str = "original", data: Any = None, **_: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def load(language: str = "en", names: str = "original", data: Any = None, **_: A
 
 
 def program_document(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A problem as published, `entry_point` and all or without it, as the judge and the scorer need it.
+    """A problem as published, `entry_point` and all or without it, as the grader and the scorer need it.
 
     Raises `BadRow` where there is nothing to call or no test to call it.
     """

@@ -10,10 +10,10 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.benchmarks import (
+    Benchmark,
+    BenchmarkRows,
     HubPlace,
     NoSuchFile,
-    Rows,
-    Source,
     dataset,
     origin_of_file,
     read_rows,
@@ -21,7 +21,7 @@ from langbridge.evaluate.benchmarks import (
 )
 from langbridge.evaluate.tasks.word_problems import number_text
 
-TEST = Source(
+TEST = Benchmark(
     "mgsm",
     ("mgsm_{language}", "mgsm_{Name}"),
     ("question", "answer_number"),
@@ -30,7 +30,7 @@ TEST = Source(
     aliases={"query": "question", "response": "answer_number"},  # as in MathOctopus's copy
     header=("question", "answer_number"),
 )
-EXEMPLARS = Source(
+EXEMPLARS = Benchmark(
     "mgsm",
     ("exemplars_{language}",),
     ("question", "answer", "answer_number"),
@@ -77,7 +77,7 @@ def load(
 class _Frame:
     """What stands around a question: its prefix, the opening of its answer, and the worked examples."""
 
-    def __init__(self, language: str, mode: str, native: Rows, english: Rows | None):
+    def __init__(self, language: str, mode: str, native: BenchmarkRows, english: BenchmarkRows | None):
         rows = [row for _, row in native.rows]
         self.origin = native.origin
         self.question = _prefix(rows[0]["question"], language)
@@ -111,7 +111,7 @@ class _Frame:
         return f"{self.question}{space}{question}\n{self.answer}"
 
 
-def _exemplars(data: str | Path | None, language: str) -> Rows:
+def _exemplars(data: str | Path | None, language: str) -> BenchmarkRows:
     """The worked examples: rows in a file a language or on the hub, or else those of the publisher's `exemplars.py`."""
     try:
         return read_rows(EXEMPLARS, data, language=language)
@@ -138,7 +138,9 @@ def _exemplars(data: str | Path | None, language: str) -> Rows:
             f"{path}: expected the dictionary MGSM_EXEMPLARS with {language!r} in it, of examples' 'q' and 'a', and "
             f"the list EXEMPLAR_NUMBER_ANSWERS: {type(error).__name__}: {error}"
         ) from error
-    return Rows([(f"{path}, {language} {place}", row) for place, row in enumerate(rows, 1)], origin_of_file(path))
+    return BenchmarkRows(
+        [(f"{path}, {language} {place}", row) for place, row in enumerate(rows, 1)], origin_of_file(path)
+    )
 
 
 def _prefix(text: str, language: str) -> str:

@@ -1,14 +1,13 @@
-"""SIB-200's documents: the same sentences in every language, each with one of seven topics, and a judge of writing."""
+"""SIB-200's documents: the same sentences in every language, each with one of seven topics, chosen or written."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import word_choice
-from langbridge.evaluate.benchmarks import HubPlace, Source, dataset, read_rows, row_ids
-from langbridge.evaluate.graders import ChoiceJudge, Judge, Verdict
+from langbridge.evaluate.benchmarks import Benchmark, HubPlace, dataset, read_rows, row_ids
+from langbridge.evaluate.graders import MostProbable, WrittenAnswer
 
-SIB200 = Source(
+SIB200 = Benchmark(
     "sib200",
     ("{language}/test", "data/annotated/{language}/test"),
     ("index_id", "category", "text"),
@@ -27,16 +26,8 @@ _WRITTEN_AS = {
 }
 
 
-class TopicJudge(Judge):
-    """The last topic that is stated, else the last one named."""
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        found = word_choice(output, _WRITTEN_AS)
-        return Verdict(output, found, found == doc["expected"])
-
-
-choice_judge, topic_judge = ChoiceJudge(named=True), TopicJudge()
+choice_grader = MostProbable(named=True)
+topic_grader = WrittenAnswer(lambda output, doc: word_choice(output, _WRITTEN_AS))
 
 
 def load(language: str, data: Any = None, form: str = "choice", **_: Any) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """XCOPA's documents: as a choice between two continuations, or as a question that is answered in writing."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, option_text
-from langbridge.evaluate.benchmarks import HubPlace, Source, dataset, read_rows, row_ids
-from langbridge.evaluate.graders import Judge, Verdict
+from langbridge.evaluate.benchmarks import Benchmark, HubPlace, dataset, read_rows, row_ids
+from langbridge.evaluate.graders import WrittenAnswer
 
-XCOPA = Source(
+XCOPA = Benchmark(
     "xcopa",
     ("{language}/{split}.{language}", "data/{language}/{split}.{language}", "{split}.{language}",
      "{language}/{hub_split}-*"),
@@ -35,17 +35,14 @@ CORRECTIONS = Path(__file__).with_name("corrections.json")
 """By language and split the `idx` of rows that say "effect" where COPA, and so every other language, says "cause"."""
 
 
-class WrittenJudge(Judge):
-    """The letter of a choice, or a choice in full."""
-
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Verdict:
-        (output,) = results
-        letter = choice_letter(output, ["A", "B"])
-        found = "AB".index(letter) if letter is not None else option_text(output, doc["choices"])
-        return Verdict(output, None if found is None else str(found), found == int(doc["label"]))
+def read_choice(output: str, choices: Sequence[str]) -> str | None:
+    """The letter of a choice, or a choice in full, as the index of the choice."""
+    letter = choice_letter(output, ["A", "B"])
+    found = "AB".index(letter) if letter is not None else option_text(output, choices)
+    return None if found is None else str(found)
 
 
-written_judge = WrittenJudge()
+written_grader = WrittenAnswer(lambda output, doc: read_choice(output, doc["choices"]))
 
 
 def load(
