@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langbridge.model.configuration import LangBridgeConfig
-    from langbridge.model.modeling import LangBridgeModel
-    from langbridge.model.processing import LangBridgeProcessor
+    from langbridge.model.registering import LangBridgeModel, LangBridgeProcessor
 
 __version__ = "0.1.0"
 
 _HOME = {
     "LangBridgeConfig": "langbridge.model.configuration",
-    "LangBridgeModel": "langbridge.model.modeling",
-    "LangBridgeProcessor": "langbridge.model.processing",
+    "LangBridgeModel": "langbridge.model.registering",
+    "LangBridgeProcessor": "langbridge.model.registering",
 }
 
 __all__ = ["LangBridgeConfig", "LangBridgeModel", "LangBridgeProcessor", "__version__"]

@@ -35,6 +35,7 @@ from langbridge.files import write_atomically
 from langbridge.languages import LANGUAGE_GROUPS
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import SUITE
+from langbridge.model import Memory
 from langbridge.train import Recipe, train
 from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
 from studies.miniature.answers import Answers
@@ -244,11 +245,11 @@ def snapped(asker: Asker) -> Iterator[None]:
     model = asker.lm.model
     table = model.get_input_embeddings().weight.detach()
 
-    def snap(_: Any, __: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
-        soft, mask = found
+    def snap(_: Any, __: Any, found: Memory) -> Memory:
+        soft = found.soft_prompts
         nearest = torch.cdist(soft.float().flatten(0, 1), table.float(), compute_mode=EXACT).argmin(-1)
         own = table[nearest].reshape(soft.shape).to(soft.dtype)
-        return torch.cat([own[:, :-1], soft[:, -1:]], dim=1), mask
+        return found._replace(soft_prompts=torch.cat([own[:, :-1], soft[:, -1:]], dim=1))
 
     handle = model.connector.register_forward_hook(snap)
     try:

@@ -6,7 +6,7 @@ import transformers as hf
 from tiny import PLACEHOLDER, make_batch, make_bridge, make_encoder, make_language_model, one_row
 
 from langbridge.errors import LangBridgeError
-from langbridge.model import ConnectorSettings, LangBridgeModel
+from langbridge.model import ConnectorSettings, LangBridgeModel, Memory
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,10 @@ def test_guidance_is_against_the_sequence_without_a_prompt(connector, text, use_
     scale, steps = 1.7, 4
     out = bridge.generate(**batch, max_new_tokens=steps, do_sample=False, guidance_scale=scale, use_cache=use_cache)
     new = out[:, batch["input_ids"].shape[1] :]
-    soft, soft_mask = bridge.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
+    memory = bridge.read(batch["encoder_input_ids"], batch["encoder_attention_mask"])
     embed = bridge.get_input_embeddings()
-    places = batch["input_ids"] == PLACEHOLDER
-    conditional = bridge.fill(batch["input_ids"], places, soft, soft_mask)
-    unconditional = soft[:, -1:] if text == 0 else embed(batch["input_ids"][:, -1:])
+    conditional = bridge.embed(batch["input_ids"], memory)
+    unconditional = memory.soft_prompts[:, -1:] if text == 0 else embed(batch["input_ids"][:, -1:])
     for step in range(steps):
         halves = [
             bridge.language_model(inputs_embeds=torch.cat([half, embed(new[:, :step])], 1))
@@ -262,7 +261,7 @@ def test_soft_prompts_land_in_their_places(bridge):
     batch = make_batch(bridge)
     soft, mask = bridge.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
     places = (batch["input_ids"] == PLACEHOLDER) & batch["attention_mask"].bool()
-    embeds = bridge.fill(batch["input_ids"], places, soft, mask)
+    embeds = bridge.embed(batch["input_ids"], Memory(soft, mask), batch["attention_mask"])
     for row in range(3):
         assert torch.equal(embeds[row][places[row]], soft[row][mask[row].bool()])
     rest = bridge.get_input_embeddings()(batch["input_ids"])

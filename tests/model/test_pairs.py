@@ -72,7 +72,7 @@ def test_gradients_reach_the_connector_alone(bridge):
 
 def test_saved_and_exported_pairs_load(bridge, tmp_path):
     from langbridge.model import LangBridgeModel
-    from langbridge.model.checkpoint import write_merged
+    from langbridge.model.saving import write_merged
 
     (tmp_path / "merged").mkdir()
     write_merged(bridge, tmp_path / "merged")

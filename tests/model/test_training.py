@@ -174,9 +174,9 @@ def test_connectors_ignore_padding(kind):
     noisy = states.clone()
     noisy[1, 3:] = 1e3
     with torch.no_grad():
-        soft, soft_mask = bridge.connector(states, mask)
-        other, _ = bridge.connector(noisy, mask)
-        short, _ = bridge.connector(states[1:, :3], mask[1:, :3])
+        soft, soft_mask = bridge.connector(states, mask)[:2]
+        other = bridge.connector(noisy, mask).soft_prompts
+        short = bridge.connector(states[1:, :3], mask[1:, :3]).soft_prompts
     keep = soft_mask[1].bool()
     assert torch.equal(soft[1][keep], other[1][keep])
     torch.testing.assert_close(soft[1][keep], short[0])

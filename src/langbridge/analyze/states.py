@@ -210,8 +210,8 @@ class _BridgeReader:
         assert read == [row.ids for row in rows], "one reading"
         own = _mask([row.own for row in rows], ids.shape[1], ids.device)
         states = self.model.encode(ids, mask)
-        connector = self.model.connector
-        soft, soft_mask = connector(states.to(connector.end.device, connector.end.dtype), mask.to(connector.end.device))
+        memory = self.model.connect(states, mask)
+        soft, soft_mask = memory.soft_prompts, memory.mask
         # Where soft prompts belong to no token, all of them count.
         own_soft = own if self.processor.connector.token_aligned else torch.ones_like(soft_mask[:, :-1]).bool()
         places = (batch["input_ids"] == self.processor.soft_prompt_token_id) & batch["attention_mask"].bool()
@@ -223,8 +223,7 @@ class _BridgeReader:
         # so no mask, which would cost a third of the time.
         output = self.model(
             input_ids=batch["input_ids"],
-            soft_prompts=soft,
-            soft_prompt_mask=soft_mask,
+            memory=memory,
             soft_prompt_positions=places,
             output_hidden_states=True,
             use_cache=False,

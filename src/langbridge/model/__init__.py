@@ -21,31 +21,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langbridge.model.bridge import Bridge
     from langbridge.model.checkpoint import build_bridge, export_merged
     from langbridge.model.configuration import LangBridgeConfig
     from langbridge.model.connectors.base import Connector
     from langbridge.model.connectors.settings import ConnectorSettings
-    from langbridge.model.modeling import LangBridgeModel
+    from langbridge.model.memory import Memory
     from langbridge.model.official import import_official
-    from langbridge.model.processing import LangBridgeProcessor
+    from langbridge.model.registering import LangBridgeModel, LangBridgeProcessor
 
 _HOME = {
+    "Bridge": "bridge",
     "Connector": "connectors.base",
     "ConnectorSettings": "connectors.settings",
     "LangBridgeConfig": "configuration",
-    "LangBridgeModel": "modeling",
-    "LangBridgeProcessor": "processing",
+    "LangBridgeModel": "registering",
+    "LangBridgeProcessor": "registering",
+    "Memory": "memory",
     "build_bridge": "checkpoint",
     "export_merged": "checkpoint",
     "import_official": "official",
 }
 
 __all__ = [
+    "Bridge",
     "Connector",
     "ConnectorSettings",
     "LangBridgeConfig",
     "LangBridgeModel",
     "LangBridgeProcessor",
+    "Memory",
     "build_bridge",
     "export_merged",
     "import_official",

@@ -1,5 +1,4 @@
-"""The bridge: an encoder, a connector and a language model, composed (LangBridge, arXiv 2401.10695, section
-3).
+"""A bridge with its language model (LangBridge, arXiv 2401.10695, section 3).
 
 The layout of a sequence is the processor's business: it writes one placeholder id per soft prompt, and one
 for the end vector, anywhere in `input_ids`. The model fills the placeholders. Everything after the embeddings
@@ -7,24 +6,20 @@ is the language model's own: cache, beams, sampling, streaming, quantisation.
 """
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.bases import ENCODER, LANGUAGE_MODEL
+from langbridge.model.bridge import Bridge
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
-from langbridge.model.encoders import (
-    build_encoder,
-    check_language_model,
-    check_source,
-    encoder_width,
-    length_limit,
-    make_room,
-)
+from langbridge.model.encoders import build_encoder, check_language_model
 from langbridge.model.generation import BridgeGenerationMixin, no_source
 from langbridge.model.language_models import (
     BridgeOutput,
@@ -35,20 +30,22 @@ from langbridge.model.language_models import (
     remove_dropout,
     token_losses,
 )
-from langbridge.model.registering import register
+from langbridge.model.loading import LoadOptions, fresh, open_checkpoint
+from langbridge.model.memory import Memory
+from langbridge.model.saving import save_checkpoint
 from langbridge.model.sequence import sources_of_rows
 
 
-class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
-    """A multilingual encoder bridged to a frozen language model. The forward pass:
+class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
+    """A multilingual encoder bridged to a frozen language model. The forward pass, a method a sentence:
 
-    1. The encoder turns `encoder_input_ids` into hidden states (batch, src, d_encoder); frozen, it runs
+    1. `encode`: the encoder turns `encoder_input_ids` into hidden states (batch, src, d_encoder); frozen, it runs
     without gradient and without dropout.
-    2. The connector maps states and mask to soft prompts and mask, (batch, soft, d_lm), the end vector last.
-    3. The real soft prompts of each row fill that row's placeholders in the embedded `input_ids`.
-    4. Positions are counted over real tokens only, so that padding takes no position.
-    5. The language model runs, frozen in every parameter, its output head included.
-    6. With labels: the sum of next-token losses over target positions, divided by their number; the head runs
+    2. `connect`: the connector maps states and mask to soft prompts and mask, (batch, soft, d_lm), the end vector last.
+    3. `embed`: the real soft prompts of each row fill that row's placeholders in the embedded `input_ids`.
+    4. `place`: positions are counted over real tokens only, so that padding takes no position.
+    5. `run`: the language model runs, frozen in every parameter, its output head included.
+    6. `learn`: with labels, the sum of next-token losses over target positions, divided by their number; the head runs
     at those positions only.
     """
 
@@ -70,7 +67,7 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
     ):
         """Assemble a bridge of given parts, or of randomly initialised ones from the sub-configs. The
         connector is always fresh."""
-        super().__init__(config)
+        PreTrainedModel.__init__(self, config)
         if encoder is None:
             encoder = build_encoder(config.encoder_config)
         if language_model is None:
@@ -80,15 +77,11 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         config.text_config = (
             language_model.config
         )  # one object: generate() and the caches read ours, the language model its own
+        # Not on saving: sharding gives an instance a class of its own.
+        config.architectures = [type(self).__name__]
         self._language_model_arguments = frozenset(inspect.signature(language_model.forward).parameters)
-        self._length_limit = length_limit(encoder)
         remove_dropout(language_model)
-        self.connector = config.connector.build(
-            encoder_width(config.encoder_config, config.connector.encoder_layers),
-            language_model.get_input_embeddings().embedding_dim,
-            embedding_rms(language_model),
-        )
-        self._attach_new_rows(config.new_token_ids or [])
+        self._connect_encoder(language_model.get_input_embeddings().embedding_dim, embedding_rms(language_model))
         self.generation_config = generation_config_of(language_model)
         self.post_init()
         self.freeze()
@@ -96,12 +89,7 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
 
     @classmethod
     def from_bases(
-        cls,
-        encoder: Any,
-        language_model: Any,
-        connector: Any = "linear",
-        dtype: torch.dtype | str | None = None,
-        **kwargs: Any,
+        cls, encoder: Any, language_model: Any, connector: Any = "linear", dtype: Any = None, **kwargs: Any
     ) -> "LangBridgeModel":
         """A fresh bridge between two bases, each a local folder, a hub id or a model in memory.
 
@@ -110,127 +98,129 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to
         `LangBridgeConfig`. Raises `LangBridgeError` where a base is missing or of the wrong kind.
         """
-        from langbridge.model.checkpoint import from_bases
-
-        return from_bases(cls, encoder, language_model, connector=connector, dtype=dtype, **kwargs)
+        options = LoadOptions.taken_from(kwargs := {**kwargs, "dtype": dtype})
+        config, first, second = fresh(encoder, language_model, options, connector=connector, **kwargs)
+        model = cls(config, encoder=first, language_model=second)
+        model._settle(options.device_map, beside=second)
+        return model
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: Any,
-        *,
-        encoder: Any = None,
-        language_model: Any = None,
-        **kwargs: Any,
-    ) -> "LangBridgeModel":  # type: ignore[override]
-        """Load a checkpoint. See `langbridge.model.checkpoint.load` for how the bases are found and for the
-        keywords."""
-        from langbridge.model.checkpoint import load
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, *, encoder: Any = None, language_model: Any = None, **kwargs: Any
+    ) -> "LangBridgeModel":
+        """Load a checkpoint from a folder or hub id.
 
-        return load(cls, pretrained_model_name_or_path, encoder=encoder, language_model=language_model, **kwargs)
+        Bases: an explicit `encoder=` / `language_model=` (folder, hub id or model) is always obeyed; otherwise a folder
+            inside the checkpoint, then the recorded path (relative to the checkpoint, then as written), then the
+            recorded hub id and revision. Each is checked against the recorded fingerprint. An encoder that was trained
+            is in the checkpoint itself, and needs no base.
+        dtype: of the bases; the connector and the new rows stay in float32 (or more), since they are what is trained.
+        device_map: of the language model; encoder and connector go where its embeddings are, or where the keys
+            `encoder` and `connector` of a dict say.
+        attn_implementation: one word for both, or a dict by sub-config (`encoder_config`, `text_config`).
+        quantization_config: of the language model; a dict with the keys `encoder` and `language_model` also quantises
+            the encoder.
+        config, revision: as everywhere in transformers, and so the keywords of fetching from the hub.
+        """
+        checkpoint, options = open_checkpoint(pretrained_model_name_or_path, kwargs)
+        first = checkpoint.base(ENCODER, encoder, options)
+        second = checkpoint.base(LANGUAGE_MODEL, language_model, options)
+        model = cls(checkpoint.config, encoder=first, language_model=second)
+        model._settle(options.device_map, beside=second)
+        model.load_trained(checkpoint.state, str(checkpoint.folder))
+        if (checkpoint.folder / "generation_config.json").is_file():
+            model.generation_config = type(model.generation_config).from_pretrained(checkpoint.folder)
+        return model
 
     def save_pretrained(self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
         """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of
         transformers' own method are ignored."""
-        from langbridge.model.checkpoint import save
-
-        save(self, save_directory, state_dict=state_dict)
-
-    # What is trained
+        save_checkpoint(self, save_directory, state_dict)
 
     def freeze(self) -> None:
-        """Make exactly the parameters trainable that the config says. Loading and `set_training_regime` end
-        here."""
         self.language_model.requires_grad_(False)
-        if not self.config.freeze_encoder:
-            self.config.encoder_trained = True  # and stays so: freezing it later does not bring the base back
-        for parameter in self.encoder.parameters():
-            if parameter.is_floating_point():
-                parameter.requires_grad_(not self.config.freeze_encoder)
-        self.connector.requires_grad_(True)
-        if self.new_rows is not None:
-            self.new_rows.requires_grad_(self.config.train_new_rows or not self.config.freeze_encoder)
+        super().freeze()
 
-    def set_training_regime(self, freeze_encoder: bool, train_new_rows: bool = False) -> None:
-        """Choose what is trained beside the connector (LangBridge, appendix D.1)."""
-        if train_new_rows and self.new_rows is None:
-            raise LangBridgeError(
-                "train_new_rows: this bridge has no new rows, because its encoder's tokenizer keeps all "
-                "whitespace; set it to false"
-            )
-        self.config.freeze_encoder, self.config.train_new_rows = freeze_encoder, train_new_rows
-        self.freeze()
-        self.train(self.training)
+    # The forward pass
 
-    def trainable_parameter_names(self) -> set[str]:
-        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-
-    def train(self, mode: bool = True) -> "LangBridgeModel":
-        """As ever, except that a frozen encoder stays in eval mode. The language model follows, or it would
-        lose gradient checkpointing; it has no dropout."""
-        super().train(mode)
-        if self.config.freeze_encoder:
-            self.encoder.eval()
-        return self
-
-    # The forward pass, one method per sentence
-
-    def encode(
-        self,
-        encoder_input_ids: Int[Tensor, "sources src"],
-        encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
-    ) -> Float[Tensor, "sources src d_encoder"]:
-        """1. The encoder's hidden states: of its last layer, or of those that the connector reads, side by side. What
-        stands under padding means nothing, and changes nothing elsewhere."""
-        if encoder_attention_mask is None:
-            encoder_attention_mask = torch.ones_like(encoder_input_ids)
-        check_source(encoder_input_ids, encoder_attention_mask, self._length_limit, self._encoder_config)
-        # Encoders with absolute positions count padding, and tell it by its id: so pads are moved to the
-        # right, and given the pad id.
-        order = torch.argsort(encoder_attention_mask.bool().logical_not().int(), dim=1, stable=True)
-        mask = encoder_attention_mask.gather(1, order)
-        ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_pad_id)
-        trained = not self.config.freeze_encoder or self.config.train_new_rows
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            device, layers = self.encoder.device, self.config.connector.encoder_layers
-            inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-            if layers is None:
-                states = self.encoder(**inputs).last_hidden_state
-            else:
-                hidden = self.encoder(**inputs, output_hidden_states=True).hidden_states
-                states = torch.cat([hidden[layer] for layer in layers], dim=-1)
-        back = torch.argsort(order, dim=1).to(states.device)
-        return states.gather(1, back.unsqueeze(-1).expand_as(states))
-
-    def soft_prompts(
-        self,
-        encoder_input_ids: Int[Tensor, "sources src"],
-        encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
-    ) -> tuple[Float[Tensor, "sources soft d_lm"], Int[Tensor, "sources soft"]]:
-        """2. Soft prompts with the end vector last, and the mask of the real ones. The connector computes
-        in its own precision."""
-        states = self.encode(encoder_input_ids, encoder_attention_mask)
-        if encoder_attention_mask is None:
-            encoder_attention_mask = torch.ones_like(encoder_input_ids)
-        end = self.connector.end
-        return self.connector(states.to(end.device, end.dtype), encoder_attention_mask.to(end.device))
-
-    def fill(
+    def embed(
         self,
         input_ids: Int[Tensor, "batch seq"],
-        positions: Bool[Tensor, "batch seq"],
-        soft: Float[Tensor, "sources soft d_lm"],
-        soft_mask: Int[Tensor, "sources soft"],
+        memory: Memory | None = None,
+        attention_mask: Any = None,
+        soft_prompt_positions: Bool[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq d_lm"]:
-        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in
-        order. A row takes as many consecutive sources as fill its placeholders: one, or one for each turn of the user.
+        """3. The embedded sequence with the real soft prompts of each row in that row's placeholders, in order: what a
+        server of prompt embeddings sends. A row takes as many consecutive sources as fill its placeholders: one, or one
+        for each turn of the user.
+
+        memory: what `read` gives. None for rows without a prompt: their only placeholder, if there is one, is for the
+            end vector, which depends on no prompt. So begins the unconditional half of classifier-free guidance.
+        soft_prompt_positions: where the placeholders are, instead of every real position that holds the placeholder id.
 
         Raises `LangBridgeError` where a row has more or fewer placeholders than soft prompts.
         """
-        embeds = self.language_model.get_input_embeddings()(input_ids)
-        soft, soft_mask, positions = soft.to(embeds), soft_mask.to(embeds.device), positions.to(embeds.device)
-        sources_of_rows(positions.sum(1).tolist(), soft_mask.sum(1).tolist())
-        return embeds.masked_scatter(positions.unsqueeze(-1), soft[soft_mask.bool()])
+        embeds = self.get_input_embeddings()(input_ids)
+        places = soft_prompt_positions
+        if places is None:
+            places = self._placeholders(input_ids, attention_mask)
+        places = places.to(embeds.device)
+        if memory is None:
+            if bool((places.sum(1) > 1).any()):
+                raise no_source(self.config.soft_prompt_token_id)
+            return torch.where(places.unsqueeze(-1), self.connector.end_vector().to(embeds), embeds)
+        soft, mask = memory.soft_prompts.to(embeds), memory.mask.to(embeds.device)
+        sources_of_rows(places.sum(1).tolist(), mask.sum(1).tolist())
+        return embeds.masked_scatter(places.unsqueeze(-1), soft[mask.bool()])
+
+    def place(
+        self,
+        embeds: Float[Tensor, "batch seq d_lm"],
+        attention_mask: Any,
+        position_ids: Int[Tensor, "batch seq"] | None,
+        past_key_values: Cache | None,
+    ) -> dict[str, Any]:
+        """4. What the language model is given: the embeddings, what it sees of them, and positions counted over real
+        tokens, where it takes positions."""
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        # A missing mask together with explicit positions is read by transformers as several sequences packed
+        # into one.
+        if attention_mask is None and past_key_values is None:
+            attention_mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+        inputs = {"inputs_embeds": embeds, "past_key_values": past_key_values, "attention_mask": attention_mask}
+        if "position_ids" in self._language_model_arguments:
+            inputs["position_ids"] = (
+                positions_of(attention_mask, embeds, past) if position_ids is None else position_ids
+            )
+        return inputs
+
+    def run(self, logits_to_keep: int | Tensor = 0, **inputs: Any) -> BridgeOutput:
+        """5. The language model's own output."""
+        if "logits_to_keep" in self._language_model_arguments:
+            inputs["logits_to_keep"] = logits_to_keep
+        return as_ours(self.language_model(**inputs))
+
+    def learn(
+        self,
+        labels: Int[Tensor, "batch seq"],
+        num_items_in_batch: int | Tensor | None = None,
+        return_logits: bool = True,
+        **inputs: Any,
+    ) -> BridgeOutput:
+        """6. The loss of the target tokens; see `forward`."""
+        targets, mask = labels[:, 1:], inputs["attention_mask"]
+        learned = targets != IGNORE
+        if isinstance(mask, Tensor) and mask.shape == labels.shape:
+            # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row
+            # there is only padding.
+            learned = learned & mask[:, :-1].bool()
+        keep = nn.functional.pad(learned, (0, 1))
+        inputs.setdefault("use_cache", False)
+        output, losses, logits = token_losses(self.language_model, inputs, keep, targets[learned], return_logits)
+        count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        if isinstance(count, Tensor):
+            count = count.to(losses.device)
+        return as_ours(output, loss=losses.sum() / count, logits=logits, token_losses=losses.detach())
 
     def forward(
         self,
@@ -240,8 +230,7 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         past_key_values: Cache | None = None,
         encoder_input_ids: Int[Tensor, "sources src"] | None = None,
         encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
-        soft_prompts: Float[Tensor, "_ soft d_lm"] | None = None,
-        soft_prompt_mask: Int[Tensor, "_ soft"] | None = None,
+        memory: Memory | None = None,
         soft_prompt_positions: Bool[Tensor, "batch seq"] | None = None,
         labels: Int[Tensor, "batch seq"] | None = None,
         num_items_in_batch: int | Tensor | None = None,
@@ -249,12 +238,10 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         return_logits: bool = True,
         **kwargs: Any,
     ) -> BridgeOutput:
-        """The six sentences above.
+        """The six sentences above: read, embed, inject, run.
 
-        soft_prompts, soft_prompt_mask: computed beforehand, by source or by row, instead of `encoder_input_ids`
-            (generation encodes once).
-        soft_prompt_positions: where the placeholders are, instead of every real position that holds the
-            placeholder id.
+        memory: what `read` gives, instead of `encoder_input_ids` (generation reads once).
+        soft_prompt_positions: as in `embed`.
         labels: aligned with `input_ids` and shifted here; -100 is not learned, and column 0 never is.
         num_items_in_batch: the divisor of the loss, where a batch is one of several that make a step.
         return_logits: False where labels are given and the loss is all that is wanted; logits are then made in
@@ -264,47 +251,32 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         positions in row-major order, because logits nowhere else are needed and cost most of the memory. So are
         `token_losses`, (tgt,).
         """
-        if soft_prompts is None and encoder_input_ids is not None:
-            soft_prompts, soft_prompt_mask = self.soft_prompts(encoder_input_ids, encoder_attention_mask)
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if soft_prompts is not None:
+        if memory is None and encoder_input_ids is not None:
+            memory = self.read(encoder_input_ids, encoder_attention_mask)
+        if memory is None and past_key_values is not None:  # tokens, also where one has the placeholder's id
+            embeds = self.get_input_embeddings()(input_ids)
+        else:
             if soft_prompt_positions is None:
                 soft_prompt_positions = self._placeholders(input_ids, attention_mask)
-            embeds = self.fill(input_ids, soft_prompt_positions, soft_prompts, soft_prompt_mask)
-        elif past_key_values is None:
-            embeds = self._without_source(input_ids, self._placeholders(input_ids, attention_mask))
-        else:
-            embeds = self.language_model.get_input_embeddings()(input_ids)
+            embeds = self.embed(input_ids, memory, attention_mask, soft_prompt_positions)
+        inputs = self.place(embeds, attention_mask, position_ids, past_key_values) | kwargs
+        with self._injected(memory, soft_prompt_positions):
+            if labels is None:
+                return self.run(logits_to_keep, **inputs)
+            return self.learn(labels, num_items_in_batch, return_logits, **inputs)
 
-        inputs: dict[str, Any] = {"inputs_embeds": embeds, "past_key_values": past_key_values, **kwargs}
-        # A missing mask together with explicit positions is read by transformers as several sequences packed
-        # into one.
-        if attention_mask is None and past_key_values is None:
-            attention_mask = torch.ones_like(input_ids)
-        inputs["attention_mask"] = attention_mask
-        if "position_ids" in self._language_model_arguments:
-            inputs["position_ids"] = (
-                positions_of(attention_mask, embeds, past) if position_ids is None else position_ids
+    def _injected(
+        self, memory: Memory | None, places: Bool[Tensor, "batch seq"] | None
+    ) -> AbstractContextManager[None]:
+        """The pass of the language model with what its connector brings into its layers."""
+        if memory is None or places is None or not self.connector.injects:
+            return nullcontext()
+        if self.training and torch.is_grad_enabled() and self.language_model.is_gradient_checkpointing:
+            raise LangBridgeError(
+                f"gradient checkpointing: the layers are computed again when {type(self.connector).__name__}, which "
+                "reaches into them, no longer does; switch it off"
             )
-
-        if labels is None:
-            if "logits_to_keep" in self._language_model_arguments:
-                inputs["logits_to_keep"] = logits_to_keep
-            return as_ours(self.language_model(**inputs))
-
-        targets = labels[:, 1:]
-        learned = targets != IGNORE
-        if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
-            # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row
-            # there is only padding.
-            learned = learned & attention_mask[:, :-1].bool()
-        inputs.setdefault("use_cache", False)
-        keep = nn.functional.pad(learned, (0, 1))
-        output, losses, logits = token_losses(self.language_model, inputs, keep, targets[learned], return_logits)
-        count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        if isinstance(count, Tensor):
-            count = count.to(losses.device)
-        return as_ours(output, loss=losses.sum() / count, logits=logits, token_losses=losses.detach())
+        return self.connector.inject(self.language_model, memory.by_row(places))
 
     # What transformers asks of a causal model
 
@@ -323,23 +295,6 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
     def init_weights(self) -> None:
         """Nothing: the parts come initialised, and transformers' own pass would overwrite them."""
 
-    # Inside
-
-    @property
-    def encoder_length_limit(self) -> int | None:
-        """The longest encoder input in tokens, None where there is no limit."""
-        return self._length_limit
-
-    @property
-    def _encoder_config(self) -> PreTrainedConfig:
-        config = self.config.encoder_config
-        assert isinstance(config, PreTrainedConfig), "a model is built of configs, not of their dicts"
-        return config
-
-    @property
-    def _encoder_pad_id(self) -> int:
-        return self._encoder_config.pad_token_id or 0
-
     def _placeholders(self, input_ids: Tensor, attention_mask: Any) -> Bool[Tensor, "batch seq"]:
         """Real positions that hold the placeholder id. A pad that happens to share the id is none."""
         if self.config.soft_prompt_token_id is None:
@@ -348,37 +303,3 @@ class LangBridgeModel(PreTrainedModel, BridgeGenerationMixin):
         if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
             found = found & attention_mask.bool().to(found.device)
         return found
-
-    def _without_source(
-        self, input_ids: Int[Tensor, "batch seq"], places: Bool[Tensor, "batch seq"]
-    ) -> Float[Tensor, "batch seq d_lm"]:
-        """The embedded sequence of rows that have no prompt. Their only placeholder, if there is one, is for the end
-        vector, which depends on no prompt: so begins the unconditional half of classifier-free guidance."""
-        if bool((places.sum(1) > 1).any()):
-            raise no_source(self.config.soft_prompt_token_id)
-        embeds = self.language_model.get_input_embeddings()(input_ids)
-        return torch.where(places.unsqueeze(-1).to(embeds.device), self.connector.end_vector().to(embeds), embeds)
-
-    def _attach_new_rows(self, new_token_ids: list[int]) -> None:
-        """Embedding rows for tokens added to the encoder's tokenizer, as a small parameter of ours that is
-        laid over the encoder's table.
-
-        So the table itself stays as published, and neither gradient nor weight decay can touch its other
-        rows. Rows start at the mean embedding.
-        """
-        self.new_rows: nn.Parameter | None = None
-        if not new_token_ids:
-            return
-        table, mean, self._new_rows_scale = make_room(self.encoder, new_token_ids)
-        self.new_rows = nn.Parameter(mean.repeat(len(new_token_ids), 1))
-        self.register_buffer("_new_ids", torch.tensor(new_token_ids), persistent=False)
-        table.register_forward_hook(self._lay_new_rows)
-
-    def _lay_new_rows(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert self.new_rows is not None, "this hook is attached together with the rows"
-        match = args[0].unsqueeze(-1) == self._new_ids.to(args[0].device)  # (batch, src, new)
-        rows = self.new_rows.to(output.device)[match.int().argmax(-1)] * self._new_rows_scale
-        return torch.where(match.any(-1, keepdim=True), rows.to(output.dtype), output)
-
-
-register()

@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.bases import fingerprint
-from langbridge.model.checkpoint import appearing, write_merged
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import (
@@ -31,8 +30,8 @@ from langbridge.model.encoders import (
     load_tied,
 )
 from langbridge.model.intact import check_file
-from langbridge.model.modeling import LangBridgeModel
-from langbridge.model.processing import LangBridgeProcessor
+from langbridge.model.registering import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.saving import appearing, write_merged
 from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
 _KINDS = {"linear": "linear", "ffn": "mlp", "latent": "resampler"}

@@ -16,17 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
-from langbridge.model.checkpoint import WEIGHTS, load_part
-from langbridge.model.intact import check_file
+from langbridge.model.loading import read_weights
 from langbridge.train.streaming import StreamLoader
 
 STATE = "trainer_state.json"
@@ -145,14 +142,7 @@ class Checkpoints(Trainer):
 
 def load_trained(model: LangBridgeModel, folder: Path) -> None:
     """Load what a checkpoint holds into a bridge, in place. Raises `LangBridgeError` where it is another bridge's."""
-    check_file(folder / WEIGHTS)
-    state = load_file(folder / WEIGHTS)
-    load_part(model, "connector.", state, str(folder))
-    if any(name.startswith("encoder.") for name in state):
-        load_part(model, "encoder.", state, str(folder))
-    if model.new_rows is not None:
-        with torch.no_grad():
-            model.new_rows.copy_(state["new_rows"])
+    model.load_trained(read_weights(folder), str(folder))
 
 
 def _to_disk(folder: Path) -> None:

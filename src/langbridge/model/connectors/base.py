@@ -7,10 +7,14 @@ alternatives its authors also wrote, so that checkpoints of all three load.
 """
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from langbridge.model.memory import Memory
 
 
 class Connector(nn.Module, ABC):
@@ -29,10 +33,24 @@ class Connector(nn.Module, ABC):
         self.end = nn.Parameter(torch.randn(d_lm) * rms)
 
     @abstractmethod
-    def forward(
-        self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]
-    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
-        """Soft prompts with the end vector last, and which of them are real."""
+    def forward(self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]) -> Memory:
+        """Soft prompts with the end vector last, and which of them are real (`with_end`); what `inject` brings into the
+        language model besides."""
+
+    def inject(self, language_model: PreTrainedModel, memory: Memory) -> AbstractContextManager[None]:
+        """A context around every pass of the language model, of which a connector that reaches into its layers (by
+        hooks on them, say) is active; by default nothing.
+
+        memory: by row, in the order of the pass's rows; in generation also for the passes of one token a row. It must
+            leave a row of a batch what it is alone: `keys_values_mask` says which positions are real.
+        """
+        return nullcontext()
+
+    @property
+    def injects(self) -> bool:
+        """Whether there is an `inject` of its own, so that every pass needs the memory and not only the one that reads
+        the placeholders."""
+        return type(self).inject is not Connector.inject
 
     def end_vector(self) -> Float[Tensor, " d_lm"]:
         """The end vector as the language model reads it."""
@@ -45,10 +63,8 @@ class Connector(nn.Module, ABC):
         whose settings say `closed_form`."""
         raise NotImplementedError(f"{type(self).__name__} has no closed-form start")
 
-    def with_end(
-        self, soft: Float[Tensor, "batch soft d_lm"], mask: Int[Tensor, "batch soft"]
-    ) -> tuple[Float[Tensor, "batch soft+1 d_lm"], Int[Tensor, "batch soft+1"]]:
+    def with_end(self, soft: Float[Tensor, "batch soft d_lm"], mask: Int[Tensor, "batch soft"]) -> Memory:
         """Soft prompts and mask with the end vector behind them, always last and always real."""
         batch = soft.shape[0]
         end = self.end.to(soft.dtype).expand(batch, 1, -1)
-        return torch.cat([soft, end], dim=1), torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
+        return Memory(torch.cat([soft, end], dim=1), torch.cat([mask, mask.new_ones(batch, 1)], dim=1))

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from langbridge.model.connectors.base import Connector
+from langbridge.model.memory import Memory
 
 
 class LinearConnector(Connector):
@@ -14,9 +15,7 @@ class LinearConnector(Connector):
         super().__init__(d_lm, rms)
         self.linear = nn.Linear(d_encoder, d_lm)
 
-    def forward(
-        self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]
-    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
+    def forward(self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]) -> Memory:
         return self.with_end(self.linear(states), mask)
 
     @torch.no_grad()

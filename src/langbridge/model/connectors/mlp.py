@@ -4,6 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from langbridge.model.connectors.base import Connector
+from langbridge.model.memory import Memory
 
 
 class MLPConnector(Connector):
@@ -14,7 +15,5 @@ class MLPConnector(Connector):
         self.up = nn.Linear(d_encoder, 2 * d_encoder)
         self.down = nn.Linear(2 * d_encoder, d_lm)
 
-    def forward(
-        self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]
-    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
+    def forward(self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]) -> Memory:
         return self.with_end(self.down(nn.functional.gelu(self.up(states))), mask)

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from langbridge.model.connectors.base import Connector
+from langbridge.model.memory import Memory
 
 
 class ResamplerConnector(Connector):
@@ -36,16 +37,14 @@ class ResamplerConnector(Connector):
         self.norm = nn.LayerNorm(d_lm)
         nn.init.constant_(self.norm.weight, rms)
 
-    def forward(
-        self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]
-    ) -> tuple[Float[Tensor, "batch soft d_lm"], Int[Tensor, "batch soft"]]:
+    def forward(self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]) -> Memory:
         batch = states.shape[0]
         latents = self.latents.to(states.dtype).expand(batch, -1, -1)
         read = self._attend(self.norm_latents(latents), self.norm_states(states), mask)
         latents = latents + read
         latents = self.dropout(latents + self.down(nn.functional.gelu(self.up(latents))))
-        soft, soft_mask = self.with_end(self.project(latents), mask.new_ones(batch, self.num_latents))
-        return self.norm(soft), soft_mask
+        memory = self.with_end(self.project(latents), mask.new_ones(batch, self.num_latents))
+        return memory._replace(soft_prompts=self.norm(memory.soft_prompts))
 
     def end_vector(self) -> Float[Tensor, " d_lm"]:
         return self.norm(self.end)
