@@ -1,7 +1,6 @@
 """The house's rules that are broken without noticing: who imports whom, names, sizes, start-up time."""
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -178,17 +177,6 @@ def test_nothing_points_outside_the_project() -> None:
             text = path.read_text(encoding="utf-8")
             for place in ("../shared", "/work/", "/tmp/", "/home/", "/root/"):
                 assert place not in text, f"{path.relative_to(ROOT)} mentions {place}"
-
-
-def test_every_shape_annotation_is_checked() -> None:
-    """By the hook that `conftest.py` installs, in every module that has any."""
-    from jaxtyping import _import_hook
-
-    shaped = [path for path in SOURCES if "from jaxtyping import" in path.read_text(encoding="utf-8")]
-    assert len(shaped) > 5
-    for path in shaped:
-        module = importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
-        assert isinstance(module.__spec__.loader, _import_hook._JaxtypingLoader), path
 
 
 def test_annotations_are_real() -> None:

@@ -1,4 +1,4 @@
-"""The one family of errors that are the user's to mend.
+"""The errors that a user can fix.
 
 Everything a user can get wrong (a missing folder, a language model given as an encoder, widths that do not
 fit) raises `LangBridgeError` with a message that says what was got, what was expected, where, and what to do.

@@ -49,20 +49,21 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_repeated(columns: Sequence[str], path: Path) -> None:
-    """A row would silently have the last of them. Columns without a name are no fields: spreadsheets add them."""
+    """Raise for a repeated column, of which rows would silently keep the last. Unnamed ones, which spreadsheets add, do
+    not count."""
     for name in columns:
         if name and columns.count(name) > 1:
             raise LangBridgeError(f"{path}: has {columns.count(name)} columns {name!r}; rename or remove all but one")
 
 
 def existing_file(path: str | Path) -> Path:
-    """`path` as a `Path`, or an error that says what stands there instead of a file."""
+    """`path` as a `Path`; raises where it is missing, a folder or a Git LFS pointer."""
     path = Path(path).expanduser()
     if path.is_dir():
         raise LangBridgeError(f"{path}: is a folder, expected a file")
     if not path.is_file():
         raise LangBridgeError(f"{path}: no such file")
-    with contextlib.suppress(OSError), path.open("rb") as file:  # who reads it tells why it cannot be opened
+    with contextlib.suppress(OSError), path.open("rb") as file:  # the reader says why it cannot be opened
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise LangBridgeError(
                 f"{path}: is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull` in its clone"
@@ -73,7 +74,7 @@ def existing_file(path: str | Path) -> Path:
 def json_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """Each row of the file `path`, given as its `lines`, with its number from 1; a bad row comes as its error.
 
-    Blank lines are passed over. Who calls decides whether an error is raised or counted.
+    Blank lines are skipped. The caller decides whether an error is raised or counted.
     """
     for number, line in enumerate(lines, start=1):
         if number == 1:
@@ -160,7 +161,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 
 def as_any_new(path: Path) -> None:
     """Give a file, or a folder with all in it, the permissions of any new one: temporary files and folders are private,
-    and so is what safetensors writes, which nobody else could then load from a shared folder."""
+    and so are those that safetensors writes, which others could not load from a shared folder."""
     mask = os.umask(0)
     os.umask(mask)
     for item in (path, *(path.rglob("*") if path.is_dir() else ())):

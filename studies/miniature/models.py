@@ -63,7 +63,7 @@ def build_models(out: Path, recipe: BuildRecipe, *, threads: int | None = None) 
         tokenizer, recipe.translation, seed=recipe.seed, state=out / "state.pt", log=logger(out / "build.log"),
         keep=keep, keep_at=steps,
     )  # fmt: skip
-    # Into English, whoever loads it: the decoder begins with the tag.
+    # Always into English: the decoder begins with the tag.
     start = tokenizer.convert_tokens_to_ids(language_tag("en"))
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = start
     _save(model, tokenizer, out / TRANSLATION)

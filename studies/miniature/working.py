@@ -21,7 +21,7 @@ from studies.miniature.runs import Run, Study, carry_out
 SECONDS = {"run": 8.0, "question": 0.018, "sentence": 0.15}
 EXAMPLE = {"lm_only": 0.105, "resampler": 0.0235, "other": 0.0145}
 """What a run and, by its regime or connector, an example of its training cost on one core of a busy machine, about: to
-foretell how long a study takes, and to begin with the dearest."""
+foretell how long a study takes, and to start the longest first."""
 
 
 def expected_seconds(run: Run) -> float:
@@ -38,7 +38,7 @@ def expected_seconds(run: Run) -> float:
 
 
 def outstanding(runs: Iterable[Run], study: Study) -> list[Run]:
-    """The runs that are not finished, each once, the dearest first. Equal names must be equal runs."""
+    """The runs that are not finished, each once, the longest first. Equal names must be equal runs."""
     named: dict[str, Run] = {}
     for run in runs:
         assert named.setdefault(run.name, run) == run, f"two runs are called {run.name}"

@@ -1,16 +1,16 @@
 """How language-agnostic states are, in numbers, each with its uncertainty.
 
 States are (sentences, languages, width): one vector for each sentence in each language. Sentences are a sample, and
-every uncertainty here is about them; languages are the ones that were chosen, and stay. A sentence counts once, with
-all its languages together, so that the same sentence in many languages is never taken for many.
+every uncertainty here is about them; languages are the ones that were chosen, and stay. A sentence in many
+languages counts once.
 
 Standard errors of variance, cosine and CKA are delete-one jackknives (Efron and Stein 1981): the number without each
 sentence in turn. Those of retrieval and of the language probe are of the mean of one value a sentence, sd / sqrt(n):
 the hits stay as they are, and a sentence is not taken away as a wrong neighbour of the others, nor from what the probe
 was trained on.
 
-The numbers are of states that `standardised` has put on one scale, as the paper does before its PCA: a few coordinates
-of a language model are some hundred times larger than the rest, and would be all that a cosine or a variance sees.
+States are standardised first, as the paper does before its PCA: a few coordinates of a language model are some hundred
+times larger than the others and would dominate every cosine and variance.
 """
 
 from dataclasses import dataclass
@@ -96,9 +96,8 @@ def variance(states: Array) -> Variance:
     share does not depend on how many sentences and languages were looked at: the plain share of the sum of squares
     would give the sentences of two languages one half of pure noise.
 
-    Where there is little to find, a component comes out below zero as easily as above. What is told then is zero, and
-    the shares are of what is left; their errors are those of the shares before that cut, because after it every sample
-    would give zero, and an error of zero.
+    A small component can be estimated below zero. It is reported as zero, with the shares taken of the rest; the errors
+    are those before this clipping, after which every sample would give zero and an error of zero.
     """
     n, k, _ = states.shape
     by_sentence, by_language, total = states.sum(1), states.sum(0), states.sum((0, 1))
@@ -122,7 +121,7 @@ def variance(states: Array) -> Variance:
 
 
 def _components(squares: Array, sentences: Array, languages: Array, grand: Array, n: Array, k: int) -> Array:
-    """Components of language, sentence and rest (3, ...), of whatever sign, from the sum of squares of all states, of
+    """Components of language, sentence and rest (3, ...), of either sign, from the sum of squares of all states, of
     the sums over languages, of the sums over sentences and of the grand sum."""
     middle = grand / (n * k)
     ss_language, ss_sentence = languages / n - middle, sentences / k - middle

@@ -21,7 +21,7 @@ from langbridge.files import BadRow, text_field
 from langbridge.languages import group_of
 
 FEWEST = 10
-"""Sentences: below this, none of the numbers means anything."""
+"""Sentences: with fewer, the numbers mean nothing."""
 
 _SPLITS = ("dev", "devtest")
 """Of FLORES; the paper's figure is drawn on the first."""
@@ -77,7 +77,7 @@ def read_corpus(
         sizes = ", ".join(f"{code} {len(rows)}" for code, rows in found.items())
         raise LangBridgeError(
             f"{path}: {len(ids)} sentences have the same id in every language, expected at least {FEWEST} "
-            f"(rows: {sizes}); choose languages with --languages, or mend the ids"
+            f"(rows: {sizes}); choose languages with --languages, or correct the ids"
         )
     every = set().union(*found.values())
     texts = tuple(tuple(rows[key] for key in ids) for rows in found.values())

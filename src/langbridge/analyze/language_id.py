@@ -1,8 +1,8 @@
-"""In which language is a text? By py3langid, which carries its model, after what is no language has been taken out.
+"""The language of a text, by py3langid, after everything that is not language has been removed.
 
-Numbers, formulas, code and names of variables are the same in every language, and are most of what a model writes on
-mathematics or programs. Only the words are looked at, and of them only those in the script that most letters have, so
-that a Latin name in a Bengali sentence counts for nothing. Where too few are left, the answer is None, not a guess.
+Numbers, formulas, code and variable names are the same in every language, and are most of what a model writes about
+mathematics or programs. Only words in the text's main script count, so that a Latin name in a Bengali sentence does
+not. Where too few are left, the answer is None, not a guess.
 """
 
 import copy
@@ -18,7 +18,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.languages import LLAMA2_PERCENT, two_letter
 
 FEWEST_LETTERS = {"Han": 2, "Hiragana": 2, "Katakana": 2, "Hangul": 3}
-"""Letters of words below which no guess is made, in scripts that say much with few."""
+"""Fewest letters for a guess, in scripts that need few."""
 FEWEST_LETTERS_ELSEWHERE = 8
 SUREST = 0.7
 """The least probability of the likeliest language, among those considered."""
@@ -75,7 +75,7 @@ class LanguageIdentifier:
     """Tells apart the languages that an English-centric model is likely to write: those of Llama 2's table, and
     `more`, such as the languages of the questions. A text in another script than Latin is in one of these that write in
     it; where none does, in one of those that py3langid knows in the script; where it knows none, the text is unclear.
-    A text in another language yet is taken for one of those that are considered, or is unclear.
+    A text in any other language is taken for one of these, or is unclear.
 
     Raises `LangBridgeError` where py3langid is missing, or knows none of the codes in `more` that it must (`needed`).
     """

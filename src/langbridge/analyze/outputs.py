@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was read: the written answers in order, and what must be said of them.
+    """The written answers in order, and what was left out.
 
     unknown: languages of the questions that cannot be told. choices: samples left out by task, because the model chose
     among the benchmark's own texts. without_id: answers by task that come without their question's id.
@@ -294,7 +294,7 @@ def report(numbers: Mapping[str, Any], answers: Sequence[Answer]) -> str:
 
 
 def notes(numbers: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of the numbers: what was left out, and which answers were taken as independent."""
+    """Caveats: what was left out, and which answers were taken as independent."""
     said = [_left_out(numbers["choices_left_out"])] if numbers["choices_left_out"] else []
     said += [
         f"{task}: {count} answers have no `id` and are taken as independent, also where they are of one question "
@@ -357,7 +357,7 @@ def _quoted(text: str, longest: int = 160) -> str:
 
 
 def _file_names(tasks: Iterable[str]) -> dict[str, str]:
-    """Of each task's picture, without its ending: no two alike, on a disk that ignores case neither."""
+    """File names of the tasks' pictures without suffix, distinct on case-insensitive disks too."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for task in tasks:

@@ -1,4 +1,4 @@
-"""How well a linear probe reads the language off states. Chance, one in as many as there are languages, is ideal."""
+"""How well a linear probe identifies the language from states. Chance, 1 / number of languages, is ideal."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -60,7 +60,7 @@ def analyze_representations(
     layer: of the language model, for the picture; default the last.
     keep_states: leave the mean of every sentence at every stage in `out`/states, as .npy files, and what their rows are
     in `axes.json`. States that were kept there before are replaced; a folder with anything else in it is refused.
-    source: what else `numbers.json` is to say of its origin.
+    source: more entries for `numbers.json` about its origin.
     progress: called with the number of texts done; each of the corpus' texts is read twice.
 
     Memory is bounded by one batch of hidden states and the sentences' means at two stages, in float64; on disk the
@@ -73,7 +73,7 @@ def analyze_representations(
     layer = last if layer is None else layer
     if not 1 <= layer <= last:
         raise LangBridgeError(f"--layer: got {layer}, expected 1 to {last}, the language model's last")
-    # What can be refused is refused now, and not after all states were computed.
+    # Checked now, not after all states were computed.
     scikit_learn()
     groups = _groups(corpus, pivot)
     out = Path(out).expanduser()
@@ -104,8 +104,8 @@ def analyze_representations(
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """A temporary folder in `out`, so that it is known at once whether `out` can be written to. Folders that were made
-    for it go again where something fails before anything is in them."""
+    """A temporary folder in `out`, so that it is known at once whether `out` can be written to. On failure, empty
+    folders that were created for it are removed."""
     if out.exists() and not out.is_dir():
         raise LangBridgeError(f"--out: {out} is a file, expected a folder")
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
@@ -144,8 +144,8 @@ def _is_kept(path: Path) -> bool:
 
 
 def _keep(pooled: PooledStates, corpus: Corpus, states: Path) -> None:
-    """Move the arrays to `states`, in place of those of an earlier analysis; the axes go first and come last, so that
-    a folder that has them is whole."""
+    """Move the arrays to `states`, in place of those of an earlier analysis; the axes file is
+    deleted first and written last, so that a folder with it is complete."""
     states.mkdir(exist_ok=True)
     (states / AXES).unlink(missing_ok=True)
     for old in states.iterdir():

@@ -43,7 +43,7 @@ LANGUAGES = {
 
 _NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han", "KATAKANA-HIRAGANA": "Katakana"}
 _ANY_SCRIPT = {"COMBINING", "MODIFIER"}
-"""First words of the names of marks that stand beside letters of whatever script."""
+"""First words of the names of marks that combine with letters of any script."""
 
 
 @lru_cache(maxsize=65536)

@@ -1,7 +1,7 @@
-"""Where the soft prompts of a prompt lie among the language model's own tokens.
+"""The language model's tokens nearest to each soft prompt.
 
-A soft prompt need not be near any token to work; where it is, the tokens' scripts show whether the connector says a
-language with another one's rows (the paper's authors guess that Bengali comes out near Chinese).
+A soft prompt need not be near any token to work. Where it is, the tokens' scripts show whether a language is expressed
+in another one's tokens (the paper's authors suspect that Bengali comes out near Chinese).
 """
 
 import statistics
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 END = "[end]"
 OTHERS = "·"
-"""Marks, in the listing, what is not the prompt's own."""
+"""Marks, in the listing, tokens that are not the prompt's own."""
 _CHUNK = 8192
 """Vocabulary rows compared at once."""
 
@@ -86,8 +86,8 @@ def nearest_tokens(
     """The `top` tokens of the language model nearest to each soft prompt of `prompt`, which is put in the template.
     source_language: of the prompt, for encoders that mark it.
 
-    The placeholder and rows that no token uses are left out. Embeddings are compared as the language model feels
-    them, its own scaling included. Raises `LangBridgeError`.
+    The placeholder and rows that no token uses are left out. Embeddings are compared as the language model
+    computes them, with its scaling. Raises `LangBridgeError`.
     """
     if not prompt.strip():
         raise LangBridgeError("prompt: the text is empty")
@@ -122,7 +122,7 @@ def nearest_tokens(
 
 
 def token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
-    """A token as a reader knows it; as the tokenizer writes it where it is no whole character or no text at all."""
+    """A token as text, or as the tokenizer writes it where it is not a whole character."""
     text = str(tokenizer.decode([token]))
     return text if text.strip() else str(tokenizer.convert_ids_to_tokens(token))
 

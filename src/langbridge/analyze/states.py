@@ -190,14 +190,14 @@ class _BridgeReader:
         return encoder_tokens(self.processor, texts, self.limit, self._known(languages))
 
     def _known(self, languages: Sequence[str]) -> list[str | None]:
-        """The languages that the encoder can be told; the others are read as English."""
+        """The languages that the encoder has marks for; the others are read as English."""
         tokenizer = self.processor.encoder_tokenizer
         known = {code: knows_language(tokenizer, code) for code in set(languages)}
         return [code if known[code] else None for code in languages]
 
     def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="prompts of rows")  # cuts are counted, by language
+            warnings.filterwarnings("ignore", message="prompts of rows")  # cuts are counted by language
             batch = self.processor(
                 list(texts),
                 truncation="encoder",

@@ -77,7 +77,7 @@ class _Commands(TyperGroup):
         except LangBridgeError as error:
             _stop(str(error), 2)
         except BrokenPipeError:
-            raise  # who reads our output has gone: typer ends in silence
+            raise  # the reader of our output is gone: typer ends quietly
         except OSError as error:
             if not _about_a_users_path(error):
                 raise

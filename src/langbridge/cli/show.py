@@ -78,7 +78,7 @@ def show(
     processor = load_processor(loaded)
     kind = loaded.data.kind(loaded.regime)
     collate = collators(loaded, processor)[kind]
-    # The first rows in their own order, whatever the run makes of it.
+    # The first rows in file order, not in the order of the run.
     settings = dataclasses.replace(loaded.data, streaming=False)
     data = open_data(settings, regime=kind, seed=loaded.seed, judge=collate)
     chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])

@@ -18,7 +18,7 @@ Overrides = Annotated[
 MoreOverrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="More settings to change, after --set.")
 ]
-"""What stands behind `--set KEY=VALUE`: a shell user's way to change several settings by one option."""
+"""Arguments after the recipe: one `--set` can be followed by several settings."""
 
 
 def overrides_of(set_by_option: list[str] | None, more: list[str] | None) -> list[str]:

@@ -1,6 +1,6 @@
 """Batches for a plain language model, without encoder and soft prompts: the paper's trained baselines.
 
-pair    [begin] prompt in its template | target [end]     loss on what stands behind the bar
+pair    [begin] prompt in its template | target [end]     loss after the bar
 text    [begin] | text [EOS]
 """
 
@@ -68,7 +68,7 @@ class CausalCollator:
             ids[row, :end] = torch.tensor(head + tail)
             mask[row, :end] = 1
             labels[row, len(head) : end] = ids[row, len(head) : end]
-        # What stands first is predicted from nothing, with or without BOS.
+        # The first token is predicted from nothing, with or without BOS.
         labels[:, 0] = IGNORE
         batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         if self.with_rows:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from langbridge.model import LangBridgeProcessor
 
 ROWS = "rows"
-"""The batch's key of the rows' origins, for who wants to name them; it is no argument of `forward`."""
+"""The batch's key for the rows' origins, for error messages; not an argument of `forward`."""
 
 _LEAST_TARGET = 2
 """A token of the target, and its end."""

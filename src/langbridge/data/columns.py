@@ -55,8 +55,8 @@ class Columns:
     def __call__(self, row: Mapping[str, Any], where: str) -> str:
         """The text of `row`; `where` begins the error of a bad one.
 
-        A column that stands alone must hold something. In a template a column may be empty, or null: the white space
-        that it leaves at the ends goes, and what is left must be text. Raises `BadRow`.
+        A single column must not be empty. In a template some columns may be empty or null; the result is then stripped.
+        Raises `BadRow`.
         """
         if self._column is not None:
             return self._text(row, self._column, where)
@@ -78,7 +78,7 @@ class Columns:
 
 
 def _has_one_text(value: Any) -> bool:
-    """A number has, unless it has an exponent. True may be meant as true, True or yes."""
+    """Numbers without an exponent do; a boolean could be written true, True or yes."""
     if isinstance(value, float):
         return math.isfinite(value) and "e" not in str(value)
     return isinstance(value, int) and not isinstance(value, bool)

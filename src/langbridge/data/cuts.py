@@ -1,4 +1,4 @@
-"""What was cut to a limit on its way into a batch: told of once, then counted."""
+"""Prompts and targets that were cut to a limit: a warning for the first, then counts."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ class Cuts:
 
     @contextmanager
     def counting(self, origins: Sequence[str]) -> Iterator[None]:
-        """Around the processor's call on these rows. Its warnings of cuts are kept back but for the first of a kind,
-        which is told with the row's origin."""
+        """Around the processor's call on these rows. Only the first warning of each kind is passed on, with
+        the row's origin."""
         from langbridge.model.processing import CutWarning
 
         with warnings.catch_warnings(record=True) as caught:
@@ -49,6 +49,6 @@ class Cuts:
 
 
 def told(counts: Mapping[str, int]) -> str:
-    """Counts by kind in words; empty where there is nothing to tell."""
+    """Counts by kind in words; empty where nothing was cut."""
     cut = [f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in counts.items() if count]
     return f"cut to fit, repeats counted: {', '.join(cut)}" if cut else ""

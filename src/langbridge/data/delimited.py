@@ -1,4 +1,4 @@
-"""Rows of tables as text, `.csv` and `.tsv`: one broken row costs that row, and tabs come with quotes of two kinds.
+"""Rows of `.csv` and `.tsv` files: a broken row costs only itself, and tables are read with or without quoting.
 
 A table quotes its fields (RFC 4180: a field may hold delimiters and line breaks) or it is plain (a row a line, and a
 quote is a character like any other). CSV is quoted. TSV is found as both, so its file decides; see `is_quoted`.
@@ -50,14 +50,14 @@ def is_quoted(
 ) -> bool:
     """Whether a table quotes its fields, by what both readings make of the whole file; `opened` opens it.
 
-    The reading with fewer bad rows is right: a plain table has quotes that are not closed at the end of a field, and a
-    quoted one with line breaks has lines with too few columns. Where both have as few, and they find other numbers of
-    rows, what looks like one quoted field is lines that are rows by themselves: plain. Where even the number of rows is
-    the same, fields stand in quotes as a whole; they lose them, as in every reader of CSV.
+    The reading with fewer bad rows is right: in a plain table read as quoted, quotes are not closed at the end of a
+    field; in a quoted one read as plain, lines have too few columns. On a tie the table is plain where the numbers of
+    rows differ, because what looks like one quoted field is several rows. Where they are equal, whole fields are in
+    quotes, which are removed as in every reader of CSV.
     """
     with opened() as file, _text(file) as lines:
         if not any(line.startswith('"') or f'{delimiter}"' in line for line in lines):
-            return False  # a quote inside a field is a character in both readings
+            return False  # quotes inside fields are characters either way
     found = []
     for quoted in (True, False):
         with opened() as file, _text(file) as lines:
@@ -75,14 +75,14 @@ def is_quoted(
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:
-    # Bytes that are no UTF-8 become lone surrogates, so that the row that has them can be named.
+    # Invalid UTF-8 becomes lone surrogates, so that the row with it can be named.
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _records(lines: Iterator[str], delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str] | csv.Error]]:
     """Fields of each row that is not empty, or what is wrong with its quotes, with the line it begins on.
 
-    After a broken row the next line begins a row: a quote that is never closed must not take the rest of the file.
+    The line after a broken one begins a new row: a quote that is never closed must not swallow the rest of the file.
     """
     # The default limit of 131,072 characters a field is below what one document has.
     csv.field_size_limit(sys.maxsize)

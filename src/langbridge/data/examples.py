@@ -1,4 +1,4 @@
-"""What a row becomes: an example to learn from, or a reason why not."""
+"""What a row becomes: a training example, or a reason for leaving it out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from langbridge.data.settings import Regime, Source
 from langbridge.files import BadRow
 
 TOO_SHORT = "too short to split"
-"""The reason of a text that has no place for both a prefix and a continuation."""
+"""The reason for a text without room for both a prefix and a continuation."""
 
 CUT_WHOLE = "target cut whole"
-"""The reason of a pair whose target truncation would remove."""
+"""The reason for a pair whose target truncation would remove."""
 
 MARKER = "mark of soft prompts"
-"""The reason of a row that the language model would read as holding soft prompts."""
+"""The reason for a row whose text contains the soft-prompt token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +60,25 @@ class BatchRow(int):
 
 
 class Judge(Protocol):
-    """What knows whether an example can be used: every collator of this room."""
+    """Decides whether an example can be used; every collator of this room is one."""
 
     @property
     def accepts_all(self) -> bool:
-        """Whether no example can be useless to it, so that none needs to be asked about."""
+        """Whether it can use every example, so that none needs to be judged."""
         ...
 
     @property
     def identity(self) -> str | None:
-        """All that its judgement depends on, the same in every process; None where that cannot be told."""
+        """A hash of everything that its judgement depends on, the same in every process; None where there is none."""
         ...
 
     def misfits(self, examples: Sequence[Any]) -> list[BadRow | None]:
-        """For each example what makes it useless, or None."""
+        """For each example why it cannot be used, or None."""
         ...
 
 
 class Tally(Protocol):
-    """What counts rows that are left out."""
+    """Counts the rows that are left out."""
 
     def add(self, row: BadRow) -> None:
         """Count a row."""

@@ -1,7 +1,7 @@
-"""Rows of one local file, one at a time and with their place in it, whatever the format and compression.
+"""Rows of one local file, one at a time and with their line numbers, in any format and compression.
 
-`datasets` has readers for these formats too; they are not used here because a row that they cannot read stops them
-without its number, or is padded with nulls in silence. A bad row must be found by who wrote it, or counted.
+The readers of `datasets` are not used: a row that they cannot read stops them without its number, or is silently padded
+with nulls. A bad row must be reported with its place, or counted.
 """
 
 import bz2
@@ -41,7 +41,7 @@ def read_rows(
 ) -> Iterator[Row]:
     """The rows of the file at `path`, read as they are asked for.
 
-    The format is told by the name: `.jsonl`, `.ndjson` and `.json` (lines, or one array), `.parquet`, `.csv`, `.tsv`;
+    The name decides the format: `.jsonl`, `.ndjson` and `.json` (lines, or one array), `.parquet`, `.csv`, `.tsv`;
     every other file is text with the one field `text`, whose rows are set by `sample_by`. A further `.gz`, `.bz2`,
     `.xz` or `.zst` is its compression.
 
@@ -95,7 +95,7 @@ _OPENERS: dict[str, Callable[[Path, Any], Any]] = {
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed; a broken stream is the user's to mend."""
+    """The file's bytes, decompressed; a broken stream is a user's error."""
     try:
         file = _OPENERS.get(path.suffix.lower(), Path.open)(path, "rb")
     except OSError as error:

@@ -21,7 +21,7 @@ _ABOUT = re.compile(
     r"(dataset_infos?|dataset_dict|state|config)\.json|(readme|licen[cs]e|notice|citation|requirements)[^/]*\.txt",
     re.IGNORECASE,
 )
-"""Files that lie beside the rows in clones of the hub and in folders that `datasets` saved."""
+"""Files that are not rows, in clones from the hub and in folders that `datasets` saved."""
 
 
 def local_files(source: Source) -> list[Path] | None:
@@ -45,7 +45,7 @@ def local_files(source: Source) -> list[Path] | None:
         if not files:
             raise LangBridgeError(f"{path}: matches folders only, expected files; for files inside, write {path}/*")
         return files
-    # Names with a leading dot are caches and parts of files, not data.
+    # Hidden files are caches and unfinished files, not data.
     inside = [file for file in sorted(place.rglob("*")) if file.is_file() and FILE_NAME.search(file.name)]
     inside = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(place).parts)]
     inside = [file for file in inside if not _ABOUT.fullmatch(file.name)]
@@ -85,7 +85,7 @@ def hub_dataset(source: Source, *, streaming: bool, cache_dir: str | None = None
             streaming=streaming,
             cache_dir=cache_dir,
         )
-    except Exception as error:  # the hub's client, the cache and every builder raise what they like
+    except Exception as error:  # the hub's client, the cache and the builders raise errors of many kinds
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise LangBridgeError(
             f"{source.path}: is no file or folder here, and cannot be loaded from the hub: {reason}"

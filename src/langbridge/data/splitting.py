@@ -35,7 +35,7 @@ def split_text(text: str, tokenizer: Any, length: int) -> tuple[str, str] | None
     if budget < 1 or count <= budget:
         return None
     for cut in _cuts(text, places):
-        # Alone, a prefix may take more tokens than inside the text: a word that is cut is spelt in smaller pieces.
+        # Alone, a prefix may be more tokens than inside the text: a word that is cut splits into smaller pieces.
         if cut < end and token_count(text[:cut], tokenizer) <= budget:
             return text[:cut], text[cut:]
     return None

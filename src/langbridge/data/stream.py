@@ -4,13 +4,13 @@ All ranks and workers go through one and the same order of examples, a function 
 part of it. With a loader's batches of B on R ranks, step k is the examples from k R B on: the first B of them are rank
 0's, the next B rank 1's; on each rank the workers make the batches by turns, as a `DataLoader` asks them. So
 
-- no example is seen twice in an epoch, whatever R and W are, and all ranks make the same number of steps;
-- where a run stands is one number, the examples that a rank has taken, and resuming is exact, in the middle of an
-  epoch, with another number of workers, and on another number of ranks as long as R B stays;
-- what bad rows there are does not change who gets what.
+- no example is seen twice in an epoch, for any R and number of workers, and all ranks make the same number of steps;
+- the position of a run is one number, the examples that a rank has taken, and resuming is exact: within an epoch, with
+  another number of workers, and on another number of ranks as long as R B is the same;
+- bad rows do not change the distribution of the others.
 
-The price is that every process reads every row. Parsing a row costs a small part of tokenising it, so this is right
-for files on a disk and for a few processes; for many processes, or rows that come over a network, use a table.
+The price is that every process reads every row. Parsing costs little beside tokenising, so this suits files on a disk
+and a few processes; for many processes, or rows over a network, use a table.
 """
 
 import hashlib
@@ -63,13 +63,13 @@ class RowStream(IterableDataset[Example | TextExample]):
         self.epoch, self.examples = 0, 0
         self._skips = _SharedSkips()
         for source in data.training_sources:
-            local_files(source)  # a missing file is told now and not at the first batch
+            local_files(source)  # a missing file is an error now, not at the first batch
 
     @property
     def skipped(self) -> Skipped:
         """The rows left out in the first epoch that was gone through to its end, or so far in the one that is not.
 
-        So each row counts once, however many epochs there are, and whichever worker met it. All ranks meet the same.
+        So each row counts once, over all epochs and workers. All ranks count the same.
         """
         return self._skips.summary()
 
@@ -85,7 +85,7 @@ class RowStream(IterableDataset[Example | TextExample]):
     def sampled(self) -> str:
         """A hash of a few pieces of each file here: an edit that keeps a file's size is seen where it meets one.
 
-        A file of up to 128 KiB is read whole; all of a long one would take longer than a run may wait for.
+        A file of up to 128 KiB is read whole; reading all of a long one would take too long.
         """
         digest = hashlib.sha256()
         for source in self.data.training_sources:
@@ -102,14 +102,14 @@ class RowStream(IterableDataset[Example | TextExample]):
         self.epoch, self.examples = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where this rank stands: the epoch and the examples of it that were taken.
+        """The position of this rank: the epoch and the examples taken in it.
 
-        Workers have copies of the stream, so with them who counts the batches sets `examples` (batches x batch_size).
+        Workers have copies of the stream; with workers the caller must set `examples` (batches x batch_size).
         """
         return {"epoch": self.epoch, "examples": self.examples}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Stand where `state` says; the next iterator goes on from there."""
+        """Continue from `state` with the next iterator."""
         if set(state) != {"epoch", "examples"}:
             raise LangBridgeError(f"state: expected epoch and examples, got {', '.join(map(str, state)) or 'nothing'}")
         self.epoch, self.examples = state["epoch"], state["examples"]
@@ -160,7 +160,7 @@ class RowStream(IterableDataset[Example | TextExample]):
         yield from buffer
 
     def _mixed(self, counted: bool) -> Iterator[tuple[dict[str, str], str]]:
-        """The sources by turns. With weights the epoch ends with the first that ends, so that the shares hold."""
+        """The sources interleaved. With weights the epoch ends with the first of them, so that the shares hold."""
         sources = self.data.training_sources
         weighted = sources[0].weight is not None
         rng = random.Random(f"mixture/{self.seed}/{self.epoch}")

@@ -1,7 +1,7 @@
 """Map-style rows: checked once, kept on disk as an Arrow table, read through a memory map.
 
-What stays in memory is 4 bytes a row for `lengths`, and 8 where some rows are left out; never the texts. The table's
-file is named by what it was made from, so a second run on the same files finds it, and a changed file makes another.
+Memory holds 4 bytes a row for `lengths`, and 8 more where rows are left out; never the texts. The table is named by a
+hash of what it was made from: a second run on the same files finds it, and a changed file makes a new one.
 """
 
 import hashlib
@@ -108,13 +108,13 @@ class RowTable(Sequence[Any]):
     def fitting(self, judge: Judge, on_bad_row: Literal["error", "skip"]) -> "RowTable":
         """The rows that `judge` can use; the others are skipped and counted, or raise.
 
-        A text that is too short to split is skipped whatever `on_bad_row` says: it is no mistake of anyone's.
+        A text that is too short to split is always skipped: it is not an error.
         """
         if judge.accepts_all:
             return self
         import numpy as np
 
-        # Rows that were chosen already are others than the table's, which alone has a place to keep an answer.
+        # Only the whole table keeps results; a selection of its rows is judged each time.
         home = Path(self.dataset.cache_files[0]["filename"]).parent
         file = usable_file(home, judge, on_bad_row) if self.indices is None else None
         with _one_at_a_time(home, file.stem) if file is not None else nullcontext():
@@ -154,7 +154,7 @@ def source_table(
             for row in file_rows(file, extract.columns, source):
                 yield str(file), row
 
-    # Size and time of change stand for the content: reading it all only to find that it was read would be no gain.
+    # Size and modification time identify the content: hashing it would cost as much as preparing it.
     stats = [(str(file.resolve()), str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "langbridge"
     return _made_or_found(folder, [stats, _taken(source, kind)], places, extract, on_bad_row, source.path)
@@ -175,7 +175,7 @@ def dataset_table(
     if not isinstance(dataset, datasets.Dataset):
         got = f"{type(dataset).__name__} with {', '.join(dataset)}" if isinstance(dataset, dict) else type(dataset)
         raise LangBridgeError(f"{source.path}: expected one split of a data set, got {got}")
-    # The other columns may be pictures, which would be decoded only to be dropped.
+    # Other columns may be images, which would be decoded for nothing.
     wanted = dataset.select_columns([name for name in dataset.column_names if name in extract.columns] or [])
 
     def places() -> Places:

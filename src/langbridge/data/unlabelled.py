@@ -138,7 +138,7 @@ class UnlabelledCollator:
 
     def _processed(self, prefixes: list[str], starts: list[str], lengths: Lengths) -> dict[str, Any]:
         with warnings.catch_warnings():
-            # Cutting is what is asked for here, not an accident to be told of.
+            # Cutting is intended here: no warning.
             warnings.filterwarnings("ignore", "targets of rows")
             return dict(
                 self.processor(

@@ -17,7 +17,7 @@ from langbridge.files import write_atomically
 if TYPE_CHECKING:
     import numpy as np
 
-_FORMAT = 1  # of what is kept, and of what the collators find; another number asks anew
+_FORMAT = 1  # of the file and of the collators' rules; change it to judge again
 
 
 def identity_of(tokenizers: Sequence[Any], settings: Mapping[str, Any]) -> str | None:
@@ -58,7 +58,7 @@ def usable_file(folder: Path, judge: Judge, on_bad_row: Literal["error", "skip"]
     identity = judge.identity
     if identity is None:
         return None
-    # The same rows may be no error to one run and a reason to stop to another.
+    # A misfit that one run skips makes another stop.
     about = [_FORMAT, type(judge).__qualname__, identity, on_bad_row]
     return folder / f"judged-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]}.npz"
 

@@ -140,8 +140,7 @@ _REFERENCE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 def reference_number(text: str) -> Decimal:
     """The number as the original LangBridge evaluation reads it, so that accuracies compare with published ones.
 
-    Looser than `last_number`: the last digits of a text whatever they stand for, signs dropped, ASCII digits only; a
-    text without digits answers 0.
+    Looser than `last_number`: the last digits in the text, without sign, ASCII only; 0 for a text without digits.
     """
     numbers = _REFERENCE.findall(re.sub(r"(?<=\d),(?=\d)", "", text))
     return Decimal(numbers[-1]) if numbers else Decimal(0)
@@ -189,7 +188,7 @@ def word_choice(text: str, words: dict[str, str]) -> str | None:
     keys = "|".join(
         re.escape(key) + (r"(?!\s+\w)" if key == "no" else "") for key in sorted(values, key=len, reverse=True)
     )
-    # Vowel signs of Indic scripts are part of a word, though they are no letters.
+    # Vowel signs of Indic scripts are part of a word, but `\w` does not match them.
     pattern = re.compile(rf"(?<!{_IN_WORD})(?:{keys})(?!{_IN_WORD})", re.IGNORECASE)
     for rest in _statements(text):
         if found := pattern.search(rest):

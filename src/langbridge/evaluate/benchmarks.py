@@ -38,7 +38,7 @@ class Benchmark:
         with `*` must match exactly one file.
     required: fields that every row must have.
     hub: None where there is no dataset on the hub in a layout known to us.
-    texts: those of the required fields that must be text with something in it, so that no question is asked as "None".
+    texts: required fields that must be non-empty text, so that no question is asked as "None".
     aliases: other names that a publisher gave to a field, with its name here.
     header: the columns of a `.csv` or `.tsv` that is published without a line of their names.
     inside: the field that holds the rows, where a `.json` file is published as one object.
@@ -180,7 +180,7 @@ def _from_hub(source: Benchmark, names: Mapping[str, str]) -> BenchmarkRows:
     name = None if place.name is None else place.name.format(**names)
     try:
         found = load_dataset(place.path, name, split=place.split.format(**names))
-    except Exception as error:  # the hub's client raises whatever it likes
+    except Exception as error:  # the hub's client raises errors of many kinds
         raise LangBridgeError(
             f"{source.family}: {place.path} could not be fetched from the hub ({error}); --data DIR reads a local copy"
         ) from error

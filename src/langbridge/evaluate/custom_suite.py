@@ -1,12 +1,12 @@
-"""A user's own task family: a file of rows a language, and four lines of YAML.
+"""A user's own suite: one file of rows per language, and four lines of YAML.
 
     suite: farm
-    files: farm_*.jsonl      # beside the YAML; what * stands for is the language
+    files: farm_*.jsonl      # in the YAML's folder; * is the language
     question: text           # the field with the prompt, or a template over fields: "{passage}\\n{question}"
     answer: number           # the field with the right answer
 
-and where the answer is no number, `kind`: `exact` (one of the answers that occur in the file), `choice` (the letter of
-an option, which the question names as "(A) ...") or `code` (a Python function that passes the row's tests).
+and, unless the answer is a number, `kind`: `exact` (one of the answers that occur in the file), `choice` (the letter of
+an option that the question lists as "(A) ...") or `code` (a Python function that passes the row's tests).
 """
 
 import glob
@@ -42,8 +42,8 @@ _LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
 def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, Any]]:
     """The name of the suite that a YAML file describes, and its group of tasks for the harness.
 
-    No file of rows is opened before its task is made. everything: each file that `files` matches has to be a
-    language's; otherwise the others are passed over.
+    Files of rows are opened when their tasks are made. everything: every file that `files` matches must belong to a
+    language; otherwise the others are ignored.
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def _check(found: Mapping[str, Any], path: Path) -> None:
 
 
 def _files(path: Path, pattern: str, *, everything: bool) -> dict[str, Path]:
-    """By language its file. Every `*` of the pattern stands for the language: `*/test.*.tsv`."""
+    """Files by language. Every `*` of the pattern is the language: `*/test.*.tsv`."""
     if "*" not in pattern or "**" in pattern:
         raise LangBridgeError(
             f"--suite: {path}, files: got {pattern!r}, expected a name with * for the language, as in farm_*.jsonl or "
@@ -156,7 +156,7 @@ def _generation(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 class _Questions:
-    """A language's documents, which are read when the harness asks for them."""
+    """The documents of one language, read when the harness asks for them."""
 
     def __init__(self, found: Mapping[str, Any], file: Path, language: str):
         self.file, self.language = file, language
@@ -177,7 +177,7 @@ class _Questions:
 
     @property
     def answers(self) -> list[str]:
-        """Every right answer of the file, each once."""
+        """The distinct right answers of the file."""
         return sorted({row["expected"] for row in self._read[0]})
 
     @cached_property

@@ -35,8 +35,8 @@ TRANSLATED: dict[str, tuple[Benchmark, tuple[str, ...], dict[str, str]]] = {
 class Translator:
     """A sequence-to-sequence model that translates into English.
 
-    NLLB and M2M-100 are told both languages; of any other model (OPUS-MT, a fine-tuned T5) it is taken that it
-    translates whatever it reads into English.
+    NLLB and M2M-100 are given both languages; any other model (OPUS-MT, a fine-tuned T5) is assumed to translate its
+    input into English.
     """
 
     def __init__(self, name: str, *, dtype: str = "auto", device: str | None = None, batch_size: int = 16):

@@ -108,7 +108,7 @@ def translation_losses(
             encoder_attention_mask=mask,
             use_cache=False,
         ).last_hidden_state
-        real = labels != -100  # the softmax over the vocabulary is the dearest part: real tokens only
+        real = labels != -100  # the softmax over the vocabulary costs most: real tokens only
         translation = F.cross_entropy(model.lm_head(decoded[real]).float(), labels[real])
         losses["translation"] = translation.detach()
         losses["loss"] = losses["loss"] + translation

@@ -5,7 +5,7 @@ import io
 from langbridge.evaluate.report.contents import GROUPS, Report, Table
 from langbridge.evaluate.report.wording import heading
 
-# Okabe and Ito's, which colour-blind readers tell apart.
+# Okabe and Ito's palette: distinct for colour-blind readers.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
 
@@ -41,7 +41,7 @@ def draw(table: Table, title: str | None = None) -> bytes:
             yerr=[100 * score.stderr for score in scores if score],
             label=row.name,
             color=_COLOURS[index % len(_COLOURS)],
-            # Runs beyond the colours are told apart by their hatching.
+            # Hatched where the colours repeat.
             hatch="//" if index >= len(_COLOURS) else None,
             error_kw={"elinewidth": 0.9, "capsize": 2},
         )

@@ -224,7 +224,7 @@ def _tables(
         values = {name: values_of(rows, measure) for name, rows in samples.items()}
         # Published figures are by a reference's own rule or by the plain one, as far as is recorded.
         rows, about = _compared(task, values, columns, pair, published and measure != "accuracy_norm")
-        # What is amiss with the answers is said once.
+        # Notes on the answers belong to the first table only.
         about = [*notes, *about] if measure == "accuracy" else about
         tables.append(Table(task, MEASURES.get(measure, measure), columns, rows, about))
     return tables + _pass_tables(task, samples, columns)
@@ -262,7 +262,7 @@ def _cells(values: Values, columns: Mapping[str, list[str]], *, interval: bool =
     over["all"] = [code for codes in columns.values() for code in codes]
     cells = {}
     for name, codes in over.items():
-        # An average over fewer languages than the column says would look comparable and not be.
+        # An average over fewer languages than the column's would only look comparable.
         if codes and has.issuperset(codes):
             cells[name] = Cell(average(values, codes), interval=bootstrap(values, codes) if interval else None)
     return cells
@@ -303,9 +303,9 @@ def _published(task: str, columns: Mapping[str, list[str]]) -> list[Row]:
 
 
 def _notes(named: NamedRun, task: str, samples: Sequence[Sample]) -> list[str]:
-    """What is amiss with a run's numbers, by language."""
+    """Problems with a run's answers, counted by language."""
     notes = []
-    for what, amiss in (
+    for what, has_it in (
         ("could not be scored and are left out", lambda s: s.correct is None),
         ("had no answer in the output and count as wrong", lambda s: s.correct is not None and s.extracted is None),
         ("answers were cut off by the limit of new tokens", lambda s: bool(s.extra.get("cut_off"))),
@@ -313,7 +313,7 @@ def _notes(named: NamedRun, task: str, samples: Sequence[Sample]) -> list[str]:
     ):
         by_language: dict[str, int] = defaultdict(int)
         for sample in samples:
-            by_language[sample.language] += bool(amiss(sample))
+            by_language[sample.language] += bool(has_it(sample))
         if any(by_language.values()):
             each = ", ".join(f"{code} {count}" for code, count in by_language.items() if count)
             notes.append(f"{named.name}: {sum(by_language.values())} of {len(samples)} {what} ({each}).")

@@ -1,4 +1,4 @@
-"""How a run's numbers came about, as a report must say: model, revisions, data, hashes, prompts, decoding, code."""
+"""How a run was made: model, revisions, data, hashes, prompts, decoding, code."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ UNKNOWN = "not recorded"
 
 
 def state(run: Run) -> list[tuple[str, str]]:
-    """(what, value) pairs; what the run's folder does not say is stated as not recorded."""
+    """(what, value) pairs; what the run's folder lacks reads "not recorded"."""
     results = run.results
     model, code = dict(results.get("model") or {}), dict(results.get("code") or {})
     lines = [
@@ -45,7 +45,7 @@ def _base(base: Mapping[str, Any] | None) -> str:
 
 
 def _revision(model: Mapping[str, Any], called: str) -> str:
-    """A folder has no revision: its fingerprint, or that of the bridge on it, tells which model it was."""
+    """A folder has no revision; it is identified by its fingerprint, or by that of the bridge built on it."""
     if not model.get("revision") and ("bases" in model or str(model.get(called)).startswith(("/", ".", "~"))):
         return "a local folder"
     return f"revision {model.get('revision') or UNKNOWN}"

@@ -1,4 +1,4 @@
-"""Averages over languages that know that the questions are the same, and differences of two runs.
+"""Averages over languages with errors clustered by question, and differences of two runs.
 
 The questions of a multilingual benchmark are translations of one another: a hard problem is hard in Swahili and in
 German. Averages over languages therefore have the standard error of clusters, one cluster a question with all its
@@ -31,13 +31,13 @@ class Interval:
 def average(values: Values, languages: Sequence[str]) -> Score:
     """The mean over languages of each language's mean, with its standard error clustered by question.
 
-    Every language weighs the same, whatever its number of questions; for one language this is the ordinary mean with
-    its ordinary standard error. `n` counts questions, not answers. The error is not a number for a single question.
+    Every language has the same weight, regardless of its number of questions; for one language this is the ordinary
+    mean with its standard error. `n` counts questions, not answers. The error of a single question is NaN.
     """
     table, present = _table(values, languages)
     counts = present.sum(axis=0)
     means = table.sum(axis=0) / counts
-    # What each question adds to the deviation of the average, all its languages together.
+    # Each question's contribution to the deviation of the average, summed over its languages.
     parts = (np.where(present, table - means, 0.0) / (counts * len(languages))).sum(axis=1)
     n = len(parts)
     variance = n / (n - 1) * float(parts @ parts) if n > 1 else math.nan

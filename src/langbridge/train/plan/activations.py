@@ -117,7 +117,7 @@ def _kept(
 
 
 def _count(build: Callable[[], nn.Module], run: Callable[[nn.Module], None], bf16: bool) -> int:
-    kept: dict[int, Tensor] = {}  # by storage; the tensors are held, or a freed storage's place would be taken anew
+    kept: dict[int, Tensor] = {}  # by storage; holding the tensors keeps their ids from being reused
     with FakeTensorMode():
         model = build().train()
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}

@@ -1,5 +1,4 @@
-"""The configuration of a base that need not be here: a local folder's, or the package's own note of its shapes, or
-the hub's."""
+"""The configuration of a base without its weights: from a local folder, the package's notes, or the hub."""
 
 import json
 from pathlib import Path
@@ -28,7 +27,7 @@ def shapes_of(source: str, role: str) -> tuple[PreTrainedConfig, str]:
     try:
         return load_config(source, role), "the hub"
     except LangBridgeError as error:
-        if source.startswith((".", "/", "~")):  # a path that is wrong, which no list of ids would mend
+        if source.startswith((".", "/", "~")):  # a wrong path: a list of ids would not help
             raise
         reason = str(error).splitlines()[0]
         raise LangBridgeError(

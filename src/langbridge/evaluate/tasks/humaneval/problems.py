@@ -43,7 +43,7 @@ def entry_point(prompt: str) -> str | None:
 
 
 def corrected(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of an anonymised file with its four faults mended; any other row as it is."""
+    """A row of an anonymised file with its four known faults corrected; any other row unchanged."""
     if row["entry_point"] != "func":
         return row
     name = row["task_id"]
@@ -87,7 +87,7 @@ def source(row: dict[str, Any], output: str) -> str:
         return plain
     for block in blocks:
         found = _continued(prompt, completion(block), indent)
-        # All of a block at the margin is the body: its `if` and `print` are no stops.
+        # The whole of an unindented block is the body: its `if` and `print` do not end it.
         shifted = prompt + textwrap.indent(block, indent)
         for candidate in (found,) if block.startswith((" ", "\t")) else (shifted, found):
             if _compiles(candidate):

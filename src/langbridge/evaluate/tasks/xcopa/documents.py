@@ -96,7 +96,7 @@ def corrections() -> dict[str, dict[str, list[int]]]:
 
 
 def _without_full_stop(premise: str) -> str:
-    """The published way cuts the last character whatever it is, in Thai and Tamil a letter of nearly every premise."""
+    """The published code cuts the last character of every premise, which in Thai and Tamil is mostly a letter."""
     return premise[:-1] if premise[-1] in FULL_STOPS else premise
 
 
