@@ -121,11 +121,17 @@ def test_a_command_exists_with_its_options(place, words, whole):
 
 def check_overrides(assignments: Any) -> None:
     """`--set KEY=VALUE` names a setting of a recipe."""
+    from langbridge.settings import override
     from langbridge.train.recipe import Recipe
-    from langbridge.train.schema import set_dotted
 
+    mapping: dict[str, Any] = {}
     for assignment in assignments:
-        set_dotted({}, Recipe, assignment)
+        override(mapping, assignment)
+    try:
+        Recipe.read(mapping)
+    except LangBridgeError as error:  # what else a recipe needs is not there
+        if "unknown key" in str(error):
+            raise
 
 
 def test_the_reader_of_commands_reads_them():

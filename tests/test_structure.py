@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "langbridge"
 STUDIES = ROOT / "studies"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files", "languages", "markdown", "revision", "schema"}
+FOUNDATION = {"errors", "files", "languages", "markdown", "revision", "settings"}
 """Single files below every room."""
 
 MAY_IMPORT = {
@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "languages": {"errors"},
     "markdown": set(),
     "revision": set(),
-    "schema": {"errors"},
+    "settings": {"errors"},
     "model": FOUNDATION,
     "data": FOUNDATION | {"model"},
     "train": FOUNDATION | {"model", "data"},

@@ -48,9 +48,12 @@ def test_a_connector_is_named_by_its_kind_or_by_kind_and_settings(named, expecte
         ({"kind": "resampler", "latents": 3}, "connector.latents: unknown key; did you mean connector.num_latents"),
         ({"kind": "linear", "num_latents": 3}, "connector.num_latents: unknown key; known here: kind"),
         ({"kind": "linear", "token_aligned": False}, "connector.token_aligned: unknown key"),
-        ({"kind": "linear", "encoder_layers": [-1]}, "connector.encoder_layers: expected numbers from 0"),
+        (
+            {"kind": "linear", "encoder_layers": [-1]},
+            r"connector.encoder_layers\[0\]: expected greater than or equal to 0",
+        ),
         ({"kind": "linear", "encoder_layers": 6}, "connector.encoder_layers: expected a list, got 6"),
-        ({"kind": "resampler", "num_latents": 0}, "connector.num_latents: expected at least 1, got 0"),
+        ({"kind": "resampler", "num_latents": 0}, "connector.num_latents: expected greater than 0, got 0"),
     ],
 )
 def test_a_wrong_kind_or_setting_is_told_with_what_there_is(named, message) -> None:

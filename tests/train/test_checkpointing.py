@@ -1,6 +1,5 @@
 """Interrupted runs: what is written, what is refused, and that going on is going on."""
 
-import dataclasses
 import json
 import os
 import resource
@@ -368,6 +367,6 @@ def test_an_encoder_whose_table_grew_goes_on(tmp_path):
         ),
     )  # fmt: skip
     train(recipe, tmp_path / "run", progress=False)
-    longer = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, max_steps=2))
+    longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": 2})})
     train(longer, tmp_path / "run", resume=True, progress=False)
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-2"

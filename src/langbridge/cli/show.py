@@ -13,8 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from langbridge.cli.train import MoreOverrides, Overrides, overrides_of
-from langbridge.data import BatchRow, open_data
-from langbridge.train.recipe import Recipe
 
 _READABLE = str.maketrans({" ": "▁", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 
@@ -71,15 +69,18 @@ def show(
     """Print a batch of a recipe as the models will see it: the encoder's tokens, the soft prompts' slots
     and the tokens that are trained.
     """
+    from langbridge.train.recipe import Recipe
+
     loaded = Recipe.load(recipe, overrides_of(overrides, more))
     loaded.check_files()
+    from langbridge.data import BatchRow, open_data
     from langbridge.train.parts import collators, load_processor
 
     processor = load_processor(loaded)
     kind = loaded.data.kind(loaded.regime)
     collate = collators(loaded, processor)[kind]
     # The first rows in file order, not in the order of the run.
-    settings = dataclasses.replace(loaded.data, streaming=False)
+    settings = loaded.data.model_copy(update={"streaming": False})
     data = open_data(settings, regime=kind, seed=loaded.seed, judge=collate)
     chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
     made = collate(chosen)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from langbridge.errors import LangBridgeError
-from langbridge.train.recipe import Recipe
 
 Overrides = Annotated[
     list[str] | None,
@@ -57,6 +56,8 @@ def train(
 
     On several GPUs: torchrun --nproc-per-node N -m langbridge.cli train RECIPE --out DIR
     """
+    from langbridge.train.recipe import Recipe
+
     loaded = Recipe.load(recipe, overrides_of(overrides, more))
     if dry_run:
         typer.echo(loaded.to_yaml(), nl=False)

@@ -3,17 +3,17 @@
 Reading it loads neither torch nor `datasets`; nothing is opened here.
 """
 
-import dataclasses
 import glob
 import re
 from collections.abc import Callable
-from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from langbridge.data.columns import check_template
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from langbridge.data.columns import Columns
 from langbridge.errors import LangBridgeError
-from langbridge.schema import check_bounds, join
+from langbridge.settings import Settings, join
 
 Regime = Literal["labelled", "unlabelled"]
 """What a row is: a prompt with its target, or a text."""
@@ -24,23 +24,35 @@ FILE_NAME = re.compile(r"\.(jsonl|ndjson|json|parquet|csv|tsv|txt)(\.(gz|bz2|xz|
 _OF_A_SOURCE = ("input", "output", "text", "name", "split", "revision", "sample_by", "quoting")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+def _named(path: str) -> str:
+    if not path.strip():
+        raise LangBridgeError(f"expected a file, a folder or OWNER/NAME, got {path!r}")
+    return path
+
+
+Place = Annotated[str, AfterValidator(_named)]
+"""A file, a folder, a glob, or an id on the Hugging Face hub."""
+
+Text = Annotated[str, AfterValidator(lambda text: Columns(text).template)]
+"""A column's name, or a template over columns."""
+
+
+class Source(Settings):
     """One of several places that rows come from; what is not said here is as in the `data` block around it."""
 
-    path: str
-    """A file, a folder, a glob, or an id on the Hugging Face hub; see `Data.path`."""
+    path: Place
+    """See `Data.path`."""
 
-    weight: float | None = field(default=None, metadata={"above": 0})
+    weight: PositiveFloat | None = None
     """Share of the rows, relative to the other sources' weights; all sources have one or none has."""
 
-    input: str | None = None
+    input: Text | None = None
     """As `Data.input`."""
 
-    output: str | None = None
+    output: Text | None = None
     """As `Data.output`."""
 
-    text: str | None = None
+    text: Text | None = None
     """As `Data.text`."""
 
     name: str | None = None
@@ -58,13 +70,8 @@ class Source:
     quoting: Literal["auto", "quoted", "plain"] | None = None
     """As `Data.quoting`."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        _check_texts(self)
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Validation:
+class Validation(Settings):
     """Held-out sets, each measured by itself."""
 
     labelled: Source | None = None
@@ -73,31 +80,31 @@ class Validation:
     unlabelled: Source | None = None
     """Texts, split into prefix and continuation."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.labelled is None and self.unlabelled is None:
             raise LangBridgeError("labelled: missing, and so is unlabelled; expected at least one of them")
+        return self
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Settings):
     """Where the training rows are and what is taken from them."""
 
-    path: str | None = None
+    path: Place | None = None
     """A file (JSON lines, Parquet, CSV or text, also as .gz, .bz2, .xz or .zst), a folder or a glob of such files, or
     OWNER/NAME on the Hugging Face hub."""
 
-    sources: tuple[Source, ...] | None = None
+    sources: tuple[Source, ...] | None = Field(default=None, min_length=1)
     """Several places in the stead of `path`; what a source does not say is taken from this block."""
 
-    input: str = "query"
+    input: Text = "query"
     """Column of the prompt, or a template over columns, as in "{system_prompt}\\n\\n{question}"; what comes out takes
     the place of `{prompt}` in the recipe's template."""
 
-    output: str = "response"
+    output: Text = "response"
     """Column of the text to be learned, or a template over columns."""
 
-    text: str | None = None
+    text: Text | None = None
     """Column of unlabelled text, or a template over columns; `text` where nothing is said. With `regime: lm_only`,
     naming it trains on all of these texts instead of on pairs."""
 
@@ -121,7 +128,7 @@ class Data:
     streaming: bool = False
     """Read rows while training instead of preparing a table on disk first. It needs `train.max_steps`."""
 
-    shuffle_buffer: int = field(default=10_000, metadata={"at_least": 1})
+    shuffle_buffer: PositiveInt = 10_000
     """With `streaming`: how many rows are shuffled at a time; 1 keeps their order."""
 
     on_bad_row: Literal["error", "skip"] = "error"
@@ -133,9 +140,8 @@ class Data:
     validation: Validation | None = None
     """Held-out sets with columns of their own, in the stead of `validation_path`."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        _check_texts(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.path is None and self.sources is None:
             raise LangBridgeError("path: missing, and it has no default; expected a file, a folder or OWNER/NAME")
         if self.path is not None and self.sources is not None:
@@ -146,6 +152,7 @@ class Data:
             raise LangBridgeError(f"sources[{index}].weight: missing; give every source a weight, or none")
         if self.validation is not None and self.validation_path is not None:
             raise LangBridgeError("validation: stands beside validation_path; expected one of the two")
+        return self
 
     def kind(self, regime: Literal["labelled", "unlabelled", "lm_only"]) -> Regime:
         """What a row of a run is; `lm_only` learns from pairs, or from texts where `text` names their column."""
@@ -177,19 +184,17 @@ class Data:
     def relocated(self, found: Callable[[str], str]) -> "Data":
         """The same with `found(path)` for every path."""
 
-        def moved(source: Source | None) -> Source | None:
-            return None if source is None else dataclasses.replace(source, path=found(source.path))
+        def moved(source: Source) -> Source:
+            return source.model_copy(update={"path": found(source.path)})
 
-        validation = self.validation
-        if validation is not None:
-            validation = Validation(labelled=moved(validation.labelled), unlabelled=moved(validation.unlabelled))
-        return dataclasses.replace(
-            self,
-            path=self.path and found(self.path),
-            sources=self.sources and tuple(dataclasses.replace(s, path=found(s.path)) for s in self.sources),
-            validation_path=self.validation_path and found(self.validation_path),
-            validation=validation,
-        )
+        sets = {kind: source and moved(source) for kind, source in self.validation or ()}
+        places = {
+            "path": self.path and found(self.path),
+            "sources": self.sources and tuple(map(moved, self.sources)),
+            "validation_path": self.validation_path and found(self.validation_path),
+            "validation": self.validation and Validation(**sets),
+        }
+        return self.model_copy(update=places)
 
     def check_files(self, where: str = "data") -> None:
         """Raise for a path that is neither here nor an id on the hub; `where` is the block's place in the recipe."""
@@ -205,7 +210,7 @@ class Data:
 
     def _filled(self, source: Source) -> Source:
         missing = {key: getattr(self, key) for key in _OF_A_SOURCE if getattr(source, key) is None}
-        return dataclasses.replace(source, **missing)
+        return source.model_copy(update=missing)
 
 
 def is_here(path: str) -> bool:
@@ -219,12 +224,3 @@ def is_hub_id(path: str) -> bool:
     if path.startswith((".", "/", "~")) or path.count("/") != 1 or glob.has_magic(path):
         return False
     return not Path(path).parent.is_dir() and not FILE_NAME.search(path)
-
-
-def _check_texts(block: Data | Source) -> None:
-    if block.path is not None and not block.path.strip():
-        raise LangBridgeError(f"path: expected a file, a folder or OWNER/NAME, got {block.path!r}")
-    for key in ("input", "output", "text"):
-        value = getattr(block, key)
-        if value is not None:
-            check_template(value, key)

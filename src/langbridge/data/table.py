@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -188,9 +187,8 @@ def dataset_table(
 
 
 def _taken(source: Source, kind: Regime) -> dict[str, Any]:
-    settings = asdict(source)
-    for name in ("path", "weight", "name", "split", "revision"):  # they are in the files or the fingerprint
-        del settings[name]
+    # The others are in the files or the fingerprint.
+    settings = source.model_dump(exclude={"path", "weight", "name", "split", "revision"})
     return {"kind": kind, "format": _FORMAT, **settings}
 
 

@@ -1,10 +1,11 @@
 """The `train:` block of a recipe: optimiser and loop, under the names of `transformers.TrainingArguments`."""
 
-import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from langbridge.errors import LangBridgeError
-from langbridge.train.schema import check_bounds
+from langbridge.settings import Settings
 
 OURS = frozenset(
     {
@@ -25,44 +26,43 @@ OURS = frozenset(
 hub is our final folder, once, and not the trainer's own uploads."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Settings):
     """Settings of the optimiser and the loop. Those named in `OURS` are not of `TrainingArguments`."""
 
-    learning_rate: float | None = dataclasses.field(default=None, metadata={"above": 0})
+    learning_rate: PositiveFloat | None = None
     """Learning rate of the connector and of new embedding rows, or of the language model with `regime: lm_only`; null
     for the paper's: 6e-4, and 2e-5 with `lm_only`."""
 
-    encoder_learning_rate: float = dataclasses.field(default=2e-5, metadata={"above": 0})
+    encoder_learning_rate: PositiveFloat = 2e-5
     """Learning rate of the encoder where it is trained."""
 
-    weight_decay: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
+    weight_decay: NonNegativeFloat = 0.0
     """Weight decay of the connector, or of the language model with `regime: lm_only`."""
 
-    encoder_weight_decay: float = dataclasses.field(default=0.1, metadata={"at_least": 0})
+    encoder_weight_decay: NonNegativeFloat = 0.1
     """Weight decay of the encoder where it is trained."""
 
-    per_device_train_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
+    per_device_train_batch_size: PositiveInt = 32
     """Rows in one forward pass on one device."""
 
-    gradient_accumulation_steps: int = dataclasses.field(default=4, metadata={"at_least": 1})
+    gradient_accumulation_steps: PositiveInt = 4
     """Forward passes to one update."""
 
-    positions_per_pass: int | None = dataclasses.field(default=None, metadata={"at_least": 1})
+    positions_per_pass: PositiveInt | None = None
     """Most positions, padding included, in one forward and backward pass: a batch of longer rows takes several, with
     the same gradients and less memory. null for one pass a batch."""
 
-    per_device_eval_batch_size: int = dataclasses.field(default=32, metadata={"at_least": 1})
+    per_device_eval_batch_size: PositiveInt = 32
     """Rows in one forward pass of the validation and of the reading score."""
 
-    num_train_epochs: float = dataclasses.field(default=1.0, metadata={"above": 0})
+    num_train_epochs: PositiveFloat = 1.0
     """Passes over the data."""
 
-    max_steps: int = dataclasses.field(default=-1, metadata={"at_least": -1})
+    max_steps: int = Field(default=-1, ge=-1)
     """Updates to stop after, whatever the epochs say; -1 for no limit. 0 trains nothing: the bridge is written as the
     closed-form start leaves it. Streamed data needs a number."""
 
-    max_grad_norm: float = dataclasses.field(default=1.0, metadata={"at_least": 0})
+    max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are clipped to this norm; 0 for no clipping."""
 
     lr_scheduler_type: Literal[
@@ -70,19 +70,19 @@ class Train:
     ] = "constant"
     """Shape of the learning rate over the run."""
 
-    warmup_steps: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
+    warmup_steps: NonNegativeFloat = 0.0
     """Updates over which the learning rate rises from 0; below 1 it is a share of the run."""
 
     optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor"] = "adamw_torch"
     """The optimiser."""
 
-    adam_beta1: float = dataclasses.field(default=0.9, metadata={"at_least": 0})
+    adam_beta1: NonNegativeFloat = 0.9
     """Decay of the gradient's running mean."""
 
-    adam_beta2: float = dataclasses.field(default=0.999, metadata={"at_least": 0})
+    adam_beta2: NonNegativeFloat = 0.999
     """Decay of the gradient's running square."""
 
-    adam_epsilon: float = dataclasses.field(default=1e-8, metadata={"above": 0})
+    adam_epsilon: PositiveFloat = 1e-8
     """Added to the denominator of the update."""
 
     bf16: bool = False
@@ -98,22 +98,22 @@ class Train:
     torch_compile: bool = False
     """Compile the model before training."""
 
-    logging_steps: int = dataclasses.field(default=10, metadata={"at_least": 1})
+    logging_steps: PositiveInt = 10
     """Updates between two lines of the log."""
 
     eval_strategy: Literal["no", "steps", "epoch"] = "no"
     """When the validation loss is measured; it needs validation data."""
 
-    eval_steps: int | None = dataclasses.field(default=None, metadata={"at_least": 1})
+    eval_steps: PositiveInt | None = None
     """Updates between two validations with `eval_strategy: steps`; null for `logging_steps`."""
 
     save_strategy: Literal["no", "steps", "epoch"] = "steps"
     """When a checkpoint to resume from is written; the final bridge is always written."""
 
-    save_steps: int = dataclasses.field(default=500, metadata={"at_least": 1})
+    save_steps: PositiveInt = 500
     """Updates between two checkpoints with `save_strategy: steps`."""
 
-    save_total_limit: int | None = dataclasses.field(default=2, metadata={"at_least": 1})
+    save_total_limit: PositiveInt | None = 2
     """Checkpoints to keep; older ones are deleted, the best one never. null keeps all."""
 
     load_best_model_at_end: bool = False
@@ -126,7 +126,7 @@ class Train:
     greater_is_better: bool | None = None
     """Whether a greater value of that metric is better; null for whatever its name says (a loss: smaller)."""
 
-    dataloader_num_workers: int = dataclasses.field(default=0, metadata={"at_least": 0})
+    dataloader_num_workers: NonNegativeInt = 0
     """Processes that prepare batches beside the training."""
 
     report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = "tensorboard"
@@ -147,21 +147,21 @@ class Train:
     fsdp_config: str | None = None
     """Settings of FSDP, a JSON file; null for the defaults."""
 
-    ddp_timeout: int = dataclasses.field(default=1800, metadata={"at_least": 1})
+    ddp_timeout: PositiveInt = 1800
     """Seconds that a process waits for the others."""
 
-    reading_score_steps: int = dataclasses.field(default=50, metadata={"at_least": 0})
+    reading_score_steps: NonNegativeInt = 50
     """Updates between two reading scores; 0 for none."""
 
-    reading_score_rows: int | None = dataclasses.field(default=None, metadata={"at_least": 2})
+    reading_score_rows: int | None = Field(default=None, ge=2)
     """Rows that the reading score is taken on: of the first validation set, or, without one, a twentieth of the
     training rows at most, which are then kept out of the training. null for two and a half updates' rows of one
     process, 16 to 128: a score then takes about as long as so many updates."""
 
-    plateau_score: float = dataclasses.field(default=0.05, metadata={"at_least": 0})
+    plateau_score: NonNegativeFloat = 0.05
     """A reading score below this, in nats a target token, or below two standard errors, counts as not reading."""
 
-    plateau_patience: int = dataclasses.field(default=10, metadata={"at_least": 1})
+    plateau_patience: PositiveInt = 10
     """Reading scores in a row below `plateau_score` before the run warns."""
 
     stop_on_plateau: bool = False
@@ -176,8 +176,8 @@ class Train:
     hub_private_repo: bool | None = None
     """Whether a new repository is private; null for the account's default."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.fsdp and self.deepspeed is not None:
             raise LangBridgeError("fsdp: is on, and so is deepspeed; expected one of the two")
         if self.positions_per_pass is not None and self.deepspeed is not None:
@@ -190,6 +190,7 @@ class Train:
                 f"load_best_model_at_end: needs eval_strategy and save_strategy to be the same, so that the best step "
                 f"has a checkpoint; got {self.eval_strategy!r} and {self.save_strategy!r}"
             )
+        return self
 
     @property
     def reading_rows(self) -> int:
@@ -200,7 +201,7 @@ class Train:
 
     def arguments(self) -> dict[str, Any]:
         """The settings that `transformers.TrainingArguments` takes, by its names; those left to it are left out."""
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in OURS}
+        settings = self.model_dump(exclude=set(OURS))
         # `activation_checkpointing` is younger than our oldest transformers.
         optional = ("learning_rate", "activation_checkpointing", "fsdp", "fsdp_config", "deepspeed")
         if self.max_steps == 0:  # the loop never runs: nothing to shard, and a number that transformers does not doubt

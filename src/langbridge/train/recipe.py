@@ -4,52 +4,48 @@ What must travel with the weights is the model's configuration and lives there; 
 Reading a recipe loads neither torch nor transformers, so `train --dry-run` and a wrong key answer at once.
 """
 
-import dataclasses
-from collections.abc import Iterable
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from langbridge.data import Data, is_here, write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
 from langbridge.model.sequence import CHAT, LEAST_AROUND, check_template
+from langbridge.settings import Settings, override, read_yaml
 from langbridge.train.hyperparameters import Train
-from langbridge.train.schema import build, check_bounds, load_yaml, set_dotted
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ridge:
+class Ridge(Settings):
     """The closed-form start of the linear connector."""
 
-    texts: int = dataclasses.field(default=400, metadata={"at_least": 1})
+    texts: PositiveInt = 400
     """How many English prompts of the training data the regression is fitted on."""
 
-    penalty: float = dataclasses.field(default=1e-4, metadata={"above": 0})
+    penalty: PositiveFloat = 1e-4
     """Strength of the regularisation, relative to the mean variance of a state's coordinate."""
 
-    balance: float = dataclasses.field(default=0.5, metadata={"at_least": 0})
+    balance: NonNegativeFloat = 0.5
     """A token of frequency f weighs f ** -balance: 0 counts every occurrence alike, 1 every word."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
 
 ALL_LINEAR = "all-linear"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Lora:
+class Lora(Settings):
     """Low-rank adapters on the language model (Hu et al., arXiv 2106.09685), through PEFT. Not part of the paper."""
 
-    r: int = dataclasses.field(default=0, metadata={"at_least": 0})
+    r: NonNegativeInt = 0
     """Rank of the adapters; 0 for none."""
 
-    alpha: float = dataclasses.field(default=16.0, metadata={"above": 0})
+    alpha: PositiveFloat = 16.0
     """Adapters are scaled by alpha / r."""
 
-    dropout: float = dataclasses.field(default=0.0, metadata={"at_least": 0})
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on what the adapters read."""
 
     target_modules: str = ALL_LINEAR
@@ -57,13 +53,8 @@ class Lora:
     a head that shares its weight with the embeddings gives the head a weight of its own, here and in the final folder.
     """
 
-    learning_rate: float = dataclasses.field(default=2e-4, metadata={"above": 0})
+    learning_rate: PositiveFloat = 2e-4
     """Learning rate of the adapters."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.dropout >= 1:
-            raise LangBridgeError(f"dropout: expected less than 1, got {self.dropout}")
 
     @property
     def target_names(self) -> list[str]:
@@ -71,8 +62,7 @@ class Lora:
         return [name.strip() for name in self.target_modules.split(",")]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """One training run. `Recipe.load` reads it from YAML, `save` writes it beside the checkpoint."""
 
     encoder: str | None = None
@@ -93,7 +83,7 @@ class Recipe:
     """Precision of the frozen models; `auto` as each was saved, or float32 where this machine is slow in that. What is
     trained is always kept in float32."""
 
-    connector: ConnectorSettings = dataclasses.field(default_factory=LinearSettings)
+    connector: ConnectorSettings = LinearSettings()
     """What maps the encoder's states to soft prompts: a kind (`linear`, `mlp`, `resampler`, or one of another package),
     or a kind and its settings (`{kind: resampler, num_latents: 32}`, `{kind: linear, encoder_layers: [6, 12]}`)."""
 
@@ -112,36 +102,36 @@ class Recipe:
     """Start of the connector. `auto` is `ridge` for a connector with a closed-form start (`linear`), and `random` for
     the others."""
 
-    ridge: Ridge = dataclasses.field(default_factory=Ridge)
+    ridge: Ridge = Ridge()
     """Settings of the ridge start."""
 
     freeze_encoder: bool | None = None
     """Whether the encoder stays as it is; null for the paper's choice: frozen with `labelled` pairs, trained with
     `unlabelled` text."""
 
-    lora: Lora = dataclasses.field(default_factory=Lora)
+    lora: Lora = Lora()
     """Adapters on the language model, which is frozen without them. Off by default."""
 
-    max_encoder_length: int = dataclasses.field(default=1024, metadata={"at_least": 1})
+    max_encoder_length: PositiveInt = 1024
     """Most tokens of a prompt that the encoder reads; unlabelled batches draw their length up to it."""
 
-    min_encoder_length: int = dataclasses.field(default=32, metadata={"at_least": 1})
+    min_encoder_length: PositiveInt = 32
     """Fewest encoder tokens that an unlabelled batch draws."""
 
-    max_length: int = dataclasses.field(default=1152, metadata={"at_least": 4})
+    max_length: int = Field(default=1152, ge=4)
     """Most positions of the language model's sequence, soft prompts and target together."""
 
-    min_lm_length: int = dataclasses.field(default=128, metadata={"at_least": 1})
+    min_lm_length: PositiveInt = 128
     """Fewest positions that an unlabelled batch leaves to the language model's continuation."""
 
-    seed: int = dataclasses.field(default=42, metadata={"at_least": 0})
+    seed: NonNegativeInt = 42
     """Seed of the initialisation and of the order of the rows."""
 
-    train: Train = dataclasses.field(default_factory=Train)
+    train: Train = Train()
     """The optimiser and the loop."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         check_template(self.template, self.system)
         if self.template == CHAT:
             object.__setattr__(self, "template_in", "lm")
@@ -163,7 +153,8 @@ class Recipe:
             object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled" or self.train.max_steps == 0)
         if self.train.learning_rate is None:
             rate = 2e-5 if self.regime == "lm_only" else 6e-4  # LangBridge, appendix D
-            object.__setattr__(self, "train", dataclasses.replace(self.train, learning_rate=rate))
+            object.__setattr__(self, "train", self.train.model_copy(update={"learning_rate": rate}))
+        return self
 
     def _check_regime(self) -> None:
         """Hold the settings to the regime: what it needs, and what it has no use for."""
@@ -218,7 +209,7 @@ class Recipe:
         }
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> "Recipe":
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
         """Read a YAML file, carry `a.b=value` overrides into it, and check everything.
 
         Relative paths are looked for in the current folder first, then beside the recipe.
@@ -226,38 +217,31 @@ class Recipe:
         path = Path(path).expanduser()
         if not path.is_file():
             raise LangBridgeError(f"{path}: no such recipe file")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise LangBridgeError(f"{path}: not UTF-8 text") from None
-        mapping = load_yaml(text, str(path))
+        mapping = read_yaml(path)
         if not isinstance(mapping, dict):
             raise LangBridgeError(f"{path}: expected a recipe's keys and values, such as `encoder: FOLDER`")
-        for assignment in overrides:
-            try:
-                set_dotted(mapping, cls, assignment)
-            except LangBridgeError as error:
-                raise LangBridgeError(f"override {error}") from None
         try:
+            mapping.setdefault("connector", LinearSettings().kind)
             if "num_latents" in mapping:  # where it stood before connectors had settings of their own
-                latents, connector = mapping.pop("num_latents"), mapping.get("connector", LinearSettings())
-                mapping["connector"] = ConnectorSettings.read(connector, num_latents=latents)
-            return build(cls, mapping)._resolved(path.parent)
+                latents = mapping.pop("num_latents")
+                mapping["connector"] = ConnectorSettings.read(mapping["connector"], num_latents=latents).to_dict()
+            for assignment in overrides:
+                override(mapping, assignment)
+            return cls.read(mapping)._resolved(path.parent)
         except LangBridgeError as error:
-            raise LangBridgeError(f"{path}: {error}") from None
+            key = re.escape(str(error).partition(": ")[0])
+            overridden = any(re.match(rf"\s*{key}\s*[.=]", assignment) for assignment in overrides)
+            raise LangBridgeError(f"{path}: {'override ' if overridden else ''}{error}") from None
 
     def _resolved(self, folder: Path) -> "Recipe":
-        return dataclasses.replace(
-            self,
-            encoder=self.encoder and _found(self.encoder, folder),
-            language_model=_found(self.language_model, folder),
-            data=self.data.relocated(lambda name: _found(name, folder)),
-            train=dataclasses.replace(
-                self.train,
-                deepspeed=self.train.deepspeed and _found(self.train.deepspeed, folder),
-                fsdp_config=self.train.fsdp_config and _found(self.train.fsdp_config, folder),
-            ),
-        )
+        files = {key: getattr(self.train, key) for key in ("deepspeed", "fsdp_config")}
+        moved = {
+            "encoder": self.encoder and _found(self.encoder, folder),
+            "language_model": _found(self.language_model, folder),
+            "data": self.data.relocated(lambda name: _found(name, folder)),
+            "train": self.train.model_copy(update={key: file and _found(file, folder) for key, file in files.items()}),
+        }
+        return self.model_copy(update=moved)
 
     def check_files(self) -> None:
         """Raise for a data file that does not exist, and for a base that is a path and no model's folder."""
@@ -277,10 +261,6 @@ class Recipe:
             elif base.startswith((".", "/", "~")) or base.count("/") != 1 or Path(base).parent.is_dir():
                 # Ids on the hub are OWNER/NAME, so everything else was meant as a path.
                 raise LangBridgeError(f"{name}: no such folder: {base}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting as plain values, defaults included."""
-        return dataclasses.asdict(self)
 
     def to_yaml(self) -> str:
         """Every setting as YAML that `load` reads back to an equal recipe."""

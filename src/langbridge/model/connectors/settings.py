@@ -9,15 +9,16 @@ Kinds of other packages are found by the entry points of the group `langbridge.c
 Neither torch nor transformers is imported here, so that a recipe can be read without them.
 """
 
-import dataclasses
 from bisect import bisect_right
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field, ModelWrapValidatorHandler, NonNegativeInt, PositiveInt, model_validator
+
 from langbridge.errors import LangBridgeError
-from langbridge.schema import Variants, build, check_bounds
+from langbridge.settings import Settings
 
 if TYPE_CHECKING:
     from langbridge.model.connectors.base import Connector
@@ -35,8 +36,7 @@ _LONGEST = 1 << 30
 """Encoder tokens, more than any text has."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ConnectorSettings(Variants):
+class ConnectorSettings(Settings):
     """The settings of a kind of connector, and what follows from them. Each kind has a subclass with fields of its own.
 
     token_aligned: soft prompt i was made at encoder token i, so that what is known of the token holds of it.
@@ -50,14 +50,9 @@ class ConnectorSettings(Variants):
     kind: str
     """The kind's name."""
 
-    encoder_layers: tuple[int, ...] | None = None
+    encoder_layers: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
     """The layers of the encoder that it reads, their states side by side in this order: n is the output of layer n, 0
     the embeddings. Null for the last one alone."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.encoder_layers is not None and min(self.encoder_layers) < 0:
-            raise LangBridgeError(f"encoder_layers: expected numbers from 0, got {list(self.encoder_layers)}")
 
     def soft_length(self, src_length: int) -> int:
         """How many soft prompts a source of `src_length` real encoder tokens gets, the end vector **not** counted.
@@ -78,73 +73,58 @@ class ConnectorSettings(Variants):
         and root mean square of the language model's input embeddings."""
         raise NotImplementedError(f"{type(self).__name__} says how a connector of kind {self.kind} is built")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The kind and every setting as plain values, for YAML and JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
-
     def __str__(self) -> str:
         """The kind, and the settings that are not the default."""
-        fields = [field for field in dataclasses.fields(self) if field.name != "kind"]
-        set_ = [f"{f.name} {getattr(self, f.name)}" for f in fields if getattr(self, f.name) != f.default]
-        return f"{self.kind} ({', '.join(set_)})" if set_ else self.kind
+        changed = self.model_dump(exclude={"kind"}, exclude_defaults=True)
+        named = ", ".join(f"{name} {value}" for name, value in changed.items())
+        return f"{self.kind} ({named})" if named else self.kind
 
-    @staticmethod
-    def as_mapping(value: Any, path: str = "connector") -> dict[str, Any]:
-        """A connector as it is named (by kind alone, or by kind and settings), as kind and settings."""
-        if isinstance(value, ConnectorSettings):
-            return value.to_dict()
-        if isinstance(value, str):
-            return {"kind": value}
-        if isinstance(value, Mapping) and isinstance(value.get("kind"), str):
-            return dict(value)
-        raise LangBridgeError(
-            f"{path}: expected a kind ({', '.join(_kinds())}), or a mapping with a kind and its settings, got {value!r}"
-        )
-
-    @staticmethod
-    def variant(mapping: Mapping[str, Any], path: str = "connector") -> type["ConnectorSettings"]:
-        """The settings' class of the mapping's kind."""
-        kind = mapping["kind"]
-        if kind in _OURS:
-            module, _, name = _OURS[kind].partition(":")
-            return getattr(import_module(module), name)
-        found = [point for point in entry_points(group=GROUP) if point.name == kind]
-        if not found:
-            raise LangBridgeError(
-                f"{path}: expected one of {', '.join(_kinds())}, got {kind!r}; a kind of another package needs that "
-                f"package installed (entry points {GROUP!r})"
-            )
-        settings = found[0].load()
-        if not (isinstance(settings, type) and issubclass(settings, ConnectorSettings)):
-            raise LangBridgeError(
-                f"{path}: the entry point {kind!r} of {GROUP!r} is {found[0].value}, expected a subclass of "
-                "ConnectorSettings"
-            )
-        return settings
-
-    @staticmethod
-    def read(value: Any, path: str = "connector", num_latents: Any = None) -> "ConnectorSettings":
+    @classmethod
+    def read(cls, value: Any, path: str = "connector", num_latents: Any = None) -> "ConnectorSettings":
         """The settings of a connector as it is named, or as they are. Raises `LangBridgeError`.
 
         num_latents: stood beside the kind in recipes and checkpoints from before the kinds had settings of their own,
-            whatever the kind; those that know it take it.
+            whatever the kind.
         """
-        if isinstance(value, ConnectorSettings):
-            return value
-        mapping = ConnectorSettings.as_mapping(value, path)
-        settings = ConnectorSettings.variant(mapping, path)
-        if num_latents is not None and any(field.name == "num_latents" for field in dataclasses.fields(settings)):
-            mapping.setdefault("num_latents", num_latents)
-        return build(settings, mapping, path)
+        if num_latents is not None and value == "resampler":
+            value = {"kind": value, "num_latents": num_latents}
+        return super().read(value, path)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_kind(cls, value: Any, handler: ModelWrapValidatorHandler["ConnectorSettings"]) -> "ConnectorSettings":
+        if cls is not ConnectorSettings or isinstance(value, ConnectorSettings):
+            return handler(value)
+        mapping = {"kind": value} if isinstance(value, str) else value
+        if not (isinstance(mapping, Mapping) and isinstance(mapping.get("kind"), str)):
+            raise LangBridgeError(
+                f"expected a kind ({', '.join(_kinds())}), or a mapping with a kind and its settings, got {value!r}"
+            )
+        return _settings_of(mapping["kind"]).model_validate(mapping)
+
+
+def _settings_of(kind: str) -> type[ConnectorSettings]:
+    if kind in _OURS:
+        module, _, name = _OURS[kind].partition(":")
+        return getattr(import_module(module), name)
+    found = [point for point in entry_points(group=GROUP) if point.name == kind]
+    if not found:
+        raise LangBridgeError(
+            f"expected one of {', '.join(_kinds())}, got {str(kind)!r}; a kind of another package needs that package "
+            f"installed (entry points {GROUP!r})"
+        )
+    settings = found[0].load()
+    if not (isinstance(settings, type) and issubclass(settings, ConnectorSettings)):
+        raise LangBridgeError(
+            f"the entry point {kind!r} of {GROUP!r} is {found[0].value}, expected a subclass of ConnectorSettings"
+        )
+    return settings
 
 
 def _kinds() -> list[str]:
     return [*_OURS, *sorted(point.name for point in entry_points(group=GROUP) if point.name not in _OURS)]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearSettings(ConnectorSettings):
     """Of the paper's connector, one affine map a position."""
 
@@ -158,7 +138,6 @@ class LinearSettings(ConnectorSettings):
         return LinearConnector(d_encoder, d_lm, rms)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class MLPSettings(ConnectorSettings):
     """Of the two-layer perceptron, a position at a time."""
 
@@ -170,7 +149,6 @@ class MLPSettings(ConnectorSettings):
         return MLPConnector(d_encoder, d_lm, rms)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ResamplerSettings(ConnectorSettings):
     """Of the Perceiver resampler, which makes the same number of soft prompts of any source."""
 
@@ -178,7 +156,7 @@ class ResamplerSettings(ConnectorSettings):
 
     kind: str = "resampler"
 
-    num_latents: int = dataclasses.field(default=64, metadata={"at_least": 1})
+    num_latents: PositiveInt = 64
     """Soft prompts to a source."""
 
     def soft_length(self, src_length: int) -> int:
