@@ -25,14 +25,6 @@ Side = Literal["user", "assistant"]
 _ROLES: Mapping[str, Side] = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 
 
-def check_template(template: str, key: str) -> None:
-    """Raise `LangBridgeError` that names the setting `key` where `template` is neither a column nor a template."""
-    try:
-        Columns(template)
-    except LangBridgeError as error:
-        raise LangBridgeError(f"{key}: {error}") from None
-
-
 class Columns:
     """One text from a row. `names` are the columns that it needs, in order and each once.
 
