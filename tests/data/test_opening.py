@@ -115,7 +115,7 @@ def test_a_missing_file_and_a_folder_without_data_are_errors(tmp_path: Path) -> 
 
 
 def test_the_policy_for_bad_rows_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(LangBridgeError, match="on_bad_row: expected one of error, skip, got 'ignore'"):
+    with pytest.raises(LangBridgeError, match="on_bad_row: expected 'error' or 'skip', got 'ignore'"):
         read_labelled(write(tmp_path, GOOD), on_bad_row="ignore")  # type: ignore[arg-type]
 
 

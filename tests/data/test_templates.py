@@ -51,7 +51,7 @@ def test_texts_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("template", ["", "{", "}", "{}", "{a!r}", "{a:>5}", "a {b", "{{{"])
 def test_what_is_neither_is_an_error(template: str) -> None:
-    with pytest.raises(LangBridgeError, match="template|column"):
+    with pytest.raises(LangBridgeError, match=r"template|column"):
         Columns(template)
 
 

@@ -1,6 +1,5 @@
 """A connector that reaches into the language model's layers: one class, and every pass goes through it."""
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +46,6 @@ class Reaching(Connector):
             handle.remove()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ReachingSettings(ConnectorSettings):
     kind: str = "reaching"
 
