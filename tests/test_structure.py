@@ -149,6 +149,18 @@ def test_circles_are_found_wherever_the_import_stands(tmp_path: Path) -> None:
         TopologicalSorter(graph).prepare()
 
 
+def test_only_the_command_line_plans() -> None:
+    """The plan of a run reads the run's parts; no part of a run depends on it."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in SOURCES
+        if room_of(path) != "cli" and path.parent.name != "plan"
+        for line, name in imports(path, ("langbridge", *path.relative_to(PACKAGE).parent.parts))
+        if name.startswith("langbridge.train.plan")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_studies_use_what_is_public() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"

@@ -1,4 +1,4 @@
-"""One process of `test_scale.py`'s sharding tests: torchrun --nproc-per-node 2 THIS OUT CASE..."""
+"""One process of `test_sharding.py`'s sharding tests: torchrun --nproc-per-node 2 THIS OUT CASE..."""
 
 import sys
 from pathlib import Path

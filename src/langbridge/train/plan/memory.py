@@ -88,13 +88,14 @@ class Layout:
 
     def parts(self) -> tuple[PartSize, ...]:
         """Every part of the bridge, the logits, and what sharding gathers temporarily. Adds to `notes`."""
-        train, parts = self.recipe.train, self._model_parts()
+        train = self.recipe.train
         if train.max_steps == 0:
             self.notes.append(
                 "no step: the models' weights alone are counted, not what the closed-form start is solved in"
             )
+            parts = self._model_parts()
             return tuple(dataclasses.replace(p, state=0, gradients=0, optimiser=0, activations=0) for p in parts)
-        parts.append(self._logits())
+        parts = [*self._model_parts(), self._logits()]
         if self.sharding in ("zero3", "fsdp"):
             parts.append(PartSize(name="gathered", weights=self._gathered()))
             self.notes.append(
