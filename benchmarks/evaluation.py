@@ -1,7 +1,7 @@
 """How much faster batches make an evaluation, and whether they change an answer.
 
 A bridge of about 100 million random parameters answers the first questions of MGSM in each of its 11 languages,
-greedily and in single precision, through the harness's plug-in: sorted batches against one question at a time, as the
+greedily and in single precision, through the engine: sorted batches against one question at a time, as the
 reference implementation evaluates. Where two answers differ, the first token that differs is looked at: only a near tie
 of the two best logits excuses it.
 
@@ -21,16 +21,13 @@ import time
 from pathlib import Path
 
 import torch
-from lm_eval.api.instance import Instance
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderModel, PreTrainedTokenizerFast
 
-from langbridge.evaluate.asking import GENERATE, Request
-from langbridge.evaluate.harness import LangBridgeLM
-from langbridge.evaluate.models import load_asker
 from langbridge.evaluate.suites import load_suites
 from langbridge.model import build_bridge
-from langbridge.serve.batching import in_batches
+from langbridge.serve.engine import Decoding, Request
+from langbridge.serve.load import bridge_engine, load_engine
 
 TIE = 1e-4
 """Two logits closer than this may change places in another order of summation."""
@@ -77,13 +74,12 @@ def make_bridge(folder: Path, texts: list[str]) -> tuple:
     return build_bridge(folder / "encoder", folder / "language_model")
 
 
-def run(model, processor, prompts: list[str], settings: dict, batch_size: int) -> tuple[list[str], float]:
-    lm = LangBridgeLM(model, processor, batch_size=batch_size)
-    requests = [Instance("generate_until", {}, (prompt, settings), 0, (None, i, 1)) for i, prompt in enumerate(prompts)]
-    lm.generate_until(requests[:1])  # first use sets things up
+def run(model, processor, prompts: list[str], decoding: Decoding, batch_size: int) -> tuple[list[str], float]:
+    engine = bridge_engine(model, processor, batch_size)
+    engine.answers(prompts[:1], decoding)  # first use sets things up
     start = time.perf_counter()
-    answers = lm.generate_until(requests)
-    return answers, time.perf_counter() - start
+    answers = engine.answers(prompts, decoding)
+    return [one.text for one in answers], time.perf_counter() - start
 
 
 @torch.inference_mode()
@@ -100,7 +96,7 @@ def gap(model, processor, prompt: str, one: str, other: str) -> float:
 
 def speeds(folder: str, dtype: str, documents: list[list[dict]], new_tokens: int, batch_sizes: list[int]) -> list[dict]:
     """A row for each batch size: the same questions to the same model, one size after the other."""
-    asker, _ = load_asker(folder, dtype=dtype)
+    engine = load_engine(folder, dtype=dtype)
     inside = 0.0
 
     def timed(forward):
@@ -115,15 +111,15 @@ def speeds(folder: str, dtype: str, documents: list[list[dict]], new_tokens: int
         return run
 
     # A bridge's encoder runs once before generation, and not inside the bridge's own pass.
-    for part in filter(None, (asker.lm.model, getattr(asker.lm.model, "encoder", None))):
+    for part in filter(None, (engine.model, getattr(engine.model, "encoder", None))):
         part.forward = timed(part.forward)
-    settings = {"until": ["</s>"], "do_sample": False, "max_gen_toks": new_tokens, "min_new_tokens": new_tokens}
-    requests = [Request(GENERATE, "", doc["prompt"], settings, doc["language"]) for own in documents for doc in own]
-    asker.answer(requests[:1])  # first use sets things up
+    decoding = Decoding(new_tokens, ["</s>"], {"min_new_tokens": new_tokens})
+    requests = [Request(doc["prompt"], language=doc["language"]) for own in documents for doc in own]
+    engine.answers(requests[:1], decoding)  # first use sets things up
     rows = []
     for batch_size in batch_sizes:
-        inside, start = 0.0, time.perf_counter()
-        in_batches(requests, batch_size, asker.answer, key=asker.length)
+        engine.batch_size, inside, start = batch_size, 0.0, time.perf_counter()
+        engine.answers(requests, decoding)
         seconds = time.perf_counter() - start
         rows.append(
             {
@@ -169,9 +165,9 @@ def main() -> None:
     prompts = [doc["prompt"] for language in documents for doc in language]
     with tempfile.TemporaryDirectory() as folder:
         model, processor = make_bridge(Path(folder), prompts)
-    settings = {"until": [], "do_sample": False, "max_gen_toks": arguments.new_tokens}
-    batched, fast = run(model, processor, prompts, settings, arguments.batch_size)
-    single, slow = run(model, processor, prompts, settings, 1)
+    decoding = Decoding(arguments.new_tokens)
+    batched, fast = run(model, processor, prompts, decoding, arguments.batch_size)
+    single, slow = run(model, processor, prompts, decoding, 1)
     different = [i for i in range(len(prompts)) if batched[i] != single[i]]
     gaps = [gap(model, processor, prompts[i], batched[i], single[i]) for i in different]
     print(

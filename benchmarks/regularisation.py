@@ -17,13 +17,14 @@ import torch
 
 from langbridge.cli.demo import demo_recipe
 from langbridge.evaluate.answers import last_number
-from langbridge.evaluate.generate import generate_texts
 from langbridge.files import write_atomically
 from langbridge.languages import group_of
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import held_out_rows, write_training
 from langbridge.miniature.grammar import LANGUAGES
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.serve.engine import Decoding
+from langbridge.serve.load import bridge_engine
 from langbridge.train import Recipe
 from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
 from langbridge.train.run import build_trainer
@@ -36,8 +37,9 @@ def transfer(model: LangBridgeModel, processor: LangBridgeProcessor, problems: i
     found = {}
     for language in LANGUAGES:
         tests = held_out_rows(language, problems, split="validation")
-        texts = generate_texts(model, processor, [t["question"] for t in tests], batch_size=100, max_new_tokens=48)
-        found[language] = sum(last_number(x) == t["answer"] for x, t in zip(texts, tests, strict=True)) / problems
+        answers = bridge_engine(model, processor, 100).answers([t["question"] for t in tests], Decoding(48))
+        right = [last_number(one.text) == test["answer"] for one, test in zip(answers, tests, strict=True)]
+        found[language] = sum(right) / problems
     return found
 
 

@@ -20,11 +20,12 @@ import torch
 from transformers import TrainerCallback
 
 from langbridge.evaluate.answers import last_number
-from langbridge.evaluate.generate import generate_texts
 from langbridge.evaluate.scores import accuracy
 from langbridge.files import write_atomically
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import held_out_rows, write_training
+from langbridge.serve.engine import Decoding
+from langbridge.serve.load import bridge_engine
 from langbridge.train import Recipe
 from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
 from langbridge.train.run import build_trainer
@@ -74,9 +75,9 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
 
     def measure():
         mode = model.training
-        texts = generate_texts(model, processor, [t["question"] for t in tests], batch_size=100, max_new_tokens=64)
+        answers = bridge_engine(model, processor, 100).answers([t["question"] for t in tests], Decoding(64))
         model.train(mode)
-        return accuracy([last_number(text) == t["answer"] for text, t in zip(texts, tests, strict=True)])
+        return accuracy([last_number(one.text) == t["answer"] for one, t in zip(answers, tests, strict=True)])
 
     started = time.monotonic()
     first = measure()

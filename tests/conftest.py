@@ -146,6 +146,24 @@ def chat_bridge_folder(base_folders: tuple[Path, Path], tmp_path_factory: pytest
     return root / "bridge"
 
 
+@pytest.fixture(scope="session")
+def seq2seq(base_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder-decoder with the encoder's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, MT5Config, MT5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("seq2seq")
+    torch.manual_seed(0)
+    MT5ForConditionalGeneration(
+        MT5Config(
+            vocab_size=128, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, decoder_start_token_id=0,
+            pad_token_id=0, eos_token_id=2, initializer_factor=2.0, tie_word_embeddings=False,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+    AutoTokenizer.from_pretrained(base_folders[0]).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: exit code, stdout, stderr."""

@@ -25,8 +25,6 @@ from langbridge.analyze.corpus import read_corpus
 from langbridge.analyze.representations import measure_stage
 from langbridge.analyze.states import BRIDGE, Stage, pool_states
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.asking import Asker
-from langbridge.evaluate.models import load_asker
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import RESULTS
 from langbridge.evaluate.runs import Run as Evaluation
@@ -36,6 +34,8 @@ from langbridge.languages import LANGUAGE_GROUPS
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import SUITE
 from langbridge.model import Memory
+from langbridge.serve.hf import HFEngine
+from langbridge.serve.load import load_engine
 from langbridge.train import Recipe, train
 from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
 from studies.miniature.answers import Answers
@@ -228,21 +228,21 @@ def _ask(run: Run, asked: Asked, model: Path, study: Study, out: Path) -> None:
     if asked.checkpoint is not None:
         model = model.parent / f"checkpoint-{asked.checkpoint}"
     plain = run.model == "language_model" or run.settings.get("regime") == "lm_only"
-    asker, about = load_asker(str(model), template=PLAIN_TEMPLATE if plain else None, batch_size=50)
+    engine = load_engine(model, template=PLAIN_TEMPLATE if plain else None, batch_size=50)
     tasks = load_suites(
         [str(study.out / "data" / asked.problems / f"{SUITE}.yaml")],
         languages=asked.languages,
         generation={"max_gen_toks": MAX_NEW_TOKENS},
     )
-    with snapped(asker) if asked.snapped else nullcontext():
-        evaluate(asker, tasks, out, limit=asked.limit, about={**about, "snapped": asked.snapped})
+    with snapped(engine) if asked.snapped else nullcontext():
+        evaluate(engine, tasks, out, limit=asked.limit, about={"snapped": asked.snapped})
 
 
 @contextmanager
-def snapped(asker: Asker) -> Iterator[None]:
+def snapped(engine: HFEngine) -> Iterator[None]:
     """Within, a bridge's soft prompts are the language model's own embeddings: of each the nearest by distance. The end
     vector stays what it is: it was learned, stands for no text, and says where the prompt ends."""
-    model = asker.lm.model
+    model: Any = engine.model
     table = model.get_input_embeddings().weight.detach()
 
     def snap(_: Any, __: Any, found: Memory) -> Memory:

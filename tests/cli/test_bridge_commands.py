@@ -10,7 +10,8 @@ import pytest
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.cli.show import Stretch, _readable, paint, stretches
-from langbridge.evaluate.generate import generate_texts
+from langbridge.serve.engine import Decoding, Request
+from langbridge.serve.load import bridge_engine
 
 PROMPTS = ["What is 12 + 30, please?", "২৭", "c d"]
 
@@ -18,7 +19,8 @@ PROMPTS = ["What is 12 + 30, please?", "২৭", "c d"]
 @pytest.fixture(scope="module")
 def answers(bridge_folder: Path) -> list[str]:
     model = LangBridgeModel.from_pretrained(bridge_folder)
-    return generate_texts(model, LangBridgeProcessor.from_pretrained(bridge_folder), PROMPTS, max_new_tokens=6)
+    engine = bridge_engine(model, LangBridgeProcessor.from_pretrained(bridge_folder))
+    return [one.text.strip() for one in engine.answers(PROMPTS, Decoding(6))]
 
 
 @pytest.fixture
@@ -61,8 +63,8 @@ def test_an_encoder_that_marks_languages_is_told_them(
     prompt, limit = "What is 12 + 30?", ("--max-new-tokens", 6)
 
     def answer(language: str | None) -> str:
-        (text,) = generate_texts(model, processor, [prompt], max_new_tokens=6, source_languages=[language])
-        return text
+        (found,) = bridge_engine(model, processor).answers([Request(prompt, language=language)], Decoding(6))
+        return found.text.strip()
 
     english, swahili = answer(None), answer("sw")
     assert english != swahili
@@ -84,7 +86,7 @@ def test_an_encoder_that_marks_languages_is_told_them(
     assert [json.loads(line)["output"] for line in out.splitlines()] == [swahili, english]
     monkeypatch.setattr(sys, "stdin", io.StringIO(prompt))
     assert command("chat", marking_bridge_folder, *limit, "--source-language", "sw")[1].strip() == swahili
-    code, _, err = command("generate", marking_bridge_folder, prompt, "--source-language", "tlh")
+    code, _, err = command("generate", marking_bridge_folder, prompt, *limit, "--source-language", "tlh")
     assert (code, "'tlh'" in err) == (2, True)
     assert command(*arguments, "--source-language", "sw")[0] == 2
     _, out, _ = command("analyze", "soft-prompts", marking_bridge_folder, prompt, "--source-language", "sw")

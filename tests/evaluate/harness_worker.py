@@ -3,16 +3,18 @@
 import sys
 from pathlib import Path
 
-from langbridge.evaluate.models import load_asker
+import torch
+
+from langbridge.evaluate.harness import place_among_processes
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
+from langbridge.serve.load import load_engine
 
 if __name__ == "__main__":
     model, suite, out = sys.argv[1:]
-    asker, about = load_asker(model, batch_size=2, device="cpu", template="{prompt}")
-    run = evaluate(asker, load_suites([suite], generation={"max_gen_toks": 6}), Path(out), about=about)
-    assert (run is None) == (asker.lm.rank > 0), "the first process writes"
-    if asker.lm.world_size > 1:
-        import torch
-
+    engine = load_engine(model, batch_size=2, device="cpu", template="{prompt}")
+    run = evaluate(engine, load_suites([suite], generation={"max_gen_toks": 6}), Path(out))
+    rank, count = place_among_processes()
+    assert (run is None) == (rank > 0), "the first process writes"
+    if count > 1:
         torch.distributed.destroy_process_group()

@@ -11,6 +11,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code import find_sandbox
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import SuiteTask, load_suites
+from langbridge.serve.replay import ReplayEngine
 
 FOUR_LINES = "suite: own\nfiles: '{files}'\nquestion: {question}\nanswer: {answer}\n"
 
@@ -107,11 +108,11 @@ def test_questions_are_known_by_a_field_of_the_user_s(tmp_path: Path) -> None:
         tasks(tmp_path, {}, "*.tsv", "id: number\n")
 
 
-def test_exact_answers_are_those_of_the_language_s_own_file(tmp_path: Path, scripted) -> None:
+def test_exact_answers_are_those_of_the_language_s_own_file(tmp_path: Path) -> None:
     files = {"sw.csv": "q,a\nx,safari\ny,michezo\n", "en.csv": "q,a\nx,travel\ny,sports\n"}
     found = tasks(tmp_path, files, "*.csv", "kind: exact\n")
     says = {"sw": "Si michezo; ni safari.", "en": "Not safari: sports"}
-    run = evaluate(scripted(lambda request: says[request.language]), list(found.values()), tmp_path / "out")
+    run = evaluate(ReplayEngine(lambda request: says[request.language]), list(found.values()), tmp_path / "out")
     assert run is not None
     assert [one.extracted for one in run.samples("own")] == ["sports"] * 2 + ["safari"] * 2
 
@@ -123,7 +124,7 @@ PROGRAM = {
 }
 
 
-def test_programs_without_names_of_their_functions_are_run(tmp_path: Path, scripted) -> None:
+def test_programs_without_names_of_their_functions_are_run(tmp_path: Path) -> None:
     try:
         find_sandbox()
     except LangBridgeError as error:
@@ -133,9 +134,9 @@ def test_programs_without_names_of_their_functions_are_run(tmp_path: Path, scrip
     found = tasks(tmp_path, files, "m-*.json", code, question="prompt", answer="canonical_solution")
 
     def says(request) -> str:
-        return "    return n * 2\n" if "half" in request.text else "    return n\n"
+        return "    return n * 2\n" if "half" in request.prompt else "    return n\n"
 
-    run = evaluate(scripted(says), list(found.values()), tmp_path / "out")
+    run = evaluate(ReplayEngine(says), list(found.values()), tmp_path / "out")
     assert run is not None
     assert [(one.id, one.language, one.correct) for one in run.samples("own")] == [
         ("0", "swh_Latn", 1),

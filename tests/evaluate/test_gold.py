@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from langbridge.evaluate.asking import SCORE
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import Run
 from langbridge.evaluate.suites import SuiteTask, load_suites, suite_languages
+from langbridge.serve.engine import Request
+from langbridge.serve.replay import ReplayEngine
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published data (../shared/data) is not here")
@@ -58,21 +59,22 @@ def written(doc: dict[str, Any]) -> str:
     return f"First there are 3, then 4 more, so 3 + 4 = 7 of 12. The answer is ${number}.00."
 
 
-def run_with_gold(names: list[str], data: Path, out: Path, scripted, limit: int | None, shift: int = 0) -> Run:
+def run_with_gold(names: list[str], data: Path, out: Path, limit: int | None, shift: int = 0) -> Run:
     tasks = load_suites(names, data=data)
     golden = documents(tasks)
     order = {key: index for index, key in enumerate(golden)}
     keys = list(golden)
 
-    def says(request) -> Any:
-        place = order[request.language, request.text]
-        doc = golden[keys[(place + shift) % len(keys)]]
-        if request.kind == SCORE:
-            asked = golden[keys[place]]["choices"]
-            return 0.0 if request.argument.strip() == asked[doc["label"]] else -1.0
-        return written(doc)
+    def gold(request: Request) -> tuple[int, dict[str, Any]]:
+        place = order[request.language, request.prompt]
+        return place, golden[keys[(place + shift) % len(keys)]]
 
-    run = evaluate(scripted(says), tasks, out, limit=limit)
+    def likelihood(request: Request, continuation: str) -> float:
+        place, doc = gold(request)
+        return 0.0 if continuation.strip() == golden[keys[place]]["choices"][doc["label"]] else -1.0
+
+    engine = ReplayEngine(lambda request: written(gold(request)[1]), likelihood)
+    run = evaluate(engine, tasks, out, limit=limit)
     assert run is not None
     return run
 
@@ -82,9 +84,9 @@ def accuracies(run: Run, task: str) -> dict[str, float]:
 
 
 @needs_data
-def test_the_first_gold_answers_are_right(tmp_path: Path, scripted) -> None:
+def test_the_first_gold_answers_are_right(tmp_path: Path) -> None:
     names = ["mgsm_en_cot", "bbh", "xcopa"]
-    run = run_with_gold(names, DATA, tmp_path / "gold", scripted, limit=3)
+    run = run_with_gold(names, DATA, tmp_path / "gold", limit=3)
     for name in names:
         assert accuracies(run, name) == dict.fromkeys(suite_languages(name), 1.0), name
 
@@ -93,8 +95,8 @@ def test_the_first_gold_answers_are_right(tmp_path: Path, scripted) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:--data")
 @pytest.mark.parametrize("name", [*WRITTEN, "xcopa", "xcopa_corrected", "sib200"])
-def test_every_gold_answer_is_right(name: str, tmp_path: Path, scripted) -> None:
-    run = run_with_gold([name], DATA, tmp_path / "gold", scripted, limit=None)
+def test_every_gold_answer_is_right(name: str, tmp_path: Path) -> None:
+    run = run_with_gold([name], DATA, tmp_path / "gold", limit=None)
     if name == "bbh":
         # causal_judgement asks two questions twice, with opposite gold answers: no text answers both.
         wrong = [one for one in run.samples("bbh") if not one.correct]
@@ -114,8 +116,8 @@ def test_every_gold_answer_is_right(name: str, tmp_path: Path, scripted) -> None
 @needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mgsm", "bbh", "xcopa", "xcopa_gen"])
-def test_answers_to_the_next_question_are_near_chance(name: str, tmp_path: Path, scripted) -> None:
-    run = run_with_gold([name], DATA, tmp_path / "shuffled", scripted, limit=None, shift=1)
+def test_answers_to_the_next_question_are_near_chance(name: str, tmp_path: Path) -> None:
+    run = run_with_gold([name], DATA, tmp_path / "shuffled", limit=None, shift=1)
     for language, accuracy in accuracies(run, name).items():
         # 500 pairs of choices: chance is a half, and three standard errors of it are 0.067. Numbers seldom agree by
         # chance. BIG-Bench Hard mixes subtasks with two to eighteen choices.
@@ -123,7 +125,7 @@ def test_answers_to_the_next_question_are_near_chance(name: str, tmp_path: Path,
         assert low <= accuracy <= high, (name, language, accuracy)
 
 
-def test_msvamp_svamp_and_bbh_bn_in_their_published_layouts(tmp_path: Path, scripted) -> None:
+def test_msvamp_svamp_and_bbh_bn_in_their_published_layouts(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for language in suite_languages("msvamp"):
         path = data / "msvamp" / (f"test_{language}.jsonl" if language != "th" else "replaced_th.jsonl")
@@ -145,7 +147,7 @@ def test_msvamp_svamp_and_bbh_bn_in_their_published_layouts(tmp_path: Path, scri
             english = {"input_en": f"{part}, which?", "options_en": options, "target_en": gold[kind]}
             writer.writerow({**english, "input_bn": f"{part}, কোনটি?", "options_bn": options})
     names = ["msvamp", "svamp", "bbh_bn"]
-    run = run_with_gold(names, data, tmp_path / "gold", scripted, limit=None)
+    run = run_with_gold(names, data, tmp_path / "gold", limit=None)
     for name in names:
         assert accuracies(run, name) == dict.fromkeys(suite_languages(name), 1.0), name
     bengali = run.samples("bbh_bn", "bn")

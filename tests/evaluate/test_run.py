@@ -10,6 +10,8 @@ from langbridge.evaluate import run as run_module
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.suites import SuiteTask, load_suites
+from langbridge.serve.load import load_engine
+from langbridge.serve.replay import ReplayEngine
 
 QUESTIONS = {"sw": ["moja", "mbili", "tatu"], "en": ["one", "two", "three"]}
 
@@ -29,14 +31,14 @@ FARM = "suite: farm\nfiles: farm_*.jsonl\nquestion: q\nanswer: a\n"
 
 
 def right(request) -> str:
-    return f"The answer is {QUESTIONS[request.language].index(request.text) + 1}."
+    return f"The answer is {QUESTIONS[request.language].index(request.prompt) + 1}."
 
 
-def test_samples_and_scores(farm: Path, tmp_path: Path, scripted) -> None:
+def test_samples_and_scores(farm: Path, tmp_path: Path) -> None:
     def says(request) -> str:
-        return {"mbili": "The answer is 7.", "tatu": "Sijui."}.get(request.text, right(request))
+        return {"mbili": "The answer is 7.", "tatu": "Sijui."}.get(request.prompt, right(request))
 
-    run = evaluate(scripted(says), load_suites([str(farm)]), tmp_path / "run", about={"name": "x"})
+    run = evaluate(ReplayEngine(says), load_suites([str(farm)]), tmp_path / "run", about={"name": "x"})
     assert run == Run.read(tmp_path / "run")
     samples = run.samples("farm", "sw")
     assert [(one.id, one.prompt, one.expected, one.output, one.extracted, one.correct) for one in samples] == [
@@ -53,63 +55,62 @@ def test_samples_and_scores(farm: Path, tmp_path: Path, scripted) -> None:
     assert figures["en"]["accuracy"] == 1.0
     harness = run.results["harness"]["results"]["own_farm_sw"]
     assert harness["accuracy,none"] == figures["sw"]["accuracy"], "the harness and we agree"
-    assert run.results["model"] == {"name": "x", "kind": "scripted", "model": "scripted"}
+    assert run.results["model"] == {"name": "x", "kind": "replay", "model": "replay"}
     assert len(figures["sw"]["data"]["farm"]["sha256"]) == 64
 
 
-def test_a_chat_model_is_not_stopped_at_the_beginning_of_a_line(farm: Path, tmp_path: Path, scripted) -> None:
+def test_a_chat_model_is_not_stopped_at_the_beginning_of_a_line(farm: Path, tmp_path: Path) -> None:
     tasks = load_suites([str(farm)], generation={"until": ["\ndef", "Question:", "</s>"]})
     for chats, stops in ((True, ["Question:", "</s>"]), (False, ["\ndef", "Question:", "</s>"])):
-        asker = scripted(right)
-        asker.chats = chats
-        run = evaluate(asker, tasks, tmp_path / f"run-{chats}")
-        assert {tuple(request.argument["until"]) for request in asker.asked} == {tuple(stops)}
+        engine = ReplayEngine(right, chats=chats)
+        run = evaluate(engine, tasks, tmp_path / f"run-{chats}")
+        assert {tuple(decoding.stop) for _, decoding in engine.asked} == {tuple(stops)}
         assert run.results["tasks"]["farm"]["generation"]["until"] == stops, "what was used is written down"
 
 
-def test_an_interrupted_run_asks_only_what_is_left(farm: Path, tmp_path: Path, scripted) -> None:
+def test_an_interrupted_run_asks_only_what_is_left(farm: Path, tmp_path: Path) -> None:
     def breaks(request) -> str:
-        if request.text == "one":
+        if request.prompt == "three":
             raise KeyboardInterrupt
         return right(request)
 
-    first = scripted(breaks, batch_size=1)
+    first = ReplayEngine(breaks)
     with pytest.raises(KeyboardInterrupt):
         evaluate(first, load_suites([str(farm)]), tmp_path / "run")
-    done = {request.text for request in first.asked} - {"one"}
+    done = {request.prompt for request, _ in first.asked} - {"three"}
     assert done, "some were answered"
     with pytest.raises(LangBridgeError, match="has not ended"):
         Run.read(tmp_path / "run")
     file = next((tmp_path / "run").glob("responses_*.jsonl"))
     file.write_text(file.read_text() + '{"key": "ab')  # the crash came while a line was written
 
-    second = scripted(right, batch_size=1)
+    second = ReplayEngine(right)
     run = evaluate(second, load_suites([str(farm)]), tmp_path / "run")
-    asked = [request.text for request in second.asked]
+    asked = [request.prompt for request, _ in second.asked]
     assert set(asked) == {text for texts in QUESTIONS.values() for text in texts} - done
     assert [one.correct for one in run.samples("farm")] == [1] * 6
-    third = scripted(right)
+    third = ReplayEngine(right)
     assert evaluate(third, load_suites([str(farm)]), tmp_path / "run").results["tasks"] == run.results["tasks"]
     assert third.asked == []
 
 
-def test_other_settings_models_and_data_do_not_mix(farm: Path, tmp_path: Path, scripted) -> None:
-    evaluate(scripted(right), load_suites([str(farm)]), tmp_path / "run")
+def test_other_settings_models_and_data_do_not_mix(farm: Path, tmp_path: Path) -> None:
+    evaluate(ReplayEngine(right), load_suites([str(farm)]), tmp_path / "run")
     before = (tmp_path / "run" / "results.json").read_bytes()
     with pytest.raises(LangBridgeError, match=r"limit was None and is 2"):
-        evaluate(scripted(right), load_suites([str(farm)]), tmp_path / "run", limit=2)
-    with pytest.raises(LangBridgeError, match=r"model\.model was 'scripted' and is 'other'"):
-        evaluate(scripted(right, "other"), load_suites([str(farm)]), tmp_path / "run")
+        evaluate(ReplayEngine(right), load_suites([str(farm)]), tmp_path / "run", limit=2)
+    with pytest.raises(LangBridgeError, match=r"model\.model was 'replay' and is 'other'"):
+        evaluate(ReplayEngine(right, name="other"), load_suites([str(farm)]), tmp_path / "run")
     with pytest.raises(LangBridgeError, match=r"farm/en\.generation\.max_gen_toks was 256 and is 9"):
-        evaluate(scripted(right), load_suites([str(farm)], generation={"max_gen_toks": 9}), tmp_path / "run")
+        evaluate(ReplayEngine(right), load_suites([str(farm)], generation={"max_gen_toks": 9}), tmp_path / "run")
     data = farm.parent / "farm_en.jsonl"
     data.write_text(data.read_text().replace("one", "two"))
     with pytest.raises(LangBridgeError, match=r"farm/en\.data\.sha256 was"):
-        evaluate(scripted(right), load_suites([str(farm)]), tmp_path / "run")
+        evaluate(ReplayEngine(right), load_suites([str(farm)]), tmp_path / "run")
     assert (tmp_path / "run" / "results.json").read_bytes() == before
 
 
-def test_what_a_grader_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Path, scripted, monkeypatch) -> None:
+def test_what_a_grader_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Path, monkeypatch) -> None:
     def score(samples: list[Sample], *, unsafe_code: bool) -> list[Sample]:
         assert unsafe_code
         marks = [None, 1, 0, 1, 1, 1]
@@ -117,18 +118,18 @@ def test_what_a_grader_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Pa
 
     tasks = [SuiteTask(one.suite, one.language, one.part, one.task, "here:score") for one in load_suites([str(farm)])]
     monkeypatch.setattr(run_module, "scorer", lambda name: score)
-    run = evaluate(scripted(right), tasks, tmp_path / "run", unsafe_code=True)
+    run = evaluate(ReplayEngine(right), tasks, tmp_path / "run", unsafe_code=True)
     english = run.results["tasks"]["farm"]["languages"]["en"]
     assert (english["n"], english["unscored"], english["accuracy"]) == (2, 1, 0.5)
 
 
-def test_a_question_that_is_sampled_twice_is_one_question(farm: Path, tmp_path: Path, scripted) -> None:
+def test_a_question_that_is_sampled_twice_is_one_question(farm: Path, tmp_path: Path) -> None:
     drawn = iter(["The answer is 1.", "The answer is 9."] * 6)
     tasks = load_suites([str(farm)], languages=["en"], generation={"do_sample": True})
     tasks[0].task.set_config("repeats", 2)
-    asker = scripted(lambda request: next(drawn), batch_size=1)
-    run = evaluate(asker, tasks, tmp_path / "run", limit=1)
-    assert len(asker.asked) == 2
+    engine = ReplayEngine(lambda request: next(drawn))
+    run = evaluate(engine, tasks, tmp_path / "run", limit=1)
+    assert len(engine.asked) == 2
     assert sorted(one.output for one in run.samples("farm")) == ["The answer is 1.", "The answer is 9."]
     figures = run.results["tasks"]["farm"]["languages"]["en"]
     assert (figures["n"], figures["accuracy"]) == (1, 0.5)
@@ -188,7 +189,7 @@ def test_a_language_that_no_suite_has_is_named(farm: Path) -> None:
         load_suites([str(farm)], languages=["en", "xx"])
 
 
-def test_answers_that_are_words_or_letters(farm: Path, tmp_path: Path, scripted) -> None:
+def test_answers_that_are_words_or_letters(farm: Path, tmp_path: Path) -> None:
     rows = {"words": ["red", "blue"], "letters": ["(A)", "b"]}
     for name, answers in rows.items():
         lines = [json.dumps({"q": f"{name} {index}", "a": answer}) for index, answer in enumerate(answers)]
@@ -199,6 +200,20 @@ def test_answers_that_are_words_or_letters(farm: Path, tmp_path: Path, scripted)
         )
     says = {"words 0": "Blue? No, red.", "words 1": "I say green", "letters 0": "It is (A).", "letters 1": "(C)"}
     suites = load_suites([str(tmp_path / f"{name}.yaml") for name in rows])
-    run = evaluate(scripted(lambda request: says[request.text]), suites, tmp_path / "run")
+    run = evaluate(ReplayEngine(lambda request: says[request.prompt]), suites, tmp_path / "run")
     assert [(one.extracted, one.correct) for one in run.samples("words")] == [("red", 1), (None, 0)]
     assert [(one.extracted, one.correct) for one in run.samples("letters")] == [("A", 1), ("C", 0)]
+
+
+def test_every_kind_of_model_by_the_same_call(
+    farm: Path, bridge_folder: Path, base_folders: tuple[Path, Path], seq2seq: Path, tmp_path: Path
+) -> None:
+    tasks = load_suites([str(farm)], generation={"max_gen_toks": 5})
+    for folder, kind in ((bridge_folder, "bridge"), (base_folders[1], "causal"), (seq2seq, "seq2seq")):
+        run = evaluate(load_engine(folder, batch_size=2), tasks, tmp_path / kind, limit=2)
+        assert run.results["model"]["kind"] == kind
+        assert run.results["model"]["name"] == str(folder)
+        assert [one.id for one in run.samples("farm")] == ["0", "1", "0", "1"]
+        assert all(len(one.output) <= 5 for one in run.samples("farm"))
+    plain = [one.prompt for one in run.samples("farm")]
+    assert plain == ["one", "two", "moja", "mbili"], "no template where none is asked for"

@@ -14,9 +14,10 @@ from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.data import Example, LabelledCollator
 from langbridge.data.causal import CausalCollator
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.generate import generate_texts
 from langbridge.model import build_bridge
 from langbridge.model.language_models import end_ids
+from langbridge.serve.engine import Decoding
+from langbridge.serve.load import bridge_engine
 
 QUESTION, ANSWER = "Tom has 3 apples", "So it is 3."
 
@@ -201,9 +202,8 @@ def test_saved_and_loaded_it_says_and_ends_the_same(chat_bases, tmp_path: Path) 
     assert again([QUESTION], return_tensors=None) == processor([QUESTION], return_tensors=None)
     loaded = LangBridgeModel.from_pretrained(tmp_path)
     assert loaded.generation_config.eos_token_id == model.generation_config.eos_token_id
-    assert generate_texts(loaded, again, [QUESTION], max_new_tokens=6) == generate_texts(
-        model, processor, [QUESTION], max_new_tokens=6
-    )
+    found = [bridge_engine(*pair).answers([QUESTION], Decoding(6)) for pair in ((loaded, again), (model, processor))]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

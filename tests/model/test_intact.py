@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.models import load_asker
 from langbridge.model import build_bridge
 from langbridge.model.checkpoint import export_merged
 from langbridge.model.intact import check_config, check_tokenizer, check_weights
+from langbridge.serve.load import load_engine
 from langbridge.train import Recipe, train
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2225349\n"
@@ -59,7 +59,7 @@ def test_bases_and_plain_models(folders, tmp_path, name: str, how: str) -> None:
         with pytest.raises(LangBridgeError, match=named(broken, how)):
             train(Recipe.load(tmp_path / "recipe.yaml"), tmp_path / "run", progress=False)
     with pytest.raises(LangBridgeError, match=named(broken, how)):
-        load_asker(str(lm))
+        load_engine(str(lm))
     broken = spoil(encoder / name, how)
     with pytest.raises(LangBridgeError, match=named(broken, how)):
         build_bridge(encoder, good)
@@ -74,7 +74,7 @@ def test_a_bridge(bridge_folder, tmp_path, name: str, how: str) -> None:
         ways = [LangBridgeProcessor.from_pretrained]
     else:
         ways = [LangBridgeModel.from_pretrained, lambda folder: export_merged(folder, tmp_path / "out")]
-    for way in [*ways, lambda folder: load_asker(str(folder))]:
+    for way in [*ways, lambda folder: load_engine(str(folder))]:
         with pytest.raises(LangBridgeError, match=named(broken, how)):
             way(folder)
 

@@ -8,12 +8,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from conftest import language_model_tokenizer
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.generate import generate_texts
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.model.bases import check_fingerprint, fingerprint
 from langbridge.model.encoders import build_encoder, config_length_limit
 from langbridge.model.language_models import embedding_rms
 from langbridge.model.tokenizers import choose_placeholder
+from langbridge.serve.engine import Decoding
+from langbridge.serve.load import bridge_engine
 
 PROMPTS = ["Tom has 3 apples and buys 12 more.", "apples", "def f(x):"]
 
@@ -80,14 +81,15 @@ def test_language_models_of_every_layout(bases, tmp_path, layout):
     assert (batch["labels"] == tokenizer.eos_token_id).sum() == 3, "each target's end is learned, and no padding is"
     assert bridge(**batch).loss.isfinite()
 
-    together = generate_texts(bridge, processor, PROMPTS, max_new_tokens=5)
-    assert together == [generate_texts(bridge, processor, [prompt], max_new_tokens=5)[0] for prompt in PROMPTS]
+    engine, few = bridge_engine(bridge, processor), Decoding(5)
+    together = [one.text for one in engine.answers(PROMPTS, few)]
+    assert together == [engine.answers([prompt], few)[0].text for prompt in PROMPTS]
 
     bridge.save_pretrained(tmp_path / "bridge")
     processor.save_pretrained(tmp_path / "bridge")
     loaded = LangBridgeModel.from_pretrained(tmp_path / "bridge")
     again = LangBridgeProcessor.from_pretrained(tmp_path / "bridge")
-    assert generate_texts(loaded, again, PROMPTS, max_new_tokens=5) == together
+    assert [one.text for one in bridge_engine(loaded, again).answers(PROMPTS, few)] == together
 
 
 def test_a_row_that_no_token_uses_is_the_placeholder():

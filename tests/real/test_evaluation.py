@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.representations import analyze_representations
 from langbridge.analyze.soft_prompts import nearest_tokens
-from langbridge.evaluate.asking import SCORE, Request
-from langbridge.evaluate.models import load_asker
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
+from langbridge.serve.engine import Decoding, Request
+from langbridge.serve.load import load_engine
 
 QUESTIONS = {
     "en": ["Tom has 3 apples and buys 4. How many apples does he have?", "What is 5 plus 2?"],
@@ -41,13 +42,13 @@ def suite(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["language_model_folder", "bridge_folder"])
 def test_an_evaluation_and_its_going_on(kind: str, suite: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = str(request.getfixturevalue(kind))
-    asker, about = load_asker(folder, batch_size=2)
+    engine = load_engine(folder, batch_size=2)
     tasks = load_suites([str(suite)], generation={"max_gen_toks": NEW})
-    run = evaluate(asker, tasks, tmp_path / "run", about=about)
+    run = evaluate(engine, tasks, tmp_path / "run")
     assert run is not None
     samples = run.samples("sums")
     assert [(one.language, one.id) for one in samples] == [("en", "0"), ("en", "1"), ("te", "0"), ("te", "1")]
-    tokenizer = getattr(asker.lm, "tokenizer", None) or asker.lm.processor.tokenizer
+    tokenizer = engine.reader.tokenizer
     for one in samples:
         assert one.prompt.count("<|im_start|>user") == one.prompt.count("<|im_start|>assistant") == 1
         assert one.prompt.count("<|im_start|>system") <= 1
@@ -55,30 +56,32 @@ def test_an_evaluation_and_its_going_on(kind: str, suite: Path, request: pytest.
         assert "<|im_" not in one.output, "an answer ends before the marks of its turn"
         assert one.extra["cut_off"] or len(tokenizer(one.output)["input_ids"]) < NEW
         assert not one.extra["prompt_cut"]
-    asker.answer = None  # not asked again
-    assert evaluate(asker, tasks, tmp_path / "run", about=about).results["tasks"] == run.results["tasks"]
+    engine.generate = None  # not asked again
+    assert evaluate(engine, tasks, tmp_path / "run").results["tasks"] == run.results["tasks"]
 
 
 def test_scores_are_the_harness_s_with_a_head_of_150_000_words(larger_language_model_folder: Path) -> None:
-    asker, _ = load_asker(str(larger_language_model_folder), dtype="bfloat16")
-    assert asker.settings()["model"], "a table of more than 2^24 values has a fingerprint"
+    engine = load_engine(larger_language_model_folder, dtype="bfloat16")
+    assert engine.identity["model"], "a table of more than 2^24 values has a fingerprint"
     seen: list[int] = []
-    asker.lm.model.get_output_embeddings().register_forward_hook(lambda _m, _a, out: seen.append(out.shape[-2]))
-    request = [Request(SCORE, "", "The capital of France is", after, "en") for after in (" Paris.", " Nairobi.")]
-    ours = asker.answer(request)
+    head = engine.model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _m, _a, out: seen.append(out.shape[-2]))
+    requests, after = [Request("The capital of France is")] * 2, [" Paris.", " Nairobi."]
+    found = dict(engine.score(requests, after))
+    handle.remove()
     assert sum(seen) < 16, "the head runs at the continuations only"
-    asked = [Instance(SCORE, {}, (asker.shown(one), one.argument), 0, ("t", 0, 1)) for one in request]
-    theirs = asker.lm.loglikelihood(asked, disable_tqdm=True)
+    theirs = HFLM(pretrained=engine.model, tokenizer=engine.reader.tokenizer)
+    asked = [Instance("loglikelihood", {}, (engine.shown(requests[0]), text), 0) for text in after]
+    expected = [value for value, _ in theirs.loglikelihood(asked, disable_tqdm=True)]
     # Half precision: both batches differ in their padding, and logits of 20 have steps of an eighth.
-    assert [one["loglikelihood"] for one in ours] == pytest.approx([value for value, _ in theirs], abs=0.5)
-    assert ours[0]["loglikelihood"] > ours[1]["loglikelihood"] + 1
+    assert [found[place].log_probability for place in range(2)] == pytest.approx(expected, abs=0.5)
+    assert found[0].log_probability > found[1].log_probability + 1
 
 
 def test_a_prompt_longer_than_the_encoder_reads_is_answered_and_counted(bridge_folder: Path) -> None:
-    asker, _ = load_asker(str(bridge_folder))
-    long = Request("generate_until", "Question: 1 + 1?\nAnswer: 2\n\n" * 60, "7 + 5?", {"max_gen_toks": 2}, "en")
-    (found,) = asker.answer([long])
-    assert found["prompt_cut"]
+    long = Request("7 + 5?", "Question: 1 + 1?\nAnswer: 2\n\n" * 60)
+    (found,) = load_engine(bridge_folder).answers([long], Decoding(2))
+    assert found.prompt_cut
 
 
 def test_an_analysis(bridge_folder: Path, tmp_path: Path) -> None:

@@ -7,18 +7,17 @@ from langbridge.errors import LangBridgeError
 from langbridge.serve.batching import in_batches
 
 
-def test_the_longest_come_first_and_the_order_comes_back() -> None:
-    batches: list[list[str]] = []
+def test_the_longest_come_first_and_are_handed_over_batch_by_batch() -> None:
+    batches: list[list[int]] = []
 
-    def answer(batch: list[str]) -> list[str]:
+    def answer(batch: list[int]) -> list[str]:
         batches.append(batch)
-        return [item.upper() for item in batch]
+        return [f"{place}!" for place in batch]
 
-    kept: list[str] = []
-    found = in_batches(["a", "ccc", "bb", "dddd"], 3, answer, done=lambda batch, answers: kept.extend(answers))
-    assert found == ["A", "CCC", "BB", "DDDD"]
-    assert batches == [["dddd", "ccc", "bb"], ["a"]]
-    assert kept == ["DDDD", "CCC", "BB", "A"]
+    found = in_batches([1, 3, 2, 4], 3, answer)
+    assert next(found) == (3, "3!")
+    assert batches == [[3, 1, 2]], "the rest waits"
+    assert list(found) == [(1, "1!"), (2, "2!"), (0, "0!")]
 
 
 @pytest.mark.parametrize(
@@ -38,18 +37,18 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_so(error: Exception) -> N
             raise error
         return [2 * item for item in batch]
 
-    assert in_batches(list(range(7)), 5, answer, key=lambda item: item) == [0, 2, 4, 6, 8, 10, 12]
+    assert dict(in_batches(range(7), 5, answer)) == {place: 2 * place for place in range(7)}
     assert sizes == [5, 2, 2, 2, 1]
 
 
 def test_not_even_one_fits_and_other_errors_are_not_swallowed() -> None:
-    def full(batch: list[str]) -> list[str]:
+    def full(batch: list[int]) -> list[str]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    def broken(batch: list[str]) -> list[str]:
+    def broken(batch: list[int]) -> list[str]:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(LangBridgeError, match="not even one input at a time fits"):
-        in_batches(["a", "b"], 2, full)
+        list(in_batches([1, 1], 2, full))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        in_batches(["a", "b"], 2, broken)
+        list(in_batches([1, 1], 2, broken))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langbridge.cli.bridge import load_bridge, model_folder
+from langbridge.cli.bridge import model_folder
 from langbridge.cli.progress import progress_bar
 
 app = typer.Typer(
@@ -47,11 +47,13 @@ def representations(
     """How language-agnostic a bridge's states are, beside those of its language model alone."""
     from langbridge.analyze.corpus import read_corpus
 
-    model_folder(folder)
+    folder = model_folder(folder)
     chosen = None if languages is None else [code.strip() for code in languages.split(",")]
     text = read_corpus(corpus, chosen, field=field, limit=limit)
-    model, processor = load_bridge(folder)
     from langbridge.analyze.representations import analyze_representations
+    from langbridge.serve.load import load_bridge
+
+    model, processor = load_bridge(folder)
 
     with progress_bar(2 * len(text) * len(text.languages), "read", quiet=quiet) as bar:
         numbers = analyze_representations(
@@ -117,9 +119,11 @@ def soft_prompts(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
     """The language model's tokens nearest to each soft prompt, with their scripts."""
-    model, processor = load_bridge(folder)
+    folder = model_folder(folder)
     from langbridge.analyze.soft_prompts import as_text, nearest_tokens
+    from langbridge.serve.load import load_bridge
 
+    model, processor = load_bridge(folder)
     found = nearest_tokens(model, processor, prompt, top=top, source_language=source_language)
     if as_json:
         typer.echo(json.dumps({**asdict(found), "scripts": found.scripts()}, ensure_ascii=False, indent=1))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from langbridge.errors import LangBridgeError
 
 if TYPE_CHECKING:
-    from langbridge import LangBridgeModel, LangBridgeProcessor
+    from langbridge.serve.engine import Engine
 
 
 def model_folder(folder: Path) -> Path:
@@ -19,15 +19,9 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def load_bridge(folder: Path, rows: int = 16) -> "tuple[LangBridgeModel, LangBridgeProcessor]":
-    """The model, on the GPU where there is one, and its processor. `rows` are written at a time."""
+def open_bridge(folder: Path, batch_size: int) -> "Engine":
+    """A bridge to ask. What is wrong with a prompt, its length or its language, is an error."""
     folder = model_folder(folder)
-    from langbridge import LangBridgeModel, LangBridgeProcessor
-    from langbridge.model.devices import in_fitting_precision, usable_device
+    from langbridge.serve.load import bridge_engine, load_bridge
 
-    processor = LangBridgeProcessor.from_pretrained(folder)
-    device = usable_device(None)
-    model = LangBridgeModel.from_pretrained(folder, dtype="auto")
-    for base in (model.encoder, model.language_model):
-        in_fitting_precision(base, device, rows=rows)
-    return model.eval().to(device), processor
+    return bridge_engine(*load_bridge(folder, rows=batch_size), batch_size, strict=True)

@@ -3,16 +3,14 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langbridge.cli.bridge import load_bridge
-from langbridge.errors import LangBridgeError
-from langbridge.model.sequence import CHAT
+from langbridge.cli.bridge import open_bridge
 
 if TYPE_CHECKING:
-    from langbridge import LangBridgeProcessor
+    from langbridge.serve.engine import Decoding, Engine, Request
 
 ANEW = "/new"
 """The line that begins a new conversation."""
@@ -31,66 +29,52 @@ def chat(
     A bridge with `template: chat` keeps the conversation, and the line /new begins another. To other bridges every line
     is a prompt of its own.
     """
-    model, processor = load_bridge(folder, rows=1)
-    import torch
-    from transformers import TextStreamer
+    engine = open_bridge(folder, 1)
+    from langbridge.serve.engine import Decoding, Request
 
-    tokenizer, keeps = processor.tokenizer, processor.template == CHAT
-    positions = getattr(model.language_model.config.get_text_config(), "max_position_embeddings", None)
-    room = None if positions is None else positions - max_new_tokens
-    # Its `decode` leaves out what ends an answer, which a tokenizer may take for text.
-    streamer = TextStreamer(processor, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+    decoding = Decoding(max_new_tokens)
     messages: list[dict[str, str]] = []
     for line in _lines():
-        if keeps and line.strip() == ANEW:
+        if not engine.chats:
+            _say(engine, Request(line, language=source_language), decoding)
+        elif line.strip() == ANEW:
             messages.clear()
-            continue
-        messages = [*messages, {"role": "user", "content": line}] if keeps else []
-        inputs = (
-            _that_fit(messages, processor, room, source_language)
-            if keeps
-            else processor([line], source_language=source_language, return_tensors="pt")
-        )
-        with torch.inference_mode():
-            written = model.generate(
-                **inputs.to(model.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-                streamer=streamer,
-            )
-        answer = processor.decode(written[0, inputs["input_ids"].shape[1] :])
-        messages.append({"role": "assistant", "content": answer.strip()})
+        else:
+            messages.append({"role": "user", "content": line})
+            answer = _talk(engine, messages, source_language, decoding)
+            messages.append({"role": "assistant", "content": answer.strip()})
 
 
-def _that_fit(
-    messages: list[dict[str, str]], processor: "LangBridgeProcessor", room: int | None, source_language: str | None
-) -> Any:
-    """The model's inputs for a conversation, whose oldest turns are dropped where there is no room for them."""
+def _say(engine: "Engine", request: "Request", decoding: "Decoding") -> str:
+    """The answer to a request, printed as it is written."""
+    said = ""
+    for chunk in engine.generate([request], decoding, stream=True):
+        print(chunk.text, end="", flush=True)
+        said += chunk.text
+    print()
+    return said
+
+
+def _talk(engine: "Engine", messages: list[dict[str, str]], source_language: str | None, decoding: "Decoding") -> str:
+    """The answer to a conversation, whose oldest turns are dropped where there is no room for them."""
+    from langbridge.serve.engine import PromptTooLong, Request
+
     dropped = 0
     while True:
-        inputs = processor.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            source_language=source_language,
-        )
-        length = inputs["input_ids"].shape[1]
-        if room is None or length <= room:
-            break
-        if len(messages) == 1:
-            raise LangBridgeError(
-                f"the line takes {length} of the language model's positions, and the answer leaves {max(room, 0)} for "
-                "it; shorten it, or let the model write less (--max-new-tokens)"
+        try:
+            answer = _say(engine, Request(messages=messages, language=source_language), decoding)
+        except PromptTooLong:
+            if len(messages) == 1:
+                raise
+            del messages[:2]
+            dropped += 1
+            continue
+        if dropped:
+            turns = "oldest turn is" if dropped == 1 else f"{dropped} oldest turns are"
+            typer.echo(
+                f"(the language model has no room for all of this conversation: its {turns} forgotten)", err=True
             )
-        del messages[:2]
-        dropped += 1
-    if dropped:
-        turns = "oldest turn is" if dropped == 1 else f"{dropped} oldest turns are"
-        typer.echo(f"(the language model has no room for all of this conversation: its {turns} forgotten)", err=True)
-    return inputs
+        return answer
 
 
 def _lines() -> Iterator[str]:

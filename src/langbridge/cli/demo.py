@@ -40,16 +40,18 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the results.")] = False,
 ) -> None:
     """Train the miniature bridge on English alone and score it in 12 languages beside the plain language model."""
-    from langbridge.cli.bridge import load_bridge
     from langbridge.data import write_atomically, write_jsonl
     from langbridge.evaluate.answers import last_number
-    from langbridge.evaluate.generate import generate_texts, generate_texts_lm
     from langbridge.evaluate.scores import accuracy, difference
     from langbridge.evaluate.table import Row, as_json, as_text, draw_bars
     from langbridge.miniature import parents
     from langbridge.miniature.dataset import held_out_rows, write_tests, write_training
     from langbridge.miniature.grammar import LANGUAGES
     from langbridge.miniature.language_model import SEPARATOR
+    from langbridge.serve.engine import Decoding, Request
+    from langbridge.serve.hf import HFEngine
+    from langbridge.serve.load import bridge_engine, load_bridge
+    from langbridge.serve.readers import CausalReader
     from langbridge.train.recipe import Recipe
     from langbridge.train.run import train
 
@@ -77,24 +79,26 @@ def demo(
     shutil.rmtree(bridge_folder, ignore_errors=True)
     os.replace(final, bridge_folder)
 
-    model, processor = load_bridge(bridge_folder)
+    model, processor = load_bridge(bridge_folder, rows=64)
+    lm, decoding = model.language_model, Decoding(MAX_NEW_TOKENS)
+    engines = {
+        # The plain model reads the question as its own tokens; the separator asks for the solution, as it learned.
+        # Few at once: a Thai question is 600 of its tokens, and their cache must stay small.
+        "lm": HFEngine(
+            lm, CausalReader(processor.tokenizer, lm.config, template="{prompt}" + SEPARATOR), batch_size=32
+        ),
+        "bridge": bridge_engine(model, processor, 64),
+    }
     rows: list[Row] = []
     samples: list[dict[str, Any]] = []
     differences: dict[str, Score] = {}
     for language in LANGUAGES:
         tests = held_out_rows(language, problems)
-        questions = [test["question"] for test in tests]
+        requests = [Request(test["question"], language=language) for test in tests]
         answers = {
-            # The plain model reads the question as its own tokens; the separator asks for the solution, as it learned.
-            "lm": generate_texts_lm(
-                model.language_model, processor.tokenizer, [question + SEPARATOR for question in questions],
-                # Few at once: a Thai question is 600 of its tokens, and their cache must stay small.
-                batch_size=32, max_new_tokens=MAX_NEW_TOKENS,
-            ),
-            "bridge": generate_texts(
-                model, processor, questions, batch_size=64, max_new_tokens=MAX_NEW_TOKENS
-            ),
-        }  # fmt: skip
+            name: [answer.text.strip() for answer in engine.answers(requests, decoding)]
+            for name, engine in engines.items()
+        }
         correct = {
             name: [last_number(text, language) == test["answer"] for text, test in zip(texts, tests, strict=True)]
             for name, texts in answers.items()

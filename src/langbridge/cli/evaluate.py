@@ -59,10 +59,10 @@ def evaluate(
     _need_harness()
     names = _list(suite, "--suite")
     wanted = None if languages is None else _list(languages, "--languages")
-    from langbridge.evaluate.models import load_asker
     from langbridge.evaluate.run import check_scorers
     from langbridge.evaluate.run import evaluate as evaluate_suites
     from langbridge.evaluate.suites import load_suites
+    from langbridge.serve.load import load_engine
 
     generation = None if max_new_tokens is None else {"max_gen_toks": max_new_tokens}
     about_data: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def evaluate(
         data, about_data = _translated(translator, names, wanted, data, out, limit, batch_size, dtype, device, quiet)
     tasks = load_suites(names, data=data, languages=wanted, generation=generation, metadata=about_data)
     check_scorers(tasks, unsafe_code)
-    asker, about = load_asker(
+    engine = load_engine(
         model,
         template=template,
         shots_in=shots_in,
@@ -80,13 +80,12 @@ def evaluate(
         max_length=max_length,
         revision=revision,
     )
-    if translator is not None:
-        about["translator"] = translator
+    about = {} if translator is None else {"translator": translator}
 
     def bar(total: int, what: str) -> Any:
         return progress_bar(total, what, quiet=quiet)
 
-    run = evaluate_suites(asker, tasks, out, limit=limit, about=about, unsafe_code=unsafe_code, bar=bar)
+    run = evaluate_suites(engine, tasks, out, limit=limit, about=about, unsafe_code=unsafe_code, bar=bar)
     if run is not None:
         typer.echo(summary(run))
 
@@ -97,7 +96,8 @@ def summary(run: "Run") -> str:
     for task, found in run.results["tasks"].items():
         lines.append(f"{task}, per cent" + (f", {found['shots']}-shot" if found["shots"] else ""))
         for language, figures in found["languages"].items():
-            error = "" if figures["stderr"] is None else f" ± {100 * figures['stderr']:.1f}"
+            # Where all answers are right, or none, the spread of the answers says nothing of how sure the score is.
+            error = f" ± {100 * figures['stderr']:.1f}" if figures["stderr"] else ""
             score = "not scored" if figures["accuracy"] is None else f"{100 * figures['accuracy']:5.1f}{error}"
             amiss = [
                 f"{figures[key]} {text}"

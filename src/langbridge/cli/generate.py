@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langbridge.cli.bridge import load_bridge, model_folder
+from langbridge.cli.bridge import model_folder, open_bridge
 from langbridge.cli.progress import progress_bar
 from langbridge.data.readers import read_rows
 from langbridge.errors import LangBridgeError
@@ -46,19 +46,15 @@ def generate(
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
     rows = _rows(prompts or [], input_file, field)
     languages = _languages(rows, input_file, source_language, language_field)
-    model, processor = load_bridge(folder, rows=min(batch_size, len(rows)))
-    from langbridge.evaluate.generate import generate_texts
+    engine = open_bridge(folder, min(batch_size, len(rows)))
+    from langbridge.serve.engine import Decoding, Request
 
+    requests = [Request(row[field], language=one) for row, one in zip(rows, languages, strict=True)]
+    answers = [""] * len(rows)
     with progress_bar(len(rows), "generate", quiet=quiet) as bar:
-        answers = generate_texts(
-            model,
-            processor,
-            [row[field] for row in rows],
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            source_languages=languages,
-            progress=bar.update,
-        )
+        for chunk in engine.generate(requests, Decoding(max_new_tokens)):
+            answers[chunk.index] = chunk.text.strip()
+            bar.update(1)
     answered = [{**row, OUTPUT: answer} for row, answer in zip(rows, answers, strict=True)]
     if out is not None:
         write_jsonl(out, answered)

@@ -1,4 +1,4 @@
-"""How good a bridge is: answers generated in batches, and scores that carry their standard error."""
+"""How good a bridge is: benchmarks, and scores that carry their standard error."""
 
 from langbridge.evaluate.answers import last_number
 from langbridge.evaluate.scores import Score, accuracy, difference

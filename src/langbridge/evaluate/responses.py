@@ -5,52 +5,58 @@ answers depend on; a file with another fingerprint is another model's and is nev
 """
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.serve.engine import fingerprint
 
+Key = tuple[Any, ...]
+"""The kind of a request, then all that tells its answer from others."""
+
 
 class Responses:
     """The responses of one model under one set of settings.
 
     folder: shared by all processes; each appends to its own file and reads all. After a crash a last line that was
-    written by half is passed over.
+    written by half is passed over. None: they are kept in memory alone.
     """
 
-    def __init__(self, folder: Path, model: str, *, rank: int = 0):
+    def __init__(self, folder: Path | None, model: str, *, rank: int = 0):
+        self._known: dict[str, dict[str, Any]] = {}
+        self._model, self._path, self._begun = model, None, False
+        if folder is None:
+            return
         folder = folder.expanduser()
         if folder.exists() and not folder.is_dir():
             raise LangBridgeError(f"{folder}: is a file, expected a folder for responses")
-        self._model, self._path = model, folder / f"responses_{model}_{rank}.jsonl"
-        self._known: dict[str, dict[str, Any]] = {}
+        self._path = folder / f"responses_{model}_{rank}.jsonl"
         for path in sorted(folder.glob(f"responses_{model}_*.jsonl")):
             self._read(path)
-        self._begun = False
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, kind: str, arguments: Iterable[Any]) -> dict[str, Any] | None:
-        return self._known.get(_key(kind, arguments))
+    def __contains__(self, key: Key) -> bool:
+        return _hash(key) in self._known
 
-    def add(self, rows: Iterable[tuple[str, Iterable[Any], dict[str, Any]]]) -> None:
-        """Keep kind, arguments and response of each request; on disk before this returns."""
-        lines = []
-        for kind, arguments, response in rows:
-            key = _key(kind, arguments)
-            self._known[key] = response
-            lines.append(json.dumps({"key": key, "response": response}, ensure_ascii=False) + "\n")
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        return self._known[_hash(key)]
+
+    def add(self, key: Key, response: dict[str, Any]) -> None:
+        """Keep the response to a request; on disk before this returns."""
+        self._known[_hash(key)] = response
+        if self._path is None:
+            return
+        line = json.dumps({"key": _hash(key), "response": response}, ensure_ascii=False) + "\n"
         if not self._begun:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._mend()
+            _mend(self._path)
             if not self._path.is_file() or self._path.stat().st_size == 0:
-                lines.insert(0, json.dumps({"model": self._model}) + "\n")
+                line = json.dumps({"model": self._model}) + "\n" + line
             self._begun = True
         with self._path.open("a", encoding="utf-8", newline="") as file:
-            file.writelines(lines)
+            file.write(line)
 
     def _read(self, path: Path) -> None:
         lines = path.read_bytes().split(b"\n")
@@ -68,15 +74,16 @@ class Responses:
             if number > 1:
                 self._known[row["key"]] = row["response"]
 
-    def _mend(self) -> None:
-        """Cut off a last line that was written by half, so that the next one begins on its own."""
-        if not self._path.is_file():
-            return
-        whole = self._path.read_bytes()
-        kept = whole[: whole.rfind(b"\n") + 1]
-        if kept != whole:
-            self._path.write_bytes(kept)
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that was written by half, so that the next one begins on its own."""
+    if not path.is_file():
+        return
+    whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1]
+    if kept != whole:
+        path.write_bytes(kept)
 
 
-def _key(kind: str, arguments: Iterable[Any]) -> str:
-    return fingerprint({"kind": kind, "arguments": list(arguments)})
+def _hash(key: Key) -> str:
+    return fingerprint({"kind": key[0], "arguments": list(key[1:])})

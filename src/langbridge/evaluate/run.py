@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from langbridge.evaluate import runs
-from langbridge.evaluate.asking import Asker, Bar, Recorder
 from langbridge.evaluate.graders import Grader
-from langbridge.evaluate.responses import Responses
+from langbridge.evaluate.harness import Bar, LangBridgeLM, place_among_processes
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import mean_score
 from langbridge.evaluate.suites import SuiteTask, quiet_harness
 from langbridge.revision import versions
-from langbridge.serve.engine import fingerprint
+from langbridge.serve.engine import Engine
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers", "datasets")
 """Those that a score depends on."""
@@ -26,7 +25,7 @@ Scorer = Callable[..., list[Sample]]
 
 
 def evaluate(
-    asker: Asker,
+    engine: Engine,
     tasks: Sequence[SuiteTask],
     out: str | Path,
     *,
@@ -37,33 +36,27 @@ def evaluate(
 ) -> Run | None:
     """Ask all questions that are not answered yet, score, and write the folder `out` (`runs.py`).
 
-    limit: so many questions of each task, the first ones. about: what is to be known of the model: name, revisions.
+    limit: so many questions of each task, the first ones. about: what else is to be known of the model.
     unsafe_code: let programs that the model wrote run without a sandbox.
 
     A folder with other settings is refused, one with the same goes on. Returns None in all processes but the first.
     """
     from lm_eval import evaluator
 
-    if asker.chats:
+    if engine.chats:
         tasks = [_in_a_turn(one) for one in tasks]
-    model = asker.settings()
-    settings = {
-        "model": model,
-        "limit": limit,
-        "tasks": {name_of(one): _asked(one) for one in tasks},
-    }
-    lm = asker.lm
-    out = Path(out).expanduser()
-    if lm.rank == 0:
-        runs.begin(out, settings)
-    lm.barrier()
-    responses = Responses(out, fingerprint(model), rank=lm.rank)
     by_name = {one.task.task_name: one for one in tasks}
-    recorder = Recorder(asker, by_name, responses, bar if lm.rank == 0 else None)
+    out = Path(out).expanduser()
+    rank, _ = place_among_processes()
+    if rank == 0:
+        asked = {name_of(one): _asked(one) for one in tasks}
+        runs.begin(out, {"model": engine.identity, "limit": limit, "tasks": asked})
+    lm = LangBridgeLM(engine, cache=out, tasks=by_name, bar=bar if rank == 0 else None)
+    lm.barrier()
     loaded = {"tasks": {name: one.task for name, one in by_name.items()}, "groups": {}, "group_map": {}}
     with quiet_harness():
-        found = evaluator.evaluate(recorder, loaded, limit=limit, log_samples=True)
-    notes = lm.gather_object(recorder.notes)
+        found = evaluator.evaluate(lm, loaded, limit=limit, log_samples=True)
+    notes = lm.gather_object(lm.notes)
     if found is None:
         return None
     gathered = {key: note for part in notes for key, note in part.items()}
@@ -76,7 +69,7 @@ def evaluate(
         if one.scorer is not None:
             samples[one.suite] = scorer(one.scorer)(samples[one.suite], unsafe_code=unsafe_code)
     results = {
-        "model": {**dict(about or {}), **model},
+        "model": {**engine.about, **dict(about or {}), **engine.identity},
         "code": versions(LIBRARIES),
         "limit": limit,
         "tasks": {suite: _summary(suite, rows, tasks) for suite, rows in samples.items()},

@@ -4,11 +4,9 @@ The translated rows are files in the published layout, so they can be read and c
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.benchmarks import Benchmark, read_rows
@@ -18,11 +16,11 @@ from langbridge.evaluate.tasks.word_problems import MSVAMP
 from langbridge.evaluate.tasks.xcopa.documents import XCOPA
 from langbridge.files import write_jsonl
 from langbridge.languages import FLORES
-from langbridge.model.devices import in_fitting_precision, precision, usable_device
-from langbridge.model.intact import check_tokenizer, check_weights
-from langbridge.serve.batching import Progress, in_batches
-from langbridge.serve.engine import fingerprint
-from langbridge.serve.fingerprints import model_fingerprint
+from langbridge.serve.engine import Decoding, Request, fingerprint
+from langbridge.serve.load import load_engine
+
+Progress = Callable[[int], object]
+"""Called with the number of texts that were just translated, as `tqdm.update` is."""
 
 TRANSLATED: dict[str, tuple[Benchmark, tuple[str, ...], dict[str, str]]] = {
     "mgsm": (MGSM, ("question",), {}),
@@ -40,48 +38,33 @@ class Translator:
     """
 
     def __init__(self, name: str, *, dtype: str = "auto", device: str | None = None, batch_size: int = 16):
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-        chosen = usable_device(device)
-        precise = precision(dtype)
-        check_weights(name)
-        check_tokenizer(name)
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=precise)
-        except (OSError, ValueError) as error:
-            raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model: {error}") from error
-        self.name, self.batch_size = name, batch_size
-        if dtype == "auto":
-            in_fitting_precision(model, chosen, rows=batch_size)
-        self.model = model.to(chosen).eval()
+        self.name = name
+        self.engine = load_engine(name, template="plain", dtype=dtype, device=device, batch_size=batch_size)
+        if self.engine.identity["kind"] != "seq2seq":
+            raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model")
+        self.tokenizer = self.engine.reader.tokenizer
 
     def settings(self) -> dict[str, Any]:
-        return {"translator": model_fingerprint(self.model), "dtype": str(self.model.dtype).removeprefix("torch.")}
+        return {"translator": self.engine.identity["model"], "dtype": self.engine.identity["dtype"]}
 
     def translate(
         self, texts: Sequence[str], language: str, *, max_new_tokens: int = 512, progress: Progress | None = None
     ) -> list[str]:
         """English for each text, greedily. Warns of texts that are longer than the translator reads and were cut."""
-        forced = self._languages(language)
-        limit = self.tokenizer.model_max_length
-        cut = sum(len(ids) > limit for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]) if texts else 0
+        english, cut = [""] * len(texts), 0
+        decoding = Decoding(max_new_tokens, options=self._languages(language))
+        for chunk in self.engine.generate([Request(text) for text in texts], decoding):
+            english[chunk.index] = chunk.text.strip()
+            cut += chunk.answer is not None and chunk.answer.prompt_cut
+            if progress is not None:
+                progress(1)
         if cut:
             warnings.warn(
-                f"--translator: {self.name} reads {limit} tokens: {cut} of {len(texts)} texts in {language!r} lost "
-                "their end",
+                f"--translator: {cut} of {len(texts)} texts in {language!r} are longer than {self.name} reads and lost "
+                "their beginning",
                 stacklevel=2,
             )
-
-        def answer(batch: list[str]) -> list[str]:
-            inputs = self.tokenizer(batch, return_tensors="pt", padding=True, truncation=True).to(self.model.device)
-            with torch.inference_mode():
-                found = self.model.generate(
-                    **inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **forced
-                )
-            return [str(text).strip() for text in self.tokenizer.batch_decode(found, skip_special_tokens=True)]
-
-        return in_batches(texts, self.batch_size, answer, progress=progress)
+        return english
 
     def _languages(self, language: str) -> dict[str, Any]:
         vocabulary = self.tokenizer.get_vocab()

@@ -1,7 +1,7 @@
 """Keys and values of a long generation, without copying all of them at every token.
 
 transformers' own dynamic cache concatenates: every new token copies the whole cache into fresh memory, which on a
-processor takes about as long as the model itself.
+CPU takes about as long as the model itself.
 """
 
 import inspect
@@ -17,7 +17,7 @@ ROOM = 64
 
 def growing_cache(model: Any) -> DynamicCache | None:
     """An empty cache for a causal model; None where the model's own kind (sliding windows, states) is needed."""
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    if model.config.is_encoder_decoder or "past_key_values" not in inspect.signature(model.forward).parameters:
         return None
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     if any(type(layer) is not DynamicLayer for layer in cache.layers):

@@ -1,8 +1,8 @@
 """What a causal model writes after its inputs, cut exactly at stop strings, wherever tokens happen to end."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,8 +10,10 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from langbridge.model.language_models import end_ids
 from langbridge.serve.caching import growing_cache
+from langbridge.serve.engine import SEED, Decoding, fingerprint
 
 Decode = Callable[[Sequence[int]], str]
+Told = Callable[[str], bool]
 
 _DECODING = (
     "repetition_penalty", "no_repeat_ngram_size", "temperature", "top_k", "top_p", "min_p", "typical_p",
@@ -23,49 +25,43 @@ _SLACK = 8
 """Tokens looked at beyond a stop string's own length: the first ones of a window may decode to half a character."""
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """What was written in one row. cut_off: it reached the limit of new tokens without an end."""
-
-    text: str
-    tokens: int
-    cut_off: bool
-
-
 def continuations(
     model: Any,
     inputs: dict[str, torch.Tensor],
     tokenizer: Any,
     decode: Decode,
+    decoding: Decoding,
     *,
-    max_new_tokens: int,
     ends: Sequence[int | None] = (),
-    stop: Sequence[str] = (),
-    **generation: Any,
-) -> list[Continuation]:
-    """One continuation a row; greedy unless `generation` says otherwise.
+    told: Told | None = None,
+) -> list[tuple[list[int], str, bool]]:
+    """What is written in each row: ids without the end, text, and whether it ended before the limit of new tokens.
 
     decode: text of new tokens, special ones left out. ends: ids that end a text, besides the model's and the
-    tokenizer's. stop: strings at which a text is cut as `cut_at_first` says.
+    tokenizer's. Strings of `decoding.stop` cut a text as `cut_at_first` says. told: the text of the first row so far,
+    after every token; where it returns False, nobody reads on and the writing ends.
     """
-    stop = [text for text in stop if text]
-    start = inputs["input_ids"].shape[1]
-    watch = _StopStrings(start, stop, decode)
-    pad, final = tokenizer.pad_token_id, _end_ids(model, tokenizer, stop, ends)
+    stop = [text for text in decoding.stop if text]
+    # A decoder of its own begins with the token that it starts from.
+    start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    final = _end_ids(model, tokenizer, stop, ends)
+    watch = _Watch(start, stop, decode, final, told)
+    options = {"do_sample": False, "num_beams": 1, **decoding.options}
     model.eval()
-    if not {"use_cache", "cache_implementation", "past_key_values"} & generation.keys():
+    if not {"use_cache", "cache_implementation", "past_key_values"} & options.keys():
         cache = growing_cache(model)
-        generation |= {} if cache is None else {"past_key_values": cache}
+        options |= {} if cache is None else {"past_key_values": cache}
     with torch.inference_mode():
         sequences = model.generate(
             **inputs,
-            **{"do_sample": False, "num_beams": 1, **generation},
-            max_new_tokens=max_new_tokens,
-            pad_token_id=tokenizer.eos_token_id if pad is None else pad,
+            **options,
+            max_new_tokens=decoding.max_new_tokens,
+            # An end, so that what fills up a row that came to a stop string is not taken for its text.
+            pad_token_id=min(final) if final else 0,
             **({"eos_token_id": sorted(final)} if final else {}),
-            **({"stopping_criteria": StoppingCriteriaList([watch])} if stop else {}),
+            **({"stopping_criteria": StoppingCriteriaList([watch])} if stop or told else {}),
         )
-    return [_continuation(row, final, stop, decode, max_new_tokens) for row in sequences[:, start:].tolist()]
+    return [watch.read(row, decoding.max_new_tokens) for row in sequences[:, start:].tolist()]
 
 
 def own_decoding(model: Any) -> dict[str, Any]:
@@ -93,13 +89,6 @@ def cut_at_first(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     return text, False
 
 
-def _continuation(row: list[int], ends: set[int], stop: Sequence[str], decode: Decode, limit: int) -> Continuation:
-    length = next((index for index, token in enumerate(row) if token in ends), None)
-    text, stopped = cut_at_first(decode(row if length is None else row[:length]), stop)
-    cut_off = length is None and not stopped and len(row) >= limit
-    return Continuation(text, len(row) if length is None else length, cut_off)
-
-
 def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str], more: Sequence[int | None]) -> set[int]:
     """Tokens that end an answer: the model's, and stop strings that are special tokens, which text never shows."""
     special = [id for id, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in stop]
@@ -107,26 +96,45 @@ def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str], more: Sequence[int
     return {int(token) for token in found if token is not None}
 
 
-class _StopStrings(StoppingCriteria):
-    """Ends a row as soon as its text holds a stop string.
+class _Watch(StoppingCriteria):
+    """Ends a row as soon as its text holds a stop string, and tells of what is written.
 
     Text and not tokens are compared, so a string may begin and end anywhere inside tokens. Only the last tokens are
     decoded at each step; the whole row decides.
     """
 
-    def __init__(self, start: int, stop: Sequence[str], decode: Decode):
-        self.start, self.stop, self.decode = start, stop, decode
+    def __init__(self, start: int, stop: Sequence[str], decode: Decode, final: set[int], told: Told | None):
+        self.start, self.stop, self.decode, self.final, self.told = start, stop, decode, final, told
         # A token that is decoded at all stands for one byte at least.
         self.window = max((len(text.encode()) for text in stop), default=0) + _SLACK
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
         rows = input_ids[:, self.start :].tolist()
-        return torch.tensor([self._ends(row) for row in rows], device=input_ids.device)
+        ended = [self._ends(row) for row in rows]
+        if self.told is not None and not self.told(self.read(rows[0])[1]):
+            ended = [True] * len(rows)
+        return torch.tensor(ended, device=input_ids.device)
 
-    def _holds(self, tokens: list[int]) -> bool:
-        text = self.decode(tokens)
-        return any(string in text for string in self.stop)
+    def read(self, row: list[int], limit: int = 0) -> tuple[list[int], str, bool]:
+        """Ids, text, and whether it ended before the limit."""
+        end = next((place for place, token in enumerate(row) if token in self.final), None)
+        ids = row[:end]
+        text, stopped = cut_at_first(self.decode(ids), self.stop)
+        return ids, text, stopped or end is not None or len(row) < limit
 
     def _ends(self, row: list[int]) -> bool:
         # The few last tokens are cheap to look at; what stands in them counts only as a part of the whole.
-        return self._holds(row[-self.window :]) and cut_at_first(self.decode(row), self.stop)[1]
+        text = self.decode(row[-self.window :]) if self.stop else ""
+        return any(string in text for string in self.stop) and cut_at_first(self.decode(row), self.stop)[1]
+
+
+@contextmanager
+def seeded(batch: list[Any], seed: int = SEED) -> Iterator[None]:
+    """Random numbers inside depend only on the seed and the batch, not on what was drawn before or is asked later;
+    outside they go on as if nothing had been drawn.
+
+    batch: what is asked, with the place of each among several samples of the same question, or they would be the same.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(int(fingerprint({"seed": seed, "batch": batch}), 16) % 2**63)
+        yield

@@ -29,6 +29,7 @@ from langbridge.evaluate.tasks.humaneval.problems import (
     source,
 )
 from langbridge.serve.generation import cut_at_first
+from langbridge.serve.replay import ReplayEngine
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 LANGUAGES = ("en", "sw", "bn", "pa", "te", "ur")
@@ -195,7 +196,7 @@ def test_gold_answers_pass_and_shuffled_ones_do_not(sandbox: Sandbox) -> None:
     assert "passed" not in {sample.extra["reason"] for sample in wrong}
 
 
-def test_an_evaluation_runs_the_programs_and_a_report_reads_it(tmp_path: Path, scripted: Any, sandbox: Sandbox) -> None:
+def test_an_evaluation_runs_the_programs_and_a_report_reads_it(tmp_path: Path, sandbox: Sandbox) -> None:
     """Through the ordinary path: suites, harness, judge, sandbox, folder, report."""
     tasks = load_suites(["humaneval_mt", "humaneval_samples"], data=DATA, languages=["en", "sw"])
     targets = {(one.language, doc["prompt"]): doc["target"] for one in tasks for doc in one.task.eval_docs}
@@ -203,11 +204,12 @@ def test_an_evaluation_runs_the_programs_and_a_report_reads_it(tmp_path: Path, s
 
     def says(request: Any) -> str:
         """The gold answer; of the 20 samples of a problem only every other time."""
-        key = (request.language, request.text)
-        asked[key] += bool(request.argument.get("do_sample"))
+        key = (request.language, request.prompt)
+        asked[key] += bool(engine.asked[-1][1].options.get("do_sample"))
         return "    return None\n" if asked[key] % 2 else targets[key]
 
-    run = evaluate(scripted(says), tasks, tmp_path / "run", limit=1)
+    engine = ReplayEngine(says)
+    run = evaluate(engine, tasks, tmp_path / "run", limit=1)
     assert run is not None
     by_task = {name: found["languages"] for name, found in run.results["tasks"].items()}
     assert [by_task["humaneval_mt"][code]["accuracy"] for code in ("en", "sw")] == [1.0, 1.0]

@@ -213,7 +213,7 @@ def test_snapped_soft_prompts_are_the_language_models_own_embeddings() -> None:
     table = model.get_input_embeddings().weight
     with torch.no_grad():
         before, mask = model.soft_prompts(*source)
-        with snapped(SimpleNamespace(lm=SimpleNamespace(model=model))):  # type: ignore[arg-type]
+        with snapped(SimpleNamespace(model=model)):  # type: ignore[arg-type]
             inside, same_mask = model.soft_prompts(*source)
         after, _ = model.soft_prompts(*source)
     assert torch.equal(mask, same_mask)

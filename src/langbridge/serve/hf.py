@@ -1,0 +1,186 @@
+"""An engine on Hugging Face's models: a bridge, a causal language model or an encoder-decoder, in this process."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from langbridge.model.configuration import IGNORE
+from langbridge.model.language_models import head_only_at
+from langbridge.serve.batching import in_batches
+from langbridge.serve.engine import GREEDY, SEED, Answer, Chunk, Decoding, Engine, Likelihood, Request
+from langbridge.serve.fingerprints import model_fingerprint
+from langbridge.serve.generation import Told, continuations, own_decoding, seeded
+from langbridge.serve.readers import Reader, Reading
+
+
+class HFEngine(Engine):
+    """A model and the reader of its requests, asked in batches of like length.
+
+    batch_size: requests at once; halved where memory runs out.
+    """
+
+    def __init__(self, model: PreTrainedModel, reader: Reader, *, batch_size: int = 16):
+        self.model, self.reader, self.batch_size = model.eval(), reader, batch_size
+        self.chats = reader.chats
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": self.reader.kind,
+            "model": model_fingerprint(self.model),
+            "dtype": str(self._writer.dtype).removeprefix("torch."),
+            **self.reader.identity,
+            "seed": SEED,
+            **own_decoding(self.model),
+        }
+
+    def shown(self, request: Request) -> str:
+        return self.reader.shown(request)
+
+    def generate(
+        self, requests: Sequence[Request], decoding: Decoding = GREEDY, *, stream: bool = False
+    ) -> Iterator[Chunk]:
+        readings = self.reader.read(requests, new_tokens=decoding.max_new_tokens)
+        keys = [dataclasses.astuple(one) if one.key is None else one.key for one in requests]
+        if stream:
+            for place, reading in enumerate(readings):
+                yield from self._stream(place, reading, keys[place], decoding)
+            return
+
+        def answer(batch: list[int]) -> list[Answer]:
+            with seeded([keys[place] for place in batch], decoding.seed):
+                return self._write([readings[place] for place in batch], decoding)
+
+        for place, found in in_batches([one.length for one in readings], self.batch_size, answer):
+            yield Chunk(place, found.text, found)
+
+    def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
+        readings = self.reader.read(requests, continuations=continuations)
+
+        def answer(batch: list[int]) -> list[Likelihood]:
+            return self._score([readings[place] for place in batch])
+
+        yield from in_batches([one.length for one in readings], self.batch_size, answer)
+
+    def _write(self, readings: Sequence[Reading], decoding: Decoding, told: Told | None = None) -> list[Answer]:
+        reader = self.reader
+        written = continuations(
+            self.model,
+            self._inputs(readings, "left"),
+            reader.tokenizer,
+            reader.decode,
+            decoding,
+            ends=reader.ends,
+            told=told,
+        )
+        return [
+            Answer(text, len(ids), "stop" if ended else "length", one.length, one.cut)
+            for one, (ids, text, ended) in zip(readings, written, strict=True)
+        ]
+
+    def _stream(self, place: int, reading: Reading, key: Any, decoding: Decoding) -> Iterator[Chunk]:
+        """In a thread of its own, since `generate` of transformers returns when all is written."""
+        news: SimpleQueue[str | Answer | BaseException] = SimpleQueue()
+        closed = threading.Event()
+        held = max((len(text) - 1 for text in decoding.stop), default=0)
+
+        def told(text: str) -> bool:
+            # Half a character is not shown, nor what may be the beginning of a stop string.
+            news.put(text[: len(text) - held].rstrip("\N{REPLACEMENT CHARACTER}"))
+            return not closed.is_set()
+
+        def write() -> None:
+            try:
+                with seeded([key], decoding.seed):
+                    news.put(self._write([reading], decoding, told)[0])
+            except BaseException as error:
+                news.put(error)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        sent = ""
+        try:
+            while isinstance(found := news.get(), str):
+                if found.startswith(sent) and found != sent:
+                    yield Chunk(place, found[len(sent) :])
+                    sent = found
+            if isinstance(found, BaseException):
+                raise found
+            yield Chunk(place, found.text[len(sent) :], found)
+        finally:
+            closed.set()
+            writer.join()
+
+    @property
+    def _writer(self) -> Any:
+        """The model that writes: of a bridge its language model."""
+        return self.model.language_model if self.reader.kind == "bridge" else self.model
+
+    @torch.inference_mode()
+    def _score(self, readings: Sequence[Reading]) -> list[Likelihood]:
+        scores: dict[int, tuple[float, bool]] = {}
+        for bridged in (True, False):  # after no prompt, a bridge's language model scores alone
+            places = [place for place, one in enumerate(readings) if one.after and bool(one.sources) == bridged]
+            if places:
+                rows = [readings[place] for place in places]
+                scores.update(zip(places, per_row(self._logits(rows), [one.after for one in rows]), strict=True))
+        return [Likelihood(*scores.get(place, (0.0, True)), one.cut) for place, one in enumerate(readings)]
+
+    def _logits(self, readings: Sequence[Reading]) -> torch.Tensor:
+        """(tgt, vocab): the logits at the tokens of all continuations, end to end."""
+        if self.model.config.is_encoder_decoder:
+            labels = self._tensor([one.after for one in readings], 0, "right")
+            logits = self.model(**self._inputs(readings, "right"), labels=labels).logits
+            return torch.cat([row[: len(one.after)] for row, one in zip(logits, readings, strict=True)])
+        if readings[0].sources:
+            labels = self._tensor([[IGNORE] * len(one.ids) + one.after for one in readings], IGNORE, "right")
+            found: torch.Tensor = self.model(**self._inputs(readings, "right"), labels=labels).logits
+            return found  # at target positions only
+        # Padded on the right, no causal model sees a pad before its text, so there is no mask. The last token of a row
+        # is scored and never read.
+        ids = self._tensor([[*one.ids, *one.after][:-1] for one in readings], 0, "right")
+        keep = torch.zeros_like(ids, dtype=torch.bool)
+        for row, one in zip(keep, readings, strict=True):
+            row[len(one.ids) - 1 : len(one.ids) - 1 + len(one.after)] = True
+        with head_only_at(self._writer, keep):
+            return torch.as_tensor(self._writer(input_ids=ids, use_cache=False).logits.squeeze(0))
+
+    def _inputs(self, readings: Sequence[Reading], side: str) -> dict[str, torch.Tensor]:
+        """A batch of what is read, and of what is scored after it."""
+        sources = [row for one in readings for row in one.sources]
+        if self.model.config.is_encoder_decoder:
+            return self._padded("", sources, self.reader.pad_id, "right")
+        own = self._padded("", [[*one.ids, *one.after] for one in readings], self.reader.pad_id, side)
+        return {**own, **self._padded("encoder_", sources, self.reader.source_pad_id, "right")} if sources else own
+
+    def _padded(self, name: str, rows: Sequence[list[int]], pad: int, side: str) -> dict[str, torch.Tensor]:
+        return {
+            f"{name}input_ids": self._tensor(rows, pad, side),
+            f"{name}attention_mask": self._tensor([[1] * len(row) for row in rows], 0, side),
+        }
+
+    def _tensor(self, rows: Sequence[Sequence[int]], pad: int, side: str) -> torch.Tensor:
+        width = max(map(len, rows))
+        filled = [[pad] * (width - len(row)) for row in rows]
+        laid = [[*f, *row] if side == "left" else [*row, *f] for f, row in zip(filled, rows, strict=True)]
+        return torch.tensor(laid, device=self.device)
+
+
+def per_row(logits: torch.Tensor, rows: Sequence[list[int]]) -> list[tuple[float, bool]]:
+    """Sum and greediness of each row's tokens, from (tgt, vocab) logits laid end to end."""
+    counts = [len(row) for row in rows]
+    tokens = torch.tensor([token for row in rows for token in row], device=logits.device)
+    values = logits.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+    greedy = logits.argmax(-1) == tokens
+    pairs = zip(values.split(counts), greedy.split(counts), strict=True)
+    return [(float(value.sum()), bool(hit.all())) for value, hit in pairs]

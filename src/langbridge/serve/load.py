@@ -1,0 +1,147 @@
+"""The engine of what a folder or hub id holds: a bridge, or a language model of either kind."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from langbridge.errors import LangBridgeError
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.devices import in_fitting_precision, precision, usable_device
+from langbridge.model.intact import check_config, check_tokenizer, check_weights
+from langbridge.model.sequence import CHAT
+from langbridge.serve.hf import HFEngine
+from langbridge.serve.readers import BridgeReader, CausalReader, EncoderDecoderReader
+from langbridge.serve.templates import template_text
+
+
+def load_engine(
+    name: str | Path,
+    *,
+    template: str | None = None,
+    shots_in: str = "encoder",
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+    batch_size: int = 16,
+    max_length: int | None = None,
+    revision: str | None = None,
+) -> HFEngine:
+    """A model to ask.
+
+    template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
+    where it has one, else none. `chat` is the chat template of the language model, which a bridge has in it.
+    dtype: `auto` as saved, but single precision where the device is slow in that. max_length: of the encoder's input of
+    a bridge, of the whole sequence of other models.
+    """
+    config = _config(str(name), revision)
+    if config["model_type"] == "langbridge":
+        if template not in (None, CHAT):
+            template = template_text(template)
+            if "{language}" in template:
+                raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")
+        model, processor = load_bridge(name, dtype=dtype, device=device, rows=batch_size, revision=revision)
+        bases = {role: getattr(model.config, f"{role}_base") or {} for role in ("encoder", "language_model")}
+        engine = bridge_engine(
+            model, processor, batch_size, template=template, shots_in=shots_in, max_encoder_length=max_length
+        )
+        engine.about = {
+            "name": str(name),
+            "revision": revision,
+            "bases": {role: {key: base.get(key) for key in ("id", "revision")} for role, base in bases.items()},
+        }
+        return engine
+    if shots_in != "encoder":
+        raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
+    return _plain_engine(str(name), config, template, dtype, device, batch_size, max_length, revision)
+
+
+def load_bridge(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+    rows: int = 16,
+    **bases: Any,
+) -> tuple[LangBridgeModel, LangBridgeProcessor]:
+    """A bridge, ready to be asked, and its processor. rows: written at a time, by which a precision is chosen. bases:
+    `encoder`, `language_model` and `revision`, where they are not what the checkpoint says."""
+    place = _place(device)
+    model = LangBridgeModel.from_pretrained(name, dtype=precision(dtype), **{k: v for k, v in bases.items() if v})
+    if dtype == "auto":
+        for base in (model.encoder, model.language_model):
+            in_fitting_precision(base, place, rows=rows)
+    return model.eval().to(place), LangBridgeProcessor.from_pretrained(name)
+
+
+def bridge_engine(
+    model: LangBridgeModel, processor: LangBridgeProcessor, batch_size: int = 16, **reading: Any
+) -> HFEngine:
+    """The engine of a bridge at hand. reading: as `BridgeReader` has it."""
+    return HFEngine(model, BridgeReader(processor, model.language_model.config, **reading), batch_size=batch_size)
+
+
+def _plain_engine(
+    name: str,
+    config: dict[str, Any],
+    template: str | None,
+    dtype: str | torch.dtype,
+    device: str | None,
+    batch_size: int,
+    max_length: int | None,
+    revision: str | None,
+) -> HFEngine:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    two_sided = bool(config.get("is_encoder_decoder"))
+    auto, reader = (AutoModelForSeq2SeqLM, EncoderDecoderReader) if two_sided else (AutoModelForCausalLM, CausalReader)
+    place, precise = _place(device), precision(dtype)
+    check_weights(name)
+    check_tokenizer(name)
+    which = {} if revision is None else {"revision": revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **which)
+        model: PreTrainedModel = auto.from_pretrained(name, dtype=precise, device_map={"": place}, **which)
+    except (OSError, ValueError) as error:
+        # The rest of the message is a list of all architectures that there are.
+        reason = str(error).strip().split("\n")[0]
+        as_what = "an encoder-decoder" if two_sided else "a causal language model"
+        raise LangBridgeError(
+            f"{name}: model_type {config['model_type']!r} cannot be loaded as {as_what}: {reason}"
+        ) from error
+    if dtype == "auto":
+        in_fitting_precision(model, place, rows=batch_size)
+    requests = reader(tokenizer, model.config, template=template, max_length=max_length)
+    engine = HFEngine(model, requests, batch_size=batch_size)
+    commit = getattr(model.config, "_commit_hash", None) or revision
+    engine.about = {"name": name, "revision": commit, "model_type": config["model_type"]}
+    return engine
+
+
+def _place(device: str | None) -> torch.device:
+    """The device of a name; of each of the processes that `torchrun` started, its own."""
+    chosen = usable_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        state = PartialState(cpu=chosen.type == "cpu")
+        return state.device if chosen.type == "cuda" else chosen
+    return chosen
+
+
+def _config(name: str, revision: str | None) -> dict[str, Any]:
+    from transformers import PreTrainedConfig
+
+    path = Path(name).expanduser()
+    if not path.is_dir() and (path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise LangBridgeError(f"{name}: {'is a file, expected a folder' if path.exists() else 'no such folder'}")
+    check_config(path)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name, **({} if revision is None else {"revision": revision}))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise LangBridgeError(f"{name}: neither a model's folder nor a model that can be fetched: {reason}") from error
+    if "model_type" not in config:
+        raise LangBridgeError(f"{name}: no config.json with a model_type in it, so it is not a model's folder")
+    return dict(config)

@@ -1,0 +1,377 @@
+"""How a request becomes ids, by the kind of model: the only thing in which a bridge and a plain model differ.
+
+A prompt becomes tokens once: its length, its cut and the model's inputs are of the same ids.
+"""
+
+import abc
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from langbridge.errors import LangBridgeError
+from langbridge.model import LangBridgeProcessor
+from langbridge.model.language_marks import knows_language, mark_languages, own_mark
+from langbridge.model.sequence import CHAT, END_VECTORS
+from langbridge.serve.engine import PromptTooLong, Request
+from langbridge.serve.templates import fill, template_text
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_POSITIONS = 2048
+"""Of a plain model that does not say, as lm-evaluation-harness has it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model reads of one request.
+
+    ids: the writing model's prompt, with placeholders for soft prompts; empty for an encoder-decoder.
+    sources: rows of the encoder. after: the continuation that is scored.
+    length: all tokens there are to compute. cut: the prompt lost its beginning.
+    """
+
+    ids: list[int]
+    sources: list[list[int]]
+    after: list[int]
+    length: int
+    cut: bool = False
+
+
+class Reader(abc.ABC):
+    """The requests of one model. kind: as reports call it. ends: ids that end an answer, besides the model's own.
+    pad_id, source_pad_id: what fills up a batch."""
+
+    kind: str
+    tokenizer: PreTrainedTokenizerBase
+    chats: bool
+    ends: Sequence[int | None] = ()
+    pad_id: int = 0
+    source_pad_id: int = 0
+
+    @property
+    @abc.abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """All settings here that an answer depends on."""
+
+    @abc.abstractmethod
+    def shown(self, request: Request) -> str:
+        """The whole prompt as one text, whoever reads which part of it."""
+
+    @abc.abstractmethod
+    def read(
+        self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
+    ) -> list[Reading]:
+        """What the model reads of each request, with room left for so many new tokens, or for its continuation."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of new tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+class BridgeReader(Reader):
+    """A bridge's requests.
+
+    config: the language model's. template: instead of the processor's own. shots_in: `encoder` sends worked examples
+    through the encoder with the question, as the paper does; `lm` gives them to the language model as its own tokens.
+    max_encoder_length: longer prompts lose their beginning, and so do those that are more than the encoder reads, or
+    than the language model has positions for beside examples, template and answer.
+    strict: such a prompt is an error instead, and so is a language that the encoder has no mark for.
+    """
+
+    kind = "bridge"
+
+    def __init__(
+        self,
+        processor: LangBridgeProcessor,
+        config: PreTrainedConfig,
+        *,
+        template: str | None = None,
+        shots_in: str = "encoder",
+        max_encoder_length: int | None = None,
+        strict: bool = False,
+    ):
+        if shots_in not in ("encoder", "lm"):
+            raise LangBridgeError(f"shots_in: got {shots_in!r}, expected 'encoder' or 'lm'")
+        if template is not None:
+            processor = copy.copy(processor)
+            processor.template, processor.system = template, processor.system if template == CHAT else None
+            processor.template_in = "lm" if template == CHAT else processor.template_in
+        _ = processor.layout  # refuses a template that cannot be, before anything is asked
+        self.processor, self.config, self.strict = processor, config, strict
+        self.shots_in, self.max_encoder_length = shots_in, max_encoder_length
+        self.tokenizer, self.chats, self.ends = (
+            processor.tokenizer,
+            processor.template == CHAT,
+            [processor.answer_end_id],
+        )
+        self.pad_id = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
+        self.source_pad_id = processor.encoder_tokenizer.pad_token_id or 0
+        self._frames: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+        self._known: dict[str, bool] = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        processor = self.processor
+        return {
+            "template": self.tokenizer.chat_template if self.chats else processor.template,
+            "template_in": processor.template_in,
+            **({"system": processor.system} if self.chats else {}),
+            "max_encoder_length": self.max_encoder_length,
+            **({"languages": "marked"} if own_mark(processor.encoder_tokenizer) is not None else {}),
+            "shots_in": self.shots_in,
+        }
+
+    def shown(self, request: Request) -> str:
+        if request.messages:
+            return (
+                str(self.processor.apply_chat_template(request.messages, add_generation_prompt=True)) + request.prefix
+            )
+        shots, prompt = self._split(request)
+        return self.processor.format(prompt, shots) + request.prefix
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.processor.decode(ids)
+
+    def read(
+        self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
+    ) -> list[Reading]:
+        prompts = [self._split(request)[1] for request in requests]
+        texts = list(dict.fromkeys(prompts))
+        encoded = dict(zip(texts, self.processor.encoder_ids(texts), strict=True)) if texts else {}
+        readings: list[Reading] = []
+        for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            after = None if continuations is None else continuations[place]
+            if after is not None and not (request.messages or prompt.strip() or request.shots):
+                readings.append(self._alone(after))
+                continue
+            # The language model's text begins after the soft prompts as a training target does, so the space that
+            # separates words in one text is not part of it.
+            ids = [] if after is None else self._own(after.removeprefix(" "))
+            room = new_tokens if after is None else len(ids)
+            if request.messages:
+                readings.append(self._conversation(request, ids, room))
+            else:
+                readings.append(self._prompt(request, encoded[prompt], ids, room, place))
+        return self._marked(requests, readings)
+
+    def _split(self, request: Request) -> tuple[str, str]:
+        """What the language model and what the encoder reads of examples and prompt."""
+        return (request.shots, request.prompt) if self.shots_in == "lm" else ("", request.shots + request.prompt)
+
+    def _prompt(self, request: Request, source: list[int], after: list[int], room: int, place: int) -> Reading:
+        shots, _ = self._split(request)
+        before, behind = self._frame(shots, request.prefix)
+        limit = self._limit(len(before) + len(behind) + END_VECTORS, room, shots)
+        cut = limit is not None and len(source) > limit
+        if limit is not None and cut:
+            if self.strict:
+                raise PromptTooLong(
+                    f"prompt {place + 1}: it has {len(source)} encoder tokens, and there is room for {limit} beside "
+                    f"template and answer; shorten it, or let the model write less (--max-new-tokens)"
+                )
+            source = without_beginning(source, limit, self.processor.encoder_tokenizer)
+        soft = [self.processor.soft_prompt_token_id] * (self.processor.soft_length(len(source)) + END_VECTORS)
+        length = len(source) + len(before) + len(behind) + len(after)
+        return Reading([*before, *soft, *behind], [source], after, length, cut)
+
+    def _frame(self, shots: str, prefix: str) -> tuple[list[int], list[int]]:
+        """The language model's own tokens before and after the soft prompts of a prompt."""
+        if (shots, prefix) not in self._frames:
+            ids = self.processor([""], lm_prefix=prefix or None, shots=shots, return_tensors=None)["input_ids"][0]
+            soft = [place for place, token in enumerate(ids) if token == self.processor.soft_prompt_token_id]
+            self._frames[shots, prefix] = ids[: soft[0]], ids[soft[-1] + 1 :]
+        return self._frames[shots, prefix]
+
+    def _limit(self, around: int, new_tokens: int, shots: str) -> int | None:
+        """How many of the encoder's tokens a prompt may have; None where there is no limit."""
+        limits = [self.max_encoder_length, self.processor.encoder_length_limit]
+        total = positions(self.config)
+        if total is not None:
+            least = self.processor.soft_length(self.processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
+            if (room := total - around - new_tokens) < least:
+                what = "examples, template and beginning" if shots else "template and beginning"
+                fewer = (
+                    ", give fewer examples, or let them go through the encoder (--shots-in encoder)" if shots else ""
+                )
+                raise PromptTooLong(
+                    f"the language model has positions for {total} tokens, of which {around - END_VECTORS} go to "
+                    f"{what} and {new_tokens} to the answer: expected at least {least + END_VECTORS} left for the "
+                    f"prompt, got {max(0, room + END_VECTORS)}; let it write less (--max-new-tokens){fewer}"
+                )
+            limits.append(self.processor.connector.longest_source(room))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _conversation(self, request: Request, after: list[int], room: int) -> Reading:
+        batch = self.processor.apply_chat_template(
+            [request.messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors=None
+        )
+        rows = zip(batch["encoder_input_ids"], batch["encoder_attention_mask"], strict=True)
+        sources = [row[: sum(mask)] for row, mask in rows]
+        ids = batch["input_ids"][0] + self._own(request.prefix)
+        total = positions(self.config)
+        if total is not None and len(ids) + room > total:
+            raise PromptTooLong(
+                f"the conversation takes {len(ids)} of the language model's positions, and the answer leaves "
+                f"{max(total - room, 0)} for it; shorten it, or let the model write less (--max-new-tokens)"
+            )
+        return Reading(ids, sources, after, sum(map(len, sources)) + len(ids) + len(after))
+
+    def _alone(self, continuation: str) -> Reading:
+        """After no prompt a text is scored by the language model alone, as a plain model scores it."""
+        begin = self.tokenizer.bos_token_id
+        ids = [self.tokenizer.eos_token_id if begin is None else begin]
+        after = self._own(continuation)
+        return Reading(ids, [], after, len(ids) + len(after))
+
+    def _own(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _marked(self, requests: Sequence[Request], readings: list[Reading]) -> list[Reading]:
+        """With the mark of each request's language, where the encoder is told it and knows this one."""
+        told = [self._language(request.language) for request in requests]
+        languages = [language for language, one in zip(told, readings, strict=True) for _ in one.sources]
+        sources = [source for one in readings for source in one.sources]
+        marked = iter(mark_languages(self.processor.encoder_tokenizer, sources, languages))
+        return [
+            Reading(one.ids, [next(marked) for _ in one.sources], one.after, one.length, one.cut) for one in readings
+        ]
+
+    def _language(self, language: str | None) -> str | None:
+        if language is None or self.strict:
+            return language
+        if language not in self._known:
+            self._known[language] = knows_language(self.processor.encoder_tokenizer, language)
+            if not self._known[language]:
+                _log.warning("the encoder's tokenizer has no mark for %r: it is told English", language)
+        return language if self._known[language] else None
+
+
+class CausalReader(Reader):
+    """Requests of a plain causal language model.
+
+    template: a name or text of `templates.py`, or `chat` for the one that the tokenizer brings; by default that one, if
+    there is one. max_length: of prompt and answer; longer prompts lose their beginning.
+    """
+
+    kind = "causal"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PreTrainedConfig,
+        *,
+        template: str | None = None,
+        max_length: int | None = None,
+    ):
+        if template is None:
+            template = CHAT if tokenizer.chat_template else "plain"
+        if template == CHAT and not tokenizer.chat_template:
+            raise LangBridgeError("template: got 'chat', but the model's tokenizer has no chat template")
+        self.tokenizer, self.chats = tokenizer, template == CHAT
+        self.template = template if self.chats else template_text(template)
+        self.max_length, self.config = max_length, config
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "template": self.tokenizer.chat_template if self.chats else self.template,
+            **({} if self.max_length is None else {"max_length": self.max_length}),
+        }
+
+    @property
+    def limit(self) -> int:
+        """Tokens that the model reads."""
+        own = self.tokenizer.model_max_length
+        return self.max_length or positions(self.config) or (own if own < 10**9 else DEFAULT_POSITIONS)
+
+    def shown(self, request: Request) -> str:
+        messages: Sequence[Mapping[str, str]] = request.messages
+        whole = request.shots + request.prompt
+        if messages and not self.chats:
+            raise LangBridgeError("messages: a conversation needs the template `chat`, got another")
+        if not self.chats:
+            return fill(self.template, whole, request.language or "en") + request.prefix
+        messages = messages or [{"role": "user", "content": whole}]
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return str(text) + request.prefix
+
+    def read(
+        self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
+    ) -> list[Reading]:
+        texts = [self.shown(request) for request in requests]
+        if continuations is not None:
+            return [self._pair(text, after) for text, after in zip(texts, continuations, strict=True)]
+        room = self.limit - new_tokens
+        if room < 1:
+            raise PromptTooLong(
+                f"max_new_tokens: {new_tokens} new tokens leave no room for a prompt: the model reads {self.limit} in "
+                "all; give fewer"
+            )
+        rows = [self._ids(text) for text in texts]
+        return [Reading(row[-room:], [], [], len(row), len(row) > room) for row in rows]
+
+    def _pair(self, text: str, continuation: str) -> Reading:
+        """A prompt and what follows it, divided as the harness divides them: spaces at a prompt's end are the first of
+        what follows."""
+        if text:
+            whole = self._ids(text + continuation)
+            before = len(self._ids(text.rstrip()))
+        else:
+            whole, before = [self._begin or 0, *self._ids(continuation, special=False)], 1
+        most = self.limit + 1  # the last token is scored and never read
+        after = whole[before:]
+        return Reading(whole[-most : len(whole) - len(after)], [], after, len(whole), len(whole) > most)
+
+    @property
+    def _begin(self) -> int | None:
+        begin = self.tokenizer.bos_token_id
+        return self.tokenizer.eos_token_id if begin is None else begin
+
+    @cached_property
+    def _begin_text(self) -> str | None:
+        return None if self._begin is None else str(self.tokenizer.decode(self._begin))
+
+    def _ids(self, text: str, special: bool = True) -> list[int]:
+        # A template may write the begin token itself, which the tokenizer would double.
+        special = special and not (self._begin_text is not None and text.startswith(self._begin_text))
+        return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+class EncoderDecoderReader(CausalReader):
+    """Requests of an encoder-decoder: the encoder reads the prompt, and the decoder begins by itself."""
+
+    kind = "seq2seq"
+
+    def read(
+        self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
+    ) -> list[Reading]:
+        readings = []
+        for place, request in enumerate(requests):
+            text, after = self.shown(request), "" if continuations is None else continuations[place]
+            if continuations is not None:
+                text, after = text.rstrip(), text[len(text.rstrip()) :] + after
+            source, ids = self._ids(text), self._ids(after, special=False)
+            kept = without_beginning(source, self.limit, self.tokenizer)
+            readings.append(Reading([], [kept], ids, len(source) + len(ids), len(source) > self.limit))
+        return readings
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """Positions of a model, under whatever name; None where they have no end."""
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    found = (getattr(text, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
+    return next((int(count) for count in found if count is not None), None)
+
+
+def without_beginning(row: list[int], limit: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """A row of an encoder in so many tokens. Its end is the question; special tokens at its front stay."""
+    if len(row) <= limit:
+        return row
+    bare, one = (tokenizer(text)["input_ids"] for text in ("", "a"))
+    first = next((i for i, pair in enumerate(zip(bare, one, strict=False)) if pair[0] != pair[1]), len(bare))
+    return row[:first] + row[first + len(row) - limit :]
