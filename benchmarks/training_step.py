@@ -45,7 +45,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MT5Config, MT5EncoderMod
 from langbridge.data import Example, LabelledCollator
 from langbridge.files import read_jsonl, write_atomically
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
-from langbridge.train.passes import in_passes, passes_needed
+from langbridge.train.microbatches import in_passes, passes_needed
 from langbridge.train.sampler import LengthGrouped
 
 VOCABULARY = 32_000

@@ -22,8 +22,8 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.train.checkpointing import Checkpoints
 from langbridge.train.console import peak_memory
-from langbridge.train.guard import GradientGuard, check_loss
-from langbridge.train.passes import in_passes, passes_needed
+from langbridge.train.finite import GradientGuard, check_loss
+from langbridge.train.microbatches import in_passes, passes_needed
 from langbridge.train.reading import ReadingMonitor
 from langbridge.train.sampler import LengthGrouped
 from langbridge.train.streaming import StreamLoader

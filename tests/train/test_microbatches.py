@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from langbridge.data import Example, LabelledCollator
 from langbridge.model import build_bridge
-from langbridge.train.passes import in_passes, passes_needed
+from langbridge.train.microbatches import in_passes, passes_needed
 
 
 def batch_of(lengths: list[tuple[int, int]]) -> dict:
