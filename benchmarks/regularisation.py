@@ -26,8 +26,9 @@ from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.serve.engine import Decoding
 from langbridge.serve.load import bridge_engine
 from langbridge.train import Recipe
-from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
-from langbridge.train.run import build_trainer
+from langbridge.train.loop import build_trainer
+from langbridge.train.parts.connector import start_connector
+from langbridge.train.prepare import build_model, prepare
 
 PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 
@@ -59,13 +60,14 @@ def run(penalty: float, data: Path, problems: int) -> dict:
     }
     recipe = Recipe.load(demo_recipe(), [f"{key}={value}" for key, value in settings.items()])
     torch.manual_seed(recipe.seed)
-    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
-    model, processor = build_model(recipe)
-    fit = start_connector(model, processor, rows.training, recipe)
+    prepared = prepare(recipe)
+    processor = prepared.processor
+    model = build_model(recipe, processor)
+    fit = start_connector(model, processor, prepared.rows.training, recipe)
     before = transfer(model.eval(), processor, problems)
     print(f"penalty {penalty:g}  fit {fit.explained_held_out:.3f}  start:   {describe(before)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        build_trainer(model, processor, rows, recipe, Path(folder)).train()
+        build_trainer(model, prepared, Path(folder)).train()
     after = transfer(model.eval(), processor, problems)
     print(f"penalty {penalty:g}  fit {fit.explained_held_out:.3f}  trained: {describe(after)}", flush=True)
     return {"penalty": penalty, "explained_held_out": fit.explained_held_out, "start": before, "trained": after}

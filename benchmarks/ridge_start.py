@@ -27,8 +27,9 @@ from langbridge.miniature.dataset import held_out_rows, write_training
 from langbridge.serve.engine import Decoding
 from langbridge.serve.load import bridge_engine
 from langbridge.train import Recipe
-from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
-from langbridge.train.run import build_trainer
+from langbridge.train.loop import build_trainer
+from langbridge.train.parts.connector import start_connector
+from langbridge.train.prepare import build_model, prepare
 
 GOAL = 0.8
 BATCH = 16
@@ -68,9 +69,10 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
     demo = Path(__file__).parents[1] / "recipes" / "miniature" / "demo.yaml"
     recipe = Recipe.load(demo, [f"{key}={value}" for key, value in settings.items()])
     torch.manual_seed(recipe.seed)
-    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
-    model, processor = build_model(recipe)
-    fit = start_connector(model, processor, rows.training, recipe)
+    prepared = prepare(recipe)
+    processor = prepared.processor
+    model = build_model(recipe, processor)
+    fit = start_connector(model, processor, prepared.rows.training, recipe)
     tests = held_out_rows("en", problems, split="validation")
 
     def measure():
@@ -86,7 +88,7 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
     print(f"{label}: 0 examples  English {first}  {fit or ''}", flush=True)
     if first.mean < GOAL:
         with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(model, processor, rows, recipe, Path(folder))
+            trainer = build_trainer(model, prepared, Path(folder))
             trainer.add_callback(Watch(measure, curve, label))
             trainer.train()
     arrived = next((n for n, mean, _ in curve if mean >= GOAL), None)

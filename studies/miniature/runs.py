@@ -37,7 +37,8 @@ from langbridge.model import Memory
 from langbridge.serve.hf import HFEngine
 from langbridge.serve.load import load_engine
 from langbridge.train import Recipe, train
-from langbridge.train.parts import build_model, collators, load_processor, open_rows, start_connector
+from langbridge.train.parts.connector import start_connector
+from langbridge.train.prepare import build_model, prepare
 from studies.miniature.answers import Answers
 from studies.miniature.sizes import ALL, Sizes
 
@@ -191,10 +192,10 @@ def _model(run: Run, study: Study, folder: Path) -> Path:
     recipe = recipe_of(run, study)
     if run.model == "trained":
         return train(recipe, folder, resume=True, progress=False)
-    rows = open_rows(recipe, collators(recipe, load_processor(recipe)))
+    prepared = prepare(recipe)
     set_seed(recipe.seed)
-    bridge, processor = build_model(recipe)
-    start_connector(bridge, processor, rows.training, recipe)
+    bridge, processor = build_model(recipe, prepared.processor), prepared.processor
+    start_connector(bridge, processor, prepared.rows.training, recipe)
     part = folder / ".final"
     bridge.save_pretrained(part)
     processor.save_pretrained(part)

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from langbridge.data import Data, write_jsonl
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe, train
-from langbridge.train.checkpointing import last_checkpoint
+from langbridge.train.checkpointing import COMPLETE, last_checkpoint
 from langbridge.train.hyperparameters import Train
 from langbridge.train.recipe import Ridge
 from langbridge.train.trainer import BridgeTrainer
@@ -52,6 +52,10 @@ def assert_same(one, other):
     first, second = losses(one), losses(other)
     assert first.keys() == second.keys()
     assert list(first.values()) == pytest.approx(list(second.values()), rel=1e-3)
+    assert_same_weights(one, other)
+
+
+def assert_same_weights(one, other):
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
@@ -188,7 +192,6 @@ def test_a_killed_process_loses_nothing_that_was_written(load, tmp_path):
     assert not (tmp_path / "run" / "final").exists(), "it was killed too late to prove anything"
     resumed = train(recipe, tmp_path / "run", resume=True, progress=False)
     assert_same(resumed, train(recipe, tmp_path / "whole", progress=False))
-    assert not (tmp_path / "run" / ".saving").exists()
 
 
 @pytest.mark.slow
@@ -245,7 +248,7 @@ def test_a_full_disk_loses_no_earlier_checkpoint(load, tmp_path, monkeypatch, si
 
 def test_a_folder_that_cannot_be_written_is_one_error(load, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".saving").write_text("in the way")  # a read-only folder would not stop a superuser
+    (tmp_path / "run" / "checkpoint-5").write_text("in the way")  # a read-only folder would not stop a superuser
     with pytest.raises(LangBridgeError, match=r"step 5: the checkpoint could not be written.*No earlier checkpoint"):
         train(load(*SAVING), tmp_path / "run", progress=False)
     (tmp_path / "file").touch()
@@ -263,6 +266,51 @@ def test_a_read_only_folder_keeps_its_checkpoints(load, tmp_path):
     finally:
         (tmp_path / "run").chmod(0o755)
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-5"
+
+
+def test_what_is_not_whole_is_not_gone_on_from_and_replaces_nothing(load, tmp_path):
+    """A run that is killed while it writes a checkpoint leaves a part of one, of a later step than the newest."""
+    recipe, run = load(*SAVING, "train.save_total_limit=1", "train.max_steps=5"), tmp_path / "run"
+    train(recipe, run, progress=False)
+    part = run / "checkpoint-15"
+    shutil.copytree(run / "checkpoint-5", part)
+    (part / COMPLETE).unlink()
+    (part / "trainer_state.json").write_text('{"global_step": 1')
+    assert last_checkpoint(run).name == "checkpoint-5"
+    longer = load(*SAVING, "train.save_total_limit=1", "train.max_steps=10")
+    train(longer, run, resume=True, progress=False)
+    assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-10"]
+    assert_same(run / "final", train(longer, tmp_path / "whole", progress=False))
+
+
+def test_a_checkpoint_of_before_there_was_a_marker_is_judged_by_what_is_in_it(load, tmp_path):
+    train(load(*SAVING, "train.max_steps=5"), tmp_path, progress=False)
+    old = tmp_path / "checkpoint-5"
+    (old / COMPLETE).unlink()
+    assert last_checkpoint(tmp_path) == old
+    for file in ("rng_state.pth", "trainer_state.json"):
+        (old / file).rename(tmp_path / file)
+        assert last_checkpoint(tmp_path) is None, file
+        (tmp_path / file).rename(old / file)
+    whole = (old / "model.safetensors").read_bytes()
+    (old / "model.safetensors").write_bytes(whole[:-9])
+    assert last_checkpoint(tmp_path) is None
+    (old / "model.safetensors").write_bytes(whole)
+    train(load(*SAVING, "train.max_steps=6"), tmp_path, resume=True, progress=False)
+
+
+def test_the_best_checkpoint_of_adapters_is_what_is_merged(load, tmp_path):
+    pytest.importorskip("peft", reason="PEFT is not installed (the extra lora)")
+    recipe = load(
+        "train.save_strategy=steps", "train.save_steps=2", "train.eval_strategy=steps", "train.eval_steps=2",
+        f"data.validation_path={tmp_path / 'held_out.jsonl'}", "train.max_steps=6", "train.load_best_model_at_end=true",
+        "train.greater_is_better=true", "lora.r=2", "lora.learning_rate=1e-2",
+    )  # fmt: skip
+    final = train(recipe, tmp_path / "run", progress=False)
+    state = json.loads((tmp_path / "run" / "checkpoint-6" / "trainer_state.json").read_text())
+    assert state["best_global_step"] < 6
+    same = load(f"train.max_steps={state['best_global_step']}", "lora.r=2", "lora.learning_rate=1e-2")
+    assert_same_weights(final, train(same, tmp_path / "same", progress=False))
 
 
 def test_the_best_checkpoint_is_what_is_left_at_the_end(load, tmp_path):

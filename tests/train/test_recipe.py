@@ -116,7 +116,7 @@ MISTAKES = {
         "max_length: 1024",
         "max_length: 1024 leaves no room for a target after max_encoder_length 1024",
     ),
-    "other regime": ("regime: text", "regime: expected 'labelled', 'unlabelled' or 'lm_only', got 'text'"),
+    "other regime": ("regime: text", "regime: expected one of labelled, unlabelled, lm_only, got 'text'"),
     "an encoder that nothing reads": ("regime: lm_only", "encoder: regime lm_only has none, got 'enc'"),
     "lengths that cross": (
         "regime: unlabelled\nmin_encoder_length: 1025",

@@ -18,9 +18,11 @@ from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.train import Recipe, train
-from langbridge.train.parts import load_processor, reads_new_rows, some_texts
+from langbridge.train.parts.new_rows import reads_new_rows
 from langbridge.train.plan import plan
+from langbridge.train.prepare import build_model, load_processor
 from langbridge.train.reading import PlateauWarning
+from langbridge.train.rows import some_texts
 
 
 def test_a_run_learns_and_writes_a_bridge_that_loads(recipe, tmp_path):
@@ -54,7 +56,7 @@ def test_the_language_model_never_moves(recipe, tmp_path, base_folders):
 
 
 def test_bad_data_stops_before_any_model_is_loaded(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("langbridge.train.parts.build_bridge", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("langbridge.train.prepare.build_bridge", lambda *a, **k: pytest.fail("loaded"))
     (tmp_path / "train.jsonl").write_text('{"query": "x"}\n')
     with pytest.raises(LangBridgeError, match=r"train\.jsonl, row 1.*'response'"):
         train(recipe, tmp_path / "run", progress=False)
@@ -98,7 +100,7 @@ def test_processes_agree_on_what_a_stream_begins_with(load, tmp_path, monkeypatc
 
     alone = [some_texts(stream(rank), 16, 0) for rank in range(2)]
     assert sorted(text for texts in alone for text in texts) == sorted(row["query"] for row in rows)
-    monkeypatch.setattr("langbridge.train.parts.gather_object", lambda mine: [*alone[0], *alone[1]])
+    monkeypatch.setattr("langbridge.train.rows.gather_object", lambda mine: [*alone[0], *alone[1]])
     for rank in range(2):
         assert reads_new_rows(processor, stream(rank))
         assert some_texts(stream(rank), 10, 0) == (alone[0] + alone[1])[:10]
@@ -193,13 +195,13 @@ def test_the_frozen_models_are_as_saved_where_the_machine_is_fast_in_it(
     load, base_folders, tmp_path, monkeypatch, saved, fast
 ):
     from langbridge.model import devices
-    from langbridge.train.parts import build_model
 
     monkeypatch.setattr(devices, "fast_in_bfloat16", lambda _: fast)
     for name, folder, kind in zip(("e", "l"), base_folders, (MT5EncoderModel, AutoModelForCausalLM), strict=True):
         shutil.copytree(folder, tmp_path / name)
         kind.from_pretrained(folder, dtype=getattr(torch, saved)).save_pretrained(tmp_path / name)
-    model, _ = build_model(load("dtype=auto", f"encoder={tmp_path / 'e'}", f"language_model={tmp_path / 'l'}"))
+    recipe = load("dtype=auto", f"encoder={tmp_path / 'e'}", f"language_model={tmp_path / 'l'}")
+    model = build_model(recipe, load_processor(recipe))
     wanted = torch.bfloat16 if fast and saved == "bfloat16" else torch.float32
     assert (model.encoder.dtype, model.language_model.dtype) == (wanted, wanted)
     assert {parameter.dtype for parameter in model.connector.parameters()} == {torch.float32}

@@ -1,5 +1,7 @@
 """The trainer by itself: what it takes, what it trains, how it counts, and what stops it."""
 
+import logging
+
 import datasets
 import pytest
 import torch
@@ -191,3 +193,54 @@ def test_the_log_has_speed_and_memory(build):
     entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
     assert entry["tokens_per_second"] > 0
     assert 0.05 < entry["peak_memory_gib"] < 64
+
+
+class Seen(TrainerCallback):
+    def __init__(self):
+        self.calls = []
+
+    def on_save(self, args, state, control, **_):
+        self.calls.append(("save", state.global_step))
+
+    def on_evaluate(self, args, state, control, metrics=None, **_):
+        self.calls.append(("evaluate", sorted(metrics)))
+
+    def on_log(self, args, state, control, logs=None, **_):
+        self.calls.append(("log", state.global_step))
+
+
+def test_what_users_do_with_a_trainer_works(build, tmp_path):
+    """Callbacks, TensorBoard, `save_model`, and going on by `resume_from_checkpoint=True`, to the same weights."""
+    settings = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "report_to": "tensorboard"}
+    whole, seen = build(**settings), Seen()
+    whole.add_callback(seen)
+    whole.train()
+    assert [call for call in seen.calls if call[0] == "save"] == [("save", 2), ("save", 4)]
+    assert ("log", 3) in seen.calls
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-4"]
+    (tmp_path / "run").rename(tmp_path / "whole")
+    build(max_steps=2, **settings).train()
+    half_written = tmp_path / "run" / "checkpoint-3"
+    half_written.mkdir()
+    again = build(**settings)
+    again.train(resume_from_checkpoint=True)
+    assert not half_written.exists()
+    assert again.state.global_step == 4
+    assert curve(again) == curve(whole)
+    for name, parameter in whole.model.connector.named_parameters():
+        assert torch.equal(parameter, again.model.connector.get_parameter(name)), name
+    again.save_model(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
+    (tmp_path / "run").rename(tmp_path / "again")
+    with pytest.raises(LangBridgeError, match="no whole checkpoint is in"):
+        build().train(resume_from_checkpoint=True)
+
+
+def test_going_on_says_nothing_of_the_frozen_models(build, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    settings = {"save_strategy": "steps", "save_steps": 2}
+    build(max_steps=2, **settings).train()
+    with caplog.at_level("WARNING", "transformers"):
+        build(**settings).train(resume_from_checkpoint=True)
+    assert "missing keys" not in caplog.text

@@ -74,14 +74,15 @@ def show(
     loaded = Recipe.load(recipe, overrides_of(overrides, more))
     loaded.check_files()
     from langbridge.data import BatchRow, open_data
-    from langbridge.train.parts import collators, load_processor
+    from langbridge.train.objectives import objective_of
+    from langbridge.train.prepare import load_processor
 
     processor = load_processor(loaded)
-    kind = loaded.data.kind(loaded.regime)
-    collate = collators(loaded, processor)[kind]
+    objective = objective_of(loaded)
+    collate = objective.collator(processor)
     # The first rows in file order, not in the order of the run.
     settings = loaded.data.model_copy(update={"streaming": False})
-    data = open_data(settings, regime=kind, seed=loaded.seed, judge=collate)
+    data = open_data(settings, regime=objective.kind, seed=loaded.seed, judge=collate)
     chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
     made = collate(chosen)
     made.pop("rows")

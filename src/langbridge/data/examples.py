@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from langbridge.data.columns import Columns
-from langbridge.data.settings import Regime, Source
+from langbridge.data.columns import Columns, Side
+from langbridge.data.settings import FIELDS, Regime, Source
 from langbridge.files import BadRow
 
 TOO_SHORT = "too short to split"
@@ -123,6 +123,10 @@ def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Tally) ->
     skipped.add(row)
 
 
+_SIDES: dict[str, Side] = {"prompt": "user", "target": "assistant"}
+"""Whose turn of a conversation a text is."""
+
+
 class Extractor:
     """From the fields of a row to the texts of an example.
 
@@ -131,12 +135,9 @@ class Extractor:
 
     def __init__(self, source: Source, kind: Regime) -> None:
         self.kind: Regime = kind
-        if kind == "labelled":
-            assert source.input is not None
-            assert source.output is not None
-            self._parts = {"prompt": Columns(source.input, "user"), "target": Columns(source.output, "assistant")}
-        else:
-            self._parts = {"text": Columns(source.text or "text")}
+        self._parts = {
+            field: Columns(getattr(source, key) or key, _SIDES.get(field)) for field, key in FIELDS[kind].items()
+        }
         self.fields = tuple(self._parts)
         self.columns = tuple(dict.fromkeys(name for part in self._parts.values() for name in part.names))
 

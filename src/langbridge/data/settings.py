@@ -21,6 +21,12 @@ Regime = Literal["labelled", "unlabelled"]
 FILE_NAME = re.compile(r"\.(jsonl|ndjson|json|parquet|csv|tsv|txt)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 """Names of the files that a folder is searched for; what an id on the hub does not look like."""
 
+FIELDS: dict[Regime, dict[str, str]] = {
+    "labelled": {"prompt": "input", "target": "output"},
+    "unlabelled": {"text": "text"},
+}
+"""The texts of a row by its kind, and the key of the `data` block that names the column of each."""
+
 _OF_A_SOURCE = ("input", "output", "text", "name", "split", "revision", "sample_by", "quoting")
 
 
@@ -154,12 +160,10 @@ class Data(Settings):
             raise LangBridgeError("validation: stands beside validation_path; expected one of the two")
         return self
 
-    def kind(self, regime: Literal["labelled", "unlabelled", "lm_only"]) -> Regime:
-        """What a row of a run is; `lm_only` learns from pairs, or from texts where `text` names their column."""
-        if regime != "lm_only":
-            return regime
-        named = self.text is not None or any(source.text is not None for source in self.sources or ())
-        return "unlabelled" if named else "labelled"
+    @property
+    def names_texts(self) -> bool:
+        """Whether some source names a column of texts."""
+        return self.text is not None or any(source.text is not None for source in self.sources or ())
 
     @property
     def training_sources(self) -> tuple[Source, ...]:

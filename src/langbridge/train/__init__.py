@@ -3,12 +3,14 @@
     recipe = Recipe.load("recipe.yaml")
     folder = train(recipe, "runs/mine")
 
-Only the recipe is imported here, so that it can be read and checked without torch; the rest comes on first use.
+Only the recipe and its objective are imported here, so that they can be read and checked without torch; the rest comes
+on first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from langbridge.train.objectives import Objective
 from langbridge.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOME = {"BridgeTrainer": "trainer", "train": "run"}
 
-__all__ = ["BridgeTrainer", "Recipe", "train"]
+__all__ = ["BridgeTrainer", "Objective", "Recipe", "train"]
 
 
 def __getattr__(name: str) -> Any:

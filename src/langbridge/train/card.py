@@ -59,9 +59,17 @@ def _spoken(name: str) -> str:
     return name.replace("eval_", "validation ").removesuffix("_loss").removesuffix("loss").replace("_", " ").strip()
 
 
-def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: Sequence[str], curves: bool) -> str:
-    """The card as Markdown with the hub's metadata on top. `data`: one line for each source of rows."""
-    plain, untrained = recipe.regime == "lm_only", not _updates(history)
+def model_card(
+    recipe: Recipe,
+    parts: Sequence[Any],
+    history: History,
+    run: Mapping[str, Any],
+    data: Sequence[str],
+    curves: bool,
+) -> str:
+    """The card as Markdown with the hub's metadata on top. `parts`: the model's (`train.parts`). `data`: one line for
+    each source of rows."""
+    plain, untrained = recipe.encoder is None, not _updates(history)
     bases = [recipe.language_model] if recipe.encoder is None else [recipe.encoder, recipe.language_model]
     named = {"language model": short_name(recipe.language_model)}
     if recipe.encoder is not None:
@@ -83,7 +91,7 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
             "",
             *_usage(recipe),
             "",
-            *_bases(recipe, named),
+            *_bases([part.name for part in parts if part.outside], named),
         ]
     lines += ["", "## Languages", ""]
     lines += [
@@ -97,12 +105,8 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
         )
     ]
     lines += ["", "## Parts", "", "| part | from | in this run |", "|---|---|---|"]
-    if recipe.encoder is not None:
-        lines.append(f"| encoder | `{named['encoder']}` | {'frozen' if recipe.freeze_encoder else 'trained'} |")
-        start = "closed-form (ridge)" if run["start"] else "random"
-        lines.append(f"| connector | {recipe.connector}, {start} start | {'not trained' if untrained else 'trained'} |")
-    adapted = f"frozen, with LoRA of rank {recipe.lora.r} merged in" if recipe.lora.r else "frozen"
-    lines.append(f"| language model | `{named['language model']}` | {'trained' if plain else adapted} |")
+    described = [(part.name, part.described(recipe, run["start"], _updates(history))) for part in parts]
+    lines += [f"| {name} | {about[0]} | {about[1]} |" for name, about in described if about is not None]
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
     lines += ["", "## Training", "", *_training(recipe, history, run)]
     if curves:
@@ -110,10 +114,9 @@ def model_card(recipe: Recipe, history: History, run: Mapping[str, Any], data: S
     return "\n".join(lines) + "\n"
 
 
-def _bases(recipe: Recipe, named: Mapping[str, str]) -> list[str]:
+def _bases(outside: Sequence[str], named: Mapping[str, str]) -> list[str]:
     """What the folder needs beside itself."""
-    outside = {"encoder": recipe.freeze_encoder, "language model": not recipe.lora.r}
-    missing = {role: named[role] for role, is_outside in outside.items() if is_outside}
+    missing = {role: named[role] for role in outside}
     if not missing:
         return ["Everything it needs is in this folder."]
     which = " and ".join(f"the {role} `{name}`" for role, name in missing.items())

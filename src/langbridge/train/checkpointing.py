@@ -1,47 +1,57 @@
-"""Checkpoints of a run: what was trained, and all that going on takes, each written whole or not at all.
+"""Checkpoints of a run: what was trained, and all that going on takes.
 
 `DIR/checkpoint-N` holds the bridge as `save_pretrained` writes it (connector, end vector, new rows, the encoder where
-it is trained), adapters where there are some, the processor, the state of optimiser, schedule and random numbers, the
-log, the recipe and `run.json`. It is written in `DIR/.saving` and renamed, so a run that is killed, or a disk that is
-full, leaves the earlier checkpoints as they were. The data's position is the step itself, of which
-batches are a function; a stream's is in `stream.json`.
+it is trained), what parts lay beside it (adapters), the processor, the state of optimiser, schedule and random numbers,
+the log, the recipe and `run.json`. The file `complete` is written last, when the system has put the others on the disk:
+so a run that is killed, or a disk that is full, leaves the earlier checkpoints what they were, and what is not complete
+is never gone on from. The data's position is the step itself, of which batches are a function; a stream's is in
+`stream.json`.
 """
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
 from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
+from langbridge.model.intact import check_file
 from langbridge.model.loading import read_weights
+from langbridge.train.parts import Part
 from langbridge.train.streaming import StreamLoader
 
 STATE = "trainer_state.json"
 RECIPE, RUN = "recipe.yaml", "run.json"
-CONFIG, UNMERGED_CONFIG = "config.json", "unmerged_config.json"
 STREAM = "stream.json"
-ADAPTER = "adapter"
-"""Folder inside a checkpoint with the language model's LoRA adapters, as PEFT writes them."""
+COMPLETE = "complete"
+"""The file that is written last."""
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint of a run's folder, None where there is none."""
-    found = [
-        (int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / STATE).is_file()
-    ]
-    return max(found)[1] if found else None
+    """The latest whole checkpoint of a run's folder, None where there is none."""
+    return max(filter(is_whole, _checkpoints(folder)), key=_number, default=None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint was written: it says so, or, from before it did, has what going on reads."""
+    if (checkpoint / COMPLETE).is_file():
+        return True
+    try:
+        step_of(checkpoint)
+        for file in checkpoint.glob("*.safetensors"):
+            check_file(file)
+        run = checkpoint / RUN
+        processes = json.loads(run.read_text(encoding="utf-8"))["processes"] if run.is_file() else 1
+    except (OSError, ValueError, KeyError, LangBridgeError):
+        return False
+    return len(list(checkpoint.glob("rng_state*.pth"))) >= processes
 
 
 def step_of(checkpoint: Path) -> int:
@@ -49,104 +59,127 @@ def step_of(checkpoint: Path) -> int:
     return int(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["global_step"])
 
 
+def load_checkpoint(model: Any, parts: Sequence[Part], checkpoint: Path) -> None:
+    """Take all that was trained out of a checkpoint, in place. Raises `LangBridgeError` where it is another model's, or
+    damaged."""
+    if isinstance(model, LangBridgeModel):
+        model.load_trained(read_weights(checkpoint), str(checkpoint))
+    for part in parts:
+        part.load(checkpoint)
+
+
 class Checkpoints(Trainer):
     """The part of `BridgeTrainer` that writes and reads checkpoints.
 
-    records: texts by file name that are laid beside every checkpoint, such as the recipe.
-    adapter: the PEFT model around the bridge's language model, where that has adapters.
-    stream: the loader of streamed data, whose position is in `stream.json`.
+    parts: what the model is made of. records: texts by file name that are laid beside every checkpoint, such as the
+    recipe. kept: checkpoints to keep, None for all. stream: the loader of streamed data.
     """
 
+    parts: list[Part]
     records: Mapping[str, str]
-    adapter: Any
+    kept: int | None
     stream: StreamLoader | None = None
-    _draft: Path | None = None
+    writing: Path | None = None
+    """The checkpoint that is being written."""
 
-    def _get_output_dir(self, trial: Any) -> str:
-        # While a checkpoint is written, the trainer believes that its runs are in the draft folder.
-        return str(self._draft) if self._draft is not None else super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        out, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
-        with self._drafting(out / ".saving") as draft:
-            super()._save_checkpoint(model, trial)
-            if self.stream is not None and self.args.should_save:
-                write_atomically(draft / name / STREAM, json.dumps(self.stream.state_dict()))
-            self.accelerator.wait_for_everyone()  # every process lays its own random state into the draft
-            if self.args.should_save:
-                if self.state.best_global_step:
-                    best = out / f"checkpoint-{self.state.best_global_step}"
-                    self.state.best_model_checkpoint = str(best)
-                    self.state.save_to_json(str(draft / name / STATE))
-                _to_disk(draft / name)
-                shutil.rmtree(out / name, ignore_errors=True)
-                os.replace(draft / name, out / name)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        if _internal_call and output_dir is not None:  # the first thing that is written of a checkpoint
+            self.writing = folder
+            (folder / COMPLETE).unlink(missing_ok=True)
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         if self.args.should_save:
-            best_now = self.state.best_model_checkpoint
-            rotate_checkpoints(str(out), self.args.save_total_limit, best_now)
+            model: Any = self.model
+            model.save_pretrained(folder, state_dict=state)
+            for part in self.parts:
+                part.save(folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+            for file, text in self.records.items():
+                write_atomically(folder / file, text)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    @contextmanager
-    def _drafting(self, draft: Path) -> Iterator[Path]:
-        """An empty draft folder for the time of a save; what cannot be written is a clear error."""
-        self._draft = draft
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`. `resume_from_checkpoint=True` takes the last whole checkpoint."""
+        if resume_from_checkpoint is True:
+            found = last_checkpoint(Path(self.args.output_dir))
+            if found is None:
+                raise LangBridgeError(f"resume_from_checkpoint: no whole checkpoint is in {self.args.output_dir}")
+            resume_from_checkpoint = str(found)
+        if not isinstance(self.model, LangBridgeModel):
+            return self._train(resume_from_checkpoint, *args, **kwargs)
+        if resume_from_checkpoint:
+            load_checkpoint(self.model, self.parts, Path(resume_from_checkpoint))
+        # `Trainer` loads the same weights again, and would tell of every frozen one that it misses.
+        quiet = self.model.register_load_state_dict_post_hook(lambda _, keys: keys.missing_keys.clear())
         try:
+            return self._train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            quiet.remove()
+
+    def _train(self, *args: Any, **kwargs: Any) -> Any:
+        """`Trainer.train`, in which a checkpoint that cannot be written is a clear error."""
+        try:
+            return super().train(*args, **kwargs)
+        except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch's own of writing
+            if self.writing is None:
+                raise
             if self.args.should_save:
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir(parents=True)
-            self.accelerator.wait_for_everyone()
-            yield draft
-        except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
-                raise  # torch's own error of writing has no class of its own; all others are not about the disk
+                shutil.rmtree(self.writing, ignore_errors=True)
             kept = last_checkpoint(Path(self.args.output_dir))
             raise LangBridgeError(
                 f"step {self.state.global_step}: the checkpoint could not be written in {self.args.output_dir}: "
                 f"{error}. "
                 + (f"{kept} is whole; make room and go on with --resume" if kept else "No earlier checkpoint is there")
             ) from error
-        finally:
-            self._draft = None
-            if self.args.should_save:
-                shutil.rmtree(draft, ignore_errors=True)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if not self.args.should_save:
-            return
-        folder = Path(output_dir or self.args.output_dir)
-        assert self.model is not None
-        self.model.save_pretrained(folder, state_dict=state_dict)
-        if self.adapter is not None:
-            self.adapter.save_pretrained(folder / ADAPTER)
-            # Without adapters this bridge would be another one; without its config nothing takes it for a bridge.
-            os.replace(folder / CONFIG, folder / UNMERGED_CONFIG)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
-        for file, text in self.records.items():
-            write_atomically(folder / file, text)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not isinstance(self.model, LangBridgeModel) or self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        load_trained(self.model, Path(resume_from_checkpoint))
-        if self.adapter is not None:
-            self.adapter.load_adapter(resume_from_checkpoint + f"/{ADAPTER}", "default", is_trainable=True)
-
-    def _load_best_model(self) -> None:
-        assert self.state.best_model_checkpoint is not None
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._load_best_model()
-        else:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-def load_trained(model: LangBridgeModel, folder: Path) -> None:
-    """Load what a checkpoint holds into a bridge, in place. Raises `LangBridgeError` where it is another bridge's."""
-    model.load_trained(read_weights(folder), str(folder))
+class CheckpointKeeper(TrainerCallback):
+    """Completes every checkpoint, and deletes those that are not kept; at the end brings back the best one's parts."""
+
+    def __init__(self, trainer: Checkpoints) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # A run's folder may have been moved since: its best checkpoint is beside the others.
+        if state.best_global_step and state.best_model_checkpoint is None:
+            state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.best_global_step}"
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        trainer, checkpoint = self.trainer, self.trainer.writing
+        assert checkpoint is not None, "save_model began it"
+        if args.should_save and trainer.stream is not None:
+            write_atomically(checkpoint / STREAM, json.dumps(trainer.stream.state_dict()))
+        trainer.accelerator.wait_for_everyone()  # every process lays its own random state beside the rest
+        if args.should_save:
+            _to_disk(checkpoint)
+            write_atomically(checkpoint / COMPLETE, "All files of this checkpoint were written before this one.\n")
+            for other in _checkpoints(checkpoint.parent):
+                if not is_whole(other):
+                    shutil.rmtree(other, ignore_errors=True)
+            rotate_checkpoints(str(checkpoint.parent), trainer.kept, state.best_model_checkpoint)
+        trainer.writing = None
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        trainer, best = self.trainer, state.best_model_checkpoint
+        # `Trainer` has loaded the model's own weights, and knows nothing of what parts laid beside them.
+        if args.load_best_model_at_end and best and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            load_checkpoint(trainer.model, trainer.parts, Path(best))
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All that are begun, in no order."""
+    return [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name.partition("-")[2].isdigit()]
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition("-")[2])
 
 
 def _to_disk(folder: Path) -> None:
-    """Have the system write a folder's files, so that a rename never outruns them."""
+    """Have the system write a folder's files, so that the one that says so never outruns them."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from langbridge.data import BatchRow, RowTable
 from langbridge.model import LangBridgeModel
 from langbridge.model.configuration import IGNORE
 
@@ -92,6 +93,21 @@ def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingSc
     residues = [(b - a - score * n) ** 2 for a, b, n in zip(own, other, tokens, strict=True)]
     error = math.sqrt(sum(residues) * rows / (rows - 1)) / total
     return ReadingScore(score=score, error=error, own=sum(own) / total, other=sum(other) / total, rows=rows)
+
+
+def reading_batches(table: RowTable, collate: Callable[..., dict[str, Any]], size: int) -> list[dict[str, Any]]:
+    """The score's rows as batches of like length and at most `size` rows, none of a single row.
+
+    Four batches where the rows suffice: unlabelled rows draw one length of their prefix a batch.
+    """
+    order = sorted(range(len(table)), key=lambda row: table.lengths[row])
+    parts = max(1, len(order) // max(size, 2), min(4, len(order) // 4))
+    batches = []
+    for part in range(parts):
+        chosen = order[len(order) * part // parts : len(order) * (part + 1) // parts]
+        batches.append(collate(table.__getitems__([BatchRow(row, part) for row in chosen])))
+        batches[-1].pop("rows", None)
+    return batches
 
 
 def _row_losses(model: LangBridgeModel, batch: Batch) -> list[float]:

@@ -15,9 +15,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from langbridge.data import Data, is_here, write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
-from langbridge.model.sequence import CHAT, LEAST_AROUND, check_template
+from langbridge.model.sequence import CHAT, check_template
 from langbridge.settings import Settings, override, read_yaml
 from langbridge.train.hyperparameters import Train
+from langbridge.train.objectives import objective_of
 
 
 class Ridge(Settings):
@@ -74,7 +75,7 @@ class Recipe(Settings):
     data: Data
     """The training data."""
 
-    regime: Literal["labelled", "unlabelled", "lm_only"] = "labelled"
+    regime: str = "labelled"
     """What is learned from what: `labelled` pairs of a prompt and its answer (the paper's for fine-tuned language
     models), `unlabelled` text whose beginning is read by the encoder and whose continuation is written (for base
     language models), or `lm_only`, the plain language model fine-tuned on the same data (the paper's baselines)."""
@@ -137,8 +138,9 @@ class Recipe(Settings):
             object.__setattr__(self, "template_in", "lm")
         if self.init == "ridge" and not self.connector.closed_form:
             raise LangBridgeError(f"init: got ridge, but the connector {self.connector} has no closed-form start")
-        self._check_regime()
-        if self.train.eval_strategy != "no" and not self.data.validation_sources("labelled"):
+        objective = objective_of(self)
+        objective.check()
+        if self.train.eval_strategy != "no" and not self.data.validation_sources(objective.kind):
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
         if self.data.streaming and self.train.max_steps < 0:
             raise LangBridgeError("train.max_steps: missing; data.streaming needs it, because a stream has no length")
@@ -150,40 +152,14 @@ class Recipe(Settings):
         if self.train.max_steps == 0:
             self._check_start_alone()
         if self.freeze_encoder is None:
-            object.__setattr__(self, "freeze_encoder", self.regime != "unlabelled" or self.train.max_steps == 0)
+            object.__setattr__(self, "freeze_encoder", objective.freeze_encoder or self.train.max_steps == 0)
         if self.train.learning_rate is None:
-            rate = 2e-5 if self.regime == "lm_only" else 6e-4  # LangBridge, appendix D
-            object.__setattr__(self, "train", self.train.model_copy(update={"learning_rate": rate}))
+            train = self.train.model_copy(update={"learning_rate": objective.learning_rate})
+            object.__setattr__(self, "train", train)
         return self
-
-    def _check_regime(self) -> None:
-        """Hold the settings to the regime: what it needs, and what it has no use for."""
-        if self.regime == "lm_only":
-            if self.encoder is not None:
-                raise LangBridgeError(f"encoder: regime lm_only has none, got {self.encoder!r}; leave it out")
-            if self.lora.r:
-                raise LangBridgeError("lora: regime lm_only trains the whole language model; leave lora out")
-            return
-        if self.encoder is None:
-            raise LangBridgeError("encoder: missing, and it has no default")
-        # What stands around the soft prompts and a target of one must fit as well.
-        soft = self.connector.soft_length(self.max_encoder_length)
-        least = soft + LEAST_AROUND + 1
-        if self.max_length < least:
-            raise LangBridgeError(
-                f"max_length: {self.max_length} leaves no room for a target after max_encoder_length "
-                f"{self.max_encoder_length}, which is {soft} soft prompts; expected at least {least}"
-            )
-        if self.regime == "unlabelled" and self.min_encoder_length > self.max_encoder_length:
-            raise LangBridgeError(
-                f"min_encoder_length: {self.min_encoder_length} is more than max_encoder_length "
-                f"{self.max_encoder_length}"
-            )
 
     def _check_start_alone(self) -> None:
         """Without an update the bridge is what its start makes of it, so nothing may be asked for that is learned."""
-        if self.regime == "lm_only":
-            raise LangBridgeError("train.max_steps: got 0, but regime lm_only has nothing to write without an update")
         if not self.connector.closed_form or self.init == "random":
             raise LangBridgeError(
                 f"train.max_steps: got 0, which keeps the closed-form start alone, but connector {self.connector} with "

@@ -5,6 +5,7 @@ trains a plain language model as well, for the baselines.
 """
 
 import contextlib
+import copy
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +20,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from langbridge.data import Example, LabelledCollator
 from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
-from langbridge.model import LangBridgeModel
-from langbridge.train.checkpointing import Checkpoints
+from langbridge.train.checkpointing import CheckpointKeeper, Checkpoints
 from langbridge.train.console import peak_memory
 from langbridge.train.finite import GradientGuard, check_loss
 from langbridge.train.microbatches import in_passes, passes_needed
+from langbridge.train.objectives import Loss, target_loss
+from langbridge.train.parts import Part, parts_of
 from langbridge.train.reading import ReadingMonitor
 from langbridge.train.sampler import LengthGrouped
 from langbridge.train.streaming import StreamLoader
@@ -37,7 +39,7 @@ class BridgeTrainer(Checkpoints):
 
     `encoder_learning_rate` and `encoder_weight_decay` hold for the encoder's weights, `args.learning_rate` and
     `args.weight_decay` for the connector, its end vector and new embedding rows (LangBridge, appendix D), or for the
-    plain language model; `adapter_learning_rate` for LoRA adapters, without decay.
+    plain language model. `parts` with rates of their own may be given in their stead.
 
     train_dataset, eval_dataset: `Example`s with their collator as `data_collator`; or, without one, a
         `datasets.Dataset` with text columns, `input` and `output`, cut to `max_encoder_length` and `max_length`.
@@ -45,7 +47,8 @@ class BridgeTrainer(Checkpoints):
     lengths, eval_lengths: the rows' lengths in any unit, for batches that pad little; without them the order is random.
     positions_per_pass: most positions, padding included, in one forward and backward pass; a batch of longer rows takes
         several. None for one pass a batch.
-    records: texts by file name, laid beside every checkpoint. adapter: the PEFT model around the language model.
+    loss: the sum of the losses of a batch, and of how many target tokens; an objective's, by default the bridge's own.
+    records: texts by file name, laid beside every checkpoint.
 
     Raises `LangBridgeError` for what `Trainer` has and this one has not: label smoothing, metrics, dropped batches,
     iterable datasets.
@@ -56,13 +59,13 @@ class BridgeTrainer(Checkpoints):
         *args: Any,
         encoder_learning_rate: float = 2e-5,
         encoder_weight_decay: float = 0.1,
-        adapter_learning_rate: float = 2e-4,
+        parts: Sequence[Part] | None = None,
+        loss: Loss = target_loss,
         positions_per_pass: int | None = None,
         lengths: Sequence[int] | None = None,
         eval_lengths: Mapping[str, Sequence[int]] | None = None,
         eval_collators: Mapping[str, Any] | None = None,
         records: Mapping[str, str] | None = None,
-        adapter: Any = None,
         input: str = "query",
         output: str = "response",
         max_encoder_length: int = 1024,
@@ -71,18 +74,27 @@ class BridgeTrainer(Checkpoints):
     ) -> None:
         given = inspect.signature(super().__init__).bind(*args, **kwargs).arguments
         _refuse_what_is_not_done(given)
-        self.encoder_settings = {"lr": encoder_learning_rate, "weight_decay": encoder_weight_decay}
-        self.adapter_settings = {"lr": adapter_learning_rate, "weight_decay": 0.0}
         self.positions_per_pass = positions_per_pass
         self.eval_lengths = dict(eval_lengths or {})
         self.eval_collators = dict(eval_collators or {})
         self.records = dict(records or {})
-        self.adapter = adapter
-        # One process drives one GPU. Left to itself, transformers would cut each batch over all that it sees.
+        self.objective_loss = loss
         arguments = given.get("args")
-        if arguments is not None and arguments.n_gpu > 1:
-            arguments._n_gpu = 1
-        super().__init__(*args, **kwargs)
+        if arguments is not None:
+            # The caller's stay the caller's. One process drives one GPU: left to itself, `Trainer` would cut each batch
+            # over all that it sees, and it has no other switch for that. It would also delete earlier checkpoints
+            # before the next one is complete; `CheckpointKeeper` does so afterwards.
+            given["args"] = arguments = copy.copy(arguments)
+            self.kept, arguments.save_total_limit = arguments.save_total_limit, None
+            if arguments.n_gpu > 1:
+                arguments._n_gpu = 1
+        super().__init__(**given)
+        if parts is None:
+            parts = parts_of(
+                self.model, self.args.learning_rate, self.args.weight_decay,
+                encoder_learning_rate, encoder_weight_decay,
+            )  # fmt: skip
+        self.parts = list(parts)
         if given.get("data_collator") is None:
             self.data_collator = ColumnCollator(
                 input, output, LabelledCollator(self.processing_class, max_encoder_length=max_encoder_length,
@@ -102,28 +114,20 @@ class BridgeTrainer(Checkpoints):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(self.guard)
+        self.add_callback(CheckpointKeeper(self))
         self.add_callback(_Upkeep(self))
 
     # What is trained, and how
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:  # type: ignore[has-type]
-            self.optimizer = self._build_optimizer(self.model if model is None else model)
+            groups: dict[str, dict[str, Any]] = {}
+            for part in self.parts:
+                own = {"params": [], "lr": part.learning_rate, "weight_decay": part.weight_decay}
+                groups.setdefault(part.group, own)["params"] += part.trained
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class([group for group in groups.values() if group["params"]], **options)
         return self.optimizer
-
-    def _build_optimizer(self, model: Any) -> torch.optim.Optimizer:
-        settings = {"lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
-        trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        if isinstance(self.model, LangBridgeModel):
-            encoder = [parameter for name, parameter in trained if name.startswith("encoder.")]
-            adapters = [parameter for name, parameter in trained if name.startswith("language_model.")]
-            bridge = [p for name, p in trained if not name.startswith(("encoder.", "language_model."))]
-            parts = [(bridge, settings), (encoder, self.encoder_settings), (adapters, self.adapter_settings)]
-        else:
-            parts = [([parameter for _, parameter in trained], settings)]
-        groups = [{"params": parameters, **own} for parameters, own in parts if parameters]
-        optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        return optimizer_class(groups, **options)
 
     # Data
 
@@ -174,11 +178,16 @@ class BridgeTrainer(Checkpoints):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         rows = inputs.pop("rows", None)
-        if isinstance(self.model, LangBridgeModel) and not return_outputs:
-            inputs["return_logits"] = False
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        check_loss(result[0] if return_outputs else result, self.state.global_step + 1, rows)
-        return result
+        if return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        total, count = self.objective_loss(model, inputs)
+        if num_items_in_batch is None:
+            loss = total / count
+        else:  # of all passes and processes, whose gradients are averaged
+            shared = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            loss = total / num_items_in_batch * shared
+        check_loss(loss, self.state.global_step + 1, rows)
+        return loss
 
     # What is measured
 
@@ -204,7 +213,7 @@ class BridgeTrainer(Checkpoints):
         metrics: dict[str, float] = {}
         for name, dataset in datasets.items():
             collate = self.eval_collators.get(name, self.data_collator)
-            measure = partial(validation_loss, self, dataset, collate, self.eval_lengths.get(name))
+            measure = partial(validation_loss, self, dataset, collate, self.eval_lengths.get(name), self.objective_loss)
             loss, tokens = self.measuring(measure)()
             prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
             metrics |= {f"{prefix}_loss": loss, f"{prefix}_tokens": tokens}
@@ -276,10 +285,6 @@ class _Upkeep(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer._since = time.monotonic()
-        # A run's folder may have been moved since: its best checkpoint is beside the others.
-        best = f"{args.output_dir}/checkpoint-{state.best_global_step}"
-        if state.best_global_step and state.best_model_checkpoint is None:
-            state.best_model_checkpoint = best
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # Not by the loader, which has the sampler wrapped where a run goes on in the middle of an epoch.

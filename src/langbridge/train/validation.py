@@ -11,13 +11,16 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from langbridge.data import BatchRow
-from langbridge.model import LangBridgeModel
-from langbridge.model.configuration import IGNORE
+from langbridge.train.objectives import Loss
 
 
 @torch.no_grad()
 def validation_loss(
-    trainer: Trainer, dataset: Any, collate: Callable[[Sequence[Any]], dict[str, Any]], lengths: Sequence[int] | None
+    trainer: Trainer,
+    dataset: Any,
+    collate: Callable[[Sequence[Any]], dict[str, Any]],
+    lengths: Sequence[int] | None,
+    loss: Loss,
 ) -> tuple[float, int]:
     """The loss in nats a target token over a whole map-style dataset, and the number of target tokens.
 
@@ -45,11 +48,9 @@ def validation_loss(
     sums = torch.zeros(2, dtype=torch.float64)
     for index, batch in enumerate(loader):
         batch.pop("rows", None)
-        tokens = int((batch["labels"][:, 1:] != IGNORE).sum())
-        options = {"return_logits": False} if isinstance(model, LangBridgeModel) else {}
-        loss = model(**trainer._prepare_inputs(batch), num_items_in_batch=1, **options).loss
+        total, tokens = loss(model, {name: tensor.to(args.device) for name, tensor in batch.items()})
         if index < counted:
-            sums += torch.tensor([float(loss), tokens], dtype=torch.float64)
+            sums += torch.tensor([float(total), int(tokens)], dtype=torch.float64)
     model.train(was_training)
-    total, count = trainer.accelerator.reduce(sums.to(args.device), "sum").tolist()
-    return total / count, int(count)
+    summed, count = trainer.accelerator.reduce(sums.to(args.device), "sum").tolist()
+    return summed / count, int(count)

@@ -120,7 +120,7 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
 
 
 def _reading(recipe: Recipe, steps: int | None) -> tuple[int, int] | None:
-    if steps is None or recipe.regime == "lm_only" or not recipe.train.reading_score_steps:
+    if steps is None or recipe.encoder is None or not recipe.train.reading_score_steps:
         return None
     return 1 + steps // recipe.train.reading_score_steps, recipe.train.reading_rows
 

@@ -17,7 +17,8 @@ from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
 from langbridge.model.sequence import LEAST_AROUND
 from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
-from langbridge.train.adapters import is_named, untie_adapted
+from langbridge.train.objectives import objective_of
+from langbridge.train.parts.adapters import is_named, untie_adapted
 from langbridge.train.plan.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.plan.shapes import shapes_of
 from langbridge.train.recipe import ALL_LINEAR, Recipe
@@ -69,7 +70,7 @@ class Layout:
                 self.bridge = LangBridgeModel(config)
             self.lm = self.bridge.language_model
             self.encoder_length = min(recipe.max_encoder_length, self.bridge.encoder_length_limit or sys.maxsize)
-        self.lm.requires_grad_(recipe.regime == "lm_only")
+        self.lm.requires_grad_(self.bridge is None)
         if recipe.lora.r:
             untie_adapted(self.lm, recipe.lora.target_names)
 
@@ -220,7 +221,7 @@ class Layout:
         return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.encoder_length)
 
     def _lm_activations(self) -> int:
-        whole = self.recipe.regime == "lm_only"
+        whole = self.bridge is None
         kept = kept_by_language_model(
             self.lm_config,
             self._rows_at_once,
@@ -254,8 +255,8 @@ class Layout:
         recipe = self.recipe
         targets = recipe.max_length - 1
         if self.bridge is not None:
-            shortest = recipe.min_encoder_length if recipe.regime == "unlabelled" else 1
-            targets = recipe.max_length - recipe.connector.soft_length(shortest) - LEAST_AROUND
+            shortest = recipe.connector.soft_length(objective_of(recipe).shortest_source)
+            targets = recipe.max_length - shortest - LEAST_AROUND
         targets *= self._rows_at_once
         kept = 0
         head = self.lm.get_output_embeddings()

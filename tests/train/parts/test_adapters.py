@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
 from langbridge.train import train
-from langbridge.train.adapters import the_same_model
+from langbridge.train.parts.adapters import the_same_model
 
 pytest.importorskip("peft", reason="PEFT is not installed (the extra lora)")
 
@@ -75,7 +75,7 @@ def test_the_final_folder_of_a_tied_model_is_what_was_trained(load_tied, tmp_pat
 
 @pytest.mark.filterwarnings("ignore:Model with `tie:UserWarning", "ignore:Model has `tie:UserWarning")
 def test_merging_that_changes_the_model_is_an_error(load_tied, tmp_path, monkeypatch):
-    monkeypatch.setattr("langbridge.train.adapters.untie_adapted", lambda *_: None)
+    monkeypatch.setattr("langbridge.train.parts.adapters.untie_adapted", lambda *_: None)
     with pytest.raises(LangBridgeError, match=r"lora: .*loss [\d.]+ instead of [\d.]+"):
         train(load_tied("lm_head"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / "final").exists()

@@ -4,8 +4,10 @@ PEFT puts them into the bridge's language model in place, which so stays an ordi
 loading and merging go through PEFT's own class around it.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,39 @@ from transformers import PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
+from langbridge.train.parts.language_model import LanguageModelPart
 from langbridge.train.recipe import ALL_LINEAR, Lora
+
+ADAPTER = "adapter"
+"""Folder inside a checkpoint with the adapters, as PEFT writes them."""
+CONFIG, UNMERGED_CONFIG = "config.json", "unmerged_config.json"
+
+
+class AdaptersPart(LanguageModelPart):
+    """A bridge's language model with adapters, which making this part lays there."""
+
+    group = "adapters"
+
+    def __init__(self, model: LangBridgeModel, lora: Lora) -> None:
+        super().__init__(model, lora.learning_rate)
+        self.adapter, self.rank = add_adapters(model, lora), lora.r
+
+    def parameters(self) -> list[nn.Parameter]:
+        # All else in the language model is frozen; merged, there are none left.
+        return [parameter for parameter in self.model.language_model.parameters() if parameter.requires_grad]
+
+    def described(self, recipe: Any, start: Any, updates: int) -> tuple[str, str]:
+        name, _ = super().described(recipe, start, updates)
+        return name, f"frozen, with LoRA of rank {self.rank} merged in"
+
+    def save(self, folder: Path) -> None:
+        if self.adapter is not None:
+            self.adapter.save_pretrained(folder / ADAPTER)
+            # Without adapters this bridge would be another one; without its config nothing takes it for a bridge.
+            os.replace(folder / CONFIG, folder / UNMERGED_CONFIG)
+
+    def load(self, folder: Path) -> None:
+        self.adapter.load_adapter(str(folder / ADAPTER), "default", is_trainable=True)
 
 
 def add_adapters(model: LangBridgeModel, lora: Lora) -> Any:

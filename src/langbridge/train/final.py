@@ -1,0 +1,80 @@
+"""The final folder of a run, as it is uploaded: the bridge, its processor, the recipe, the log, a model card."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from langbridge.data import write_atomically
+from langbridge.errors import LangBridgeError
+from langbridge.train.card import CURVES, draw_curves, model_card, short_name
+from langbridge.train.recipe import Recipe
+from langbridge.train.rows import Rows
+from langbridge.train.trainer import BridgeTrainer
+
+
+def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[str, Any], final: Path) -> None:
+    """Write the folder whole or not at all; every process calls it, one writes."""
+    part, main = final.parent / f".{final.name}", trainer.args.should_save
+    try:
+        if main:
+            shutil.rmtree(part, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+        trainer.save_model(str(part))
+        if main:
+            for own in trainer.parts:
+                own.save_base(part)
+            history = trainer.state.log_history
+            write_atomically(
+                part / "training_log.json", json.dumps({"start": run["start"], "history": history}, indent=1)
+            )
+            # A point is no curve.
+            curves = trainer.state.global_step > 0 and draw_curves(history, part / CURVES)
+            write_atomically(
+                part / "README.md", model_card(recipe, trainer.parts, history, run, _sources(rows, recipe, run), curves)
+            )
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(part, final)
+    except OSError as error:
+        raise LangBridgeError(f"{final}: cannot be written: {error}; make room and finish with --resume") from error
+    finally:
+        if main:
+            shutil.rmtree(part, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _sources(rows: Rows, recipe: Recipe, run: dict[str, Any]) -> list[str]:
+    """One line for each source of rows, and for what was left out of the training's."""
+    shares = getattr(rows.training, "shares", {})
+    lines = [f"`{short_name(path)}`: {used} of {there} rows" for path, (used, there) in shares.items()]
+    if not lines:
+        lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
+    if rows.lengths is not None:
+        start_alone = recipe.train.max_steps == 0
+        lines.append(f"{len(rows.training)} rows to {'choose prompts from' if start_alone else 'train on'} in all")
+    if run["cut"]:
+        lines.append(run["cut"])
+    if skipped := getattr(rows.training, "skipped", None):
+        lines.append(str(skipped))
+    for kind, table in rows.validation.items():
+        ((path, (used, _)),) = table.shares.items()
+        left_out = f"; {table.skipped}" if table.skipped else ""
+        lines.append(f"`{short_name(path)}`: {used} {kind} rows to validate on{left_out}")
+    return lines
+
+
+def upload(final: Path, name: str, private: bool | None) -> str:
+    """Upload the final folder to the Hugging Face hub as `name`; the repository's id is returned."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
+        api.upload_folder(repo_id=repository, folder_path=str(final))
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        raise LangBridgeError(
+            f"train.push_to_hub: the upload failed: {error}. The bridge is whole in {final}"
+        ) from error
+    return repository

@@ -1,0 +1,146 @@
+"""The loop of a run: the trainer that a recipe asks for, and going on where a checkpoint stands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import TrainerState
+
+from langbridge.data.cuts import told
+from langbridge.errors import LangBridgeError
+from langbridge.train.checkpointing import RECIPE, RUN, STATE, STREAM, load_checkpoint, step_of
+from langbridge.train.console import ConsoleLog
+from langbridge.train.parts import parts_of
+from langbridge.train.prepare import Prepared
+from langbridge.train.reading import ReadingMonitor, reading_batches, reading_score
+from langbridge.train.recipe import Recipe
+from langbridge.train.trainer import BridgeTrainer
+
+
+def build_trainer(
+    model: Any,
+    prepared: Prepared,
+    out: Path,
+    *,
+    run: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> BridgeTrainer:
+    """The trainer of a recipe, ready to run. `run` is what is known of the run, for its checkpoints. Raises
+    `LangBridgeError` for settings that this machine does not have."""
+    recipe, rows, collate = prepared.recipe, prepared.rows, prepared.collate
+    learn = recipe.train
+    assert learn.learning_rate is not None, "the recipe has put its objective's in the place of null"
+    parts = parts_of(
+        model, learn.learning_rate, learn.weight_decay, learn.encoder_learning_rate, learn.encoder_weight_decay,
+        recipe.lora,
+    )  # fmt: skip
+    settings = recipe.train.arguments()
+    if "activation_checkpointing" in settings and not hasattr(TrainingArguments, "activation_checkpointing"):
+        settings["gradient_checkpointing"] = settings.pop("activation_checkpointing")
+    if not torch.accelerator.is_available():  # or transformers would take mixed precision for a GPU's alone
+        settings["use_cpu"] = True
+    # The run's own kind first: it stands for all where the best checkpoint is chosen.
+    validation = {kind: rows.validation[kind] for kind in collate if kind in rows.validation}
+    several = len(validation) > 1
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(out),
+            seed=recipe.seed,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            disable_tqdm=True,
+            **settings,
+        )
+        trainer = BridgeTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows.training,
+            eval_dataset=validation if several else next(iter(validation.values()), None),
+            processing_class=prepared.processor,
+            data_collator=collate[rows.kind],
+            parts=parts,
+            loss=prepared.objective.loss,
+            positions_per_pass=recipe.train.positions_per_pass,
+            lengths=rows.lengths,
+            eval_lengths={name if several else "": table.lengths.tolist() for name, table in validation.items()},
+            eval_collators={name if several else "": collate[name] for name in validation},
+            records={RECIPE: recipe.to_yaml(), RUN: json.dumps(run, indent=1)},
+        )
+    except (ValueError, RuntimeError) as error:
+        # Settings that this machine does not have (bf16, a tracker's package), in transformers' own words.
+        raise LangBridgeError(f"train: {error}") from error
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(out / "tensorboard")
+    if rows.reading is not None and rows.reading_kind is not None:
+        batches = reading_batches(rows.reading, collate[rows.reading_kind], recipe.train.per_device_eval_batch_size)
+        trainer.monitor = ReadingMonitor(
+            trainer.measuring(lambda: reading_score(model, batches)),
+            trainer.log,
+            steps=recipe.train.reading_score_steps,
+            low=recipe.train.plateau_score,
+            patience=recipe.train.plateau_patience,
+            causes=likely_causes(recipe, len(rows.training) if rows.lengths is not None else None),
+            stop=recipe.train.stop_on_plateau,
+        )
+    if progress:  # before the monitor, so that the first score is in its clock and is taken off again
+        trainer.add_callback(ConsoleLog(trainer.monitor))
+    if trainer.monitor is not None:
+        trainer.add_callback(trainer.monitor)
+    return trainer
+
+
+def likely_causes(recipe: Recipe, rows: int | None) -> str:
+    """Why a run may sit on the plateau, with this recipe's own numbers.
+
+    After the one public log of an English-only bridge (MMerge, 2024): at a rate of 6e-4 reading came abruptly, after
+    120,000 to 140,000 examples with mT5-XL and 170,000 to 190,000 with mT5-large; at 2e-4 not within 395,000.
+    """
+    rate = recipe.train.learning_rate
+    causes = [
+        f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows})"
+    ]
+    causes.append(f"a learning rate too small for the connector (train.learning_rate is {rate:g}; the paper's is 6e-4)")
+    if recipe.connector.closed_form and recipe.init == "random":
+        causes.append("a random start (init: ridge makes the prompt readable before the first step)")
+    causes.append("an encoder too small, or one that does not know the prompts' language")
+    causes.append("targets that can be written without the prompt, or prompts in another column than data.input")
+    return "; ".join(causes)
+
+
+def run_loop(trainer: BridgeTrainer, checkpoint: Path | None, *, start_alone: bool) -> None:
+    """Train from `checkpoint` on, or from the start; `start_alone` makes no update."""
+    if start_alone and checkpoint is None:
+        if trainer.monitor is not None:
+            trainer.monitor.take()
+            trainer.monitor.on_train_end(trainer.args, trainer.state, trainer.control)
+        return
+    planned = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+    if checkpoint is not None and (start_alone or step_of(checkpoint) >= planned):
+        # The run was stopped after its last step, or is to end where it stands: only the final folder is missing.
+        load_checkpoint(trainer.model, trainer.parts, checkpoint)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    else:
+        position = checkpoint / STREAM if checkpoint is not None else None
+        if position is not None and position.is_file():
+            rows: Any = trainer.train_dataset
+            rows.load_state_dict(json.loads(position.read_text(encoding="utf-8")))
+            trainer.args.ignore_data_skip = True
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.monitor is not None and trainer.monitor.stopped:
+        raise LangBridgeError(
+            f"stopped at {trainer.monitor.stopped}. The state is kept: --resume with --set train.stop_on_plateau=false "
+            "goes on with it"
+        )
+
+
+def cut(trainer: BridgeTrainer) -> str:
+    """What the collators of all processes have cut, in words; empty where nothing was."""
+    cuts = getattr(trainer.data_collator, "cuts", None)
+    if cuts is None:
+        return ""
+    counts = trainer.accelerator.reduce(torch.tensor(list(cuts.counts.values()), device=trainer.args.device), "sum")
+    return told(dict(zip(cuts.counts, counts.tolist(), strict=True)))

@@ -1,0 +1,59 @@
+"""What is learned from what, one file an objective, found by its name in a recipe.
+
+    labelled     pairs of a prompt and its answer
+    unlabelled   texts, split into what is read and what is written
+    plain        either, by the plain language model
+
+Those of other packages are found by the entry points of the group `langbridge.objectives`, each a class. Neither torch
+nor transformers is imported here, so that a recipe can be read without them.
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from langbridge.data import Regime
+from langbridge.errors import LangBridgeError
+from langbridge.train.objectives.base import Loss, Objective, target_loss
+
+__all__ = ["GROUP", "Loss", "Objective", "collators", "objective", "objective_of", "target_loss"]
+
+GROUP = "langbridge.objectives"
+"""Entry points of packages that bring objectives: `name = "module:Class"`."""
+
+_OURS = {
+    "labelled": "langbridge.train.objectives.labelled:Labelled",
+    "unlabelled": "langbridge.train.objectives.unlabelled:Unlabelled",
+    "lm_only": "langbridge.train.objectives.plain:Plain",
+}
+
+
+def objective(name: str) -> type[Objective]:
+    """The objective of this name. Raises `LangBridgeError` where there is none."""
+    if name in _OURS:
+        module, _, cls = _OURS[name].partition(":")
+        return getattr(import_module(module), cls)
+    theirs = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in theirs:
+        known = [*_OURS, *sorted(theirs)]
+        raise LangBridgeError(
+            f"regime: expected one of {', '.join(known)}, got {name!r}; one of another package needs that package "
+            f"installed (entry points {GROUP!r})"
+        )
+    found = theirs[name].load()
+    if not (isinstance(found, type) and issubclass(found, Objective)):
+        raise LangBridgeError(
+            f"regime: the entry point {name!r} of {GROUP!r} is {theirs[name].value}, expected a subclass of Objective"
+        )
+    return found
+
+
+def objective_of(recipe: Any) -> Objective:
+    """The objective that a recipe names, with its settings."""
+    return objective(recipe.regime)(recipe)
+
+
+def collators(own: Objective, processor: Any) -> dict[Regime, Any]:
+    """What batches the rows of a run and of its held-out sets, by their kind; the run's own first."""
+    kinds = dict.fromkeys([own.kind, *own.recipe.data.validation_sources(own.kind)])
+    return {kind: (own if own.measures(kind) else objective(kind)(own.recipe)).collator(processor) for kind in kinds}

@@ -1,0 +1,35 @@
+"""The connector with its end vector."""
+
+from typing import Any
+
+from torch import nn
+
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.train.parts.base import Part
+from langbridge.train.recipe import Recipe
+from langbridge.train.ridge import RidgeFit, ridge_start
+from langbridge.train.rows import some_texts
+
+
+class ConnectorPart(Part):
+    """What a bridge always has, and most runs train alone (LangBridge, appendix D)."""
+
+    name = group = "connector"
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.model.connector.parameters())
+
+    def described(self, recipe: Any, start: Any, updates: int) -> tuple[str, str]:
+        how = "closed-form (ridge)" if start else "random"
+        done = "not trained" if not updates else "trained" if self.trained else "frozen"
+        return f"{recipe.connector}, {how} start", done
+
+
+def start_connector(
+    model: LangBridgeModel, processor: LangBridgeProcessor, examples: Any, recipe: Recipe
+) -> RidgeFit | None:
+    """Apply `init`: ridge on a seeded sample of the training prompts, or the random connector as it is (None)."""
+    if recipe.init == "random" or not recipe.connector.closed_form:
+        return None
+    texts = some_texts(examples, recipe.ridge.texts, recipe.seed)
+    return ridge_start(model, processor, texts, penalty=recipe.ridge.penalty, balance=recipe.ridge.balance)

@@ -1,0 +1,61 @@
+"""What a run is made of, out of its recipe: each is made once here and handed on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from langbridge.data import Regime
+from langbridge.model import LangBridgeProcessor, build_bridge
+from langbridge.model.devices import in_fitting_precision, precision, usable_device
+from langbridge.model.encoders import load_config, load_language_model
+from langbridge.model.tokenizers import load_tokenizer
+from langbridge.train.objectives import Objective, collators, objective_of
+from langbridge.train.recipe import Recipe
+from langbridge.train.rows import Rows, open_rows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before any weights are loaded. `processor` is the bridge's, or the plain language model's tokenizer;
+    `collate` makes batches of the rows of each kind."""
+
+    recipe: Recipe
+    objective: Objective
+    processor: Any
+    collate: dict[Regime, Any]
+    rows: Rows
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Tokenizers and rows of a run. Raises `LangBridgeError` for rows that are missing or bad."""
+    objective, processor = objective_of(recipe), load_processor(recipe)
+    collate = collators(objective, processor)
+    return Prepared(recipe, objective, processor, collate, open_rows(recipe, collate))
+
+
+def load_processor(recipe: Recipe) -> Any:
+    """The bridge's processor, or the plain language model's tokenizer, without any weights."""
+    if recipe.encoder is None:
+        return load_tokenizer(recipe.language_model)
+    return LangBridgeProcessor.from_bases(**recipe.to_bridge_arguments())
+
+
+def build_model(recipe: Recipe, processor: Any) -> Any:
+    """The bridge that `processor` belongs to, or the plain language model; what is trained is in float32."""
+    if recipe.encoder is None:
+        config = load_config(recipe.language_model, "language model")
+        return load_language_model(recipe.language_model, config, dtype=torch.float32)
+    bridge, _ = build_bridge(
+        **recipe.to_bridge_arguments(),
+        freeze_encoder=recipe.freeze_encoder,
+        dtype=precision(recipe.dtype),
+        processor=processor,
+    )
+    if recipe.dtype == "auto":
+        device = usable_device("cpu" if recipe.train.use_cpu else None)
+        for base in (bridge.encoder, bridge.language_model):
+            in_fitting_precision(base, device)
+    if not recipe.freeze_encoder:
+        bridge.encoder.float()  # in half precision its small updates would be lost
+    return bridge
