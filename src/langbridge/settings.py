@@ -32,7 +32,7 @@ _EXPECTED = {
 class Settings(BaseModel):
     """Base of every block of settings. Its errors are `LangBridgeError`, with the dotted path of the first mistake.
 
-    A validator raises `LangBridgeError` too. Its message may begin with a key of the block: `path: missing`.
+    A validator raises `LangBridgeError` too. Of a whole block, its message begins with a key: `path: missing`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -99,8 +99,10 @@ def override(mapping: dict[str, Any], assignment: str) -> None:
         raise LangBridgeError(f"override {assignment!r}: expected key=value, as in train.learning_rate=1e-3")
     for block in blocks:
         inner = mapping.get(block) or {}
-        # What has no keys is a kind alone, as in `connector: resampler`.
-        mapping[block] = mapping = inner if isinstance(inner, dict) else {"kind": inner}
+        if not isinstance(inner, dict):  # a kind alone, as in `connector: resampler`
+            inner = {"kind": inner}
+        mapping[block] = inner
+        mapping = inner
     mapping[last] = _Override(text)
 
 
@@ -108,6 +110,8 @@ def read_yaml(path: Path) -> Any:
     """A file of plain YAML as Python values. Raises `LangBridgeError` with file and line."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise LangBridgeError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -199,12 +199,12 @@ def test_each_mistake_is_one_line(command, recipe: Path, tmp_path: Path) -> None
         (("chat", tmp_path / "absent"), "absent: no such folder"),
         (("export", tmp_path / "absent", "--out", tmp_path / "x"), "absent: no such folder"),
         (("import", tmp_path / "absent", "--out", tmp_path / "x"), "absent: no such folder"),
-        (("train", tmp_path / "absent.yaml"), "absent.yaml: no such recipe file"),
+        (("train", tmp_path / "absent.yaml"), "absent.yaml: No such file or directory"),
         (("train", tmp_path / "broken.yaml"), "broken.yaml:2: broken YAML"),
         (("train", recipe, "--set", "train.lr=1"), "override train.lr: unknown key"),
         (("train", recipe, "--set", "encoder=./absent"), "encoder: no such folder: ./absent"),
         (("train", recipe, "--set", "data.path=absent.jsonl"), "data.path: no such file: absent.jsonl"),
-        (("show", tmp_path / "absent.yaml"), "absent.yaml: no such recipe file"),
+        (("show", tmp_path / "absent.yaml"), "absent.yaml: No such file or directory"),
     ]:
         code, out, err = command(*arguments)
         assert (code, out) == (2, ""), arguments

@@ -193,7 +193,7 @@ def test_broken_yaml_gives_file_and_line(write, text: str, message: str) -> None
 
 
 def test_a_missing_recipe_and_a_binary_one_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(LangBridgeError, match="no such recipe file"):
+    with pytest.raises(LangBridgeError, match=r"absent\.yaml: No such file or directory"):
         Recipe.load(tmp_path / "absent.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LangBridgeError, match="broken YAML: 'utf-8' codec"):

@@ -15,11 +15,12 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self
 
-import yaml
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from langbridge.data.columns import Columns
+from langbridge.data.settings import Text
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, word_choice
 from langbridge.evaluate.benchmarks import BenchmarkRows, dataset, file_rows, origin_of_file, row_ids
@@ -31,12 +32,54 @@ from langbridge.evaluate.tasks.word_problems import grader as number_grader
 from langbridge.evaluate.tasks.word_problems import number_text
 from langbridge.files import BadRow
 from langbridge.languages import language_code
+from langbridge.settings import Settings, read_yaml
 
-Kind = Literal["number", "exact", "choice", "code"]
-
-_NEEDED = ("suite", "files", "question", "answer")
-_OPTIONAL = ("kind", "id", "on_bad_gold", "header", "quoting", "rows", "max_new_tokens", "stop", "version")
 _LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
+
+
+class CustomSuite(Settings):
+    """What such a file says; docs/how-to/task-family.md has the keys."""
+
+    suite: str
+    files: str
+    question: Text
+    answer: str
+    kind: Literal["number", "exact", "choice", "code"] = "number"
+    id: str | None = None
+    on_bad_gold: Literal["error", "skip"] = "error"
+    header: tuple[str, ...] | None = Field(default=None, min_length=1)
+    quoting: Literal["auto", "quoted", "plain"] = "auto"
+    rows: str | None = None
+    max_new_tokens: PositiveInt | None = None
+    stop: tuple[str, ...] | None = None
+    version: Any = 1.0
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.suite.replace("_", "").replace("-", "").isalnum():
+            raise LangBridgeError(f"suite: expected letters, digits, '-' and '_', got {self.suite!r}")
+        if "*" not in self.files or "**" in self.files or Path(self.files).is_absolute():
+            raise LangBridgeError(
+                "files: expected a name in the YAML's folder with * for the language, as in farm_*.jsonl or "
+                f"*/test.tsv, got {self.files!r}"
+            )
+        return self
+
+    @property
+    def is_code(self) -> bool:
+        return self.kind == "code"
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How the harness generates an answer."""
+        stop = self.stop or ((*STOPS, "</s>") if self.is_code else ("</s>", "<|im_end|>"))
+        most = self.max_new_tokens or (512 if self.is_code else 256)
+        return {"until": list(stop), "do_sample": False, "max_gen_toks": most}
 
 
 def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, Any]]:
@@ -45,78 +88,41 @@ def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, An
     Files of rows are opened when their tasks are made. everything: every file that `files` matches must belong to a
     language; otherwise the others are ignored.
     """
+    found = read_yaml(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LangBridgeError(f"--suite: {path}: {error}") from error
-    if not isinstance(found, dict) or not set(_NEEDED) <= set(found):
-        raise LangBridgeError(f"--suite: {path}: expected the keys suite, files, question and answer, got {found!r}")
-    if unknown := set(found) - {*_NEEDED, *_OPTIONAL}:
-        raise LangBridgeError(
-            f"--suite: {path}: unknown key {', '.join(sorted(map(str, unknown)))}; expected "
-            f"{', '.join(_NEEDED)} and, optional, {', '.join(_OPTIONAL)}"
-        )
-    _check(found, path)
-    name, kind = str(found["suite"]), found.get("kind", "number")
+        suite = CustomSuite.read(found)
+    except LangBridgeError as error:
+        raise LangBridgeError(f"{path}: {error}") from None
     items = []
-    for language, file in _files(path, str(found["files"]), everything=everything).items():
-        questions = _Questions(found, file, language)
+    for language, file in _files(path, suite.files, everything=everything).items():
+        questions = _Questions(suite, file, language)
         graders = {"number": number_grader, "choice": _letter, "exact": questions.grader, "code": program_grader}
         items.append(
             {
-                "task": f"own_{name}_{language}",
+                "task": f"own_{suite.suite}_{language}",
                 "metadata": {
-                    "version": found.get("version", 1.0),
+                    "version": suite.version,
                     "language": language,
-                    **({"scorer": SCORER} if kind == "code" else {}),
+                    **({"scorer": SCORER} if suite.is_code else {}),
                 },
                 "custom_dataset": questions,
-                "process_results": graders[kind],
+                "process_results": graders[suite.kind],
             }
         )
-    return name, {
-        "group": f"own_{name}",
+    return suite.suite, {
+        "group": f"own_{suite.suite}",
         "output_type": "generate_until",
         "test_split": "test",
         "doc_to_text": "prompt",
         "doc_to_target": "target",
-        "generation_kwargs": _generation(found, path),
+        "generation_kwargs": suite.generation,
         "metric_list": [{"metric": "accuracy", "aggregation": "mean", "higher_is_better": True}],
         "task": items,
     }
 
 
-def _check(found: Mapping[str, Any], path: Path) -> None:
-    name = str(found["suite"])
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise LangBridgeError(f"--suite: {path}, suite: got {name!r}, expected letters, digits, '-' and '_'")
-    choices = {"kind": get_args(Kind), "on_bad_gold": ("error", "skip"), "quoting": ("auto", "quoted", "plain")}
-    for key, possible in choices.items():
-        if key in found and found[key] not in possible:
-            raise LangBridgeError(
-                f"--suite: {path}, {key}: got {found[key]!r}, expected {', '.join(possible[:-1])} or {possible[-1]}"
-            )
-    for key in ("question", "answer", "id", "rows"):
-        if key in found and not (isinstance(found[key], str) and found[key]):
-            raise LangBridgeError(f"--suite: {path}, {key}: expected the name of a field, got {found[key]!r}")
-    header = found.get("header")
-    if header is not None and not (isinstance(header, list) and header and all(isinstance(one, str) for one in header)):
-        raise LangBridgeError(f"--suite: {path}, header: expected a list of names of columns, got {header!r}")
-    try:
-        Columns(found["question"])
-    except LangBridgeError as error:
-        raise LangBridgeError(f"--suite: {path}, question: {error}") from None
-
-
 def _files(path: Path, pattern: str, *, everything: bool) -> dict[str, Path]:
     """Files by language. Every `*` of the pattern is the language: `*/test.*.tsv`."""
-    if "*" not in pattern or "**" in pattern:
-        raise LangBridgeError(
-            f"--suite: {path}, files: got {pattern!r}, expected a name with * for the language, as in farm_*.jsonl or "
-            "*/test.tsv"
-        )
-    if Path(pattern).is_absolute():
-        raise LangBridgeError(f"--suite: {path}, files: got {pattern!r}, expected a name beside the YAML file")
     literal = pattern.split("*")
     language_in = re.compile(
         re.escape(literal[0]) + r"(?P<language>[^/]+)" + r"(?P=language)".join(re.escape(part) for part in literal[1:])
@@ -131,45 +137,24 @@ def _files(path: Path, pattern: str, *, everything: bool) -> dict[str, Path]:
             if not everything:
                 continue
             raise LangBridgeError(
-                f"--suite: {path}, files: {file.relative_to(path.parent)}: expected a language in the place of * (a "
+                f"{path}: files: {file.relative_to(path.parent)}: expected a language in the place of * (a "
                 f"code such as 'sw', 'swa' or 'swh_Latn', or a name such as 'Swahili'), got {match['language']!r}; a "
                 "narrower pattern leaves the file out, and so does --languages"
             )
         if language in files:
-            raise LangBridgeError(f"--suite: {path}, files: both {files[language]} and {file} are of {language!r}")
+            raise LangBridgeError(f"{path}: files: both {files[language]} and {file} are of {language!r}")
         files[language] = file
     if not files:
-        raise LangBridgeError(f"--suite: {path}, files: {path.parent / pattern} matches no file of a language")
+        raise LangBridgeError(f"{path}: files: {path.parent / pattern} matches no file of a language")
     return files
-
-
-def _generation(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    is_code = found.get("kind") == "code"
-    stop = found.get("stop", [*STOPS, "</s>"] if is_code else ["</s>", "<|im_end|>"])
-    most = found.get("max_new_tokens", 512 if is_code else 256)
-    stops = [stop] if isinstance(stop, str) else stop
-    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
-        raise LangBridgeError(f"--suite: {path}, stop: expected a text or a list of texts, got {stop!r}")
-    if type(most) is not int or most < 1:
-        raise LangBridgeError(f"--suite: {path}, max_new_tokens: expected a number of at least 1, got {most!r}")
-    return {"until": stops, "do_sample": False, "max_gen_toks": most}
 
 
 class _Questions:
     """The documents of one language, read when the harness asks for them."""
 
-    def __init__(self, found: Mapping[str, Any], file: Path, language: str):
-        self.file, self.language = file, language
-        self.kind: Kind = found.get("kind", "number")
-        self.question, self.answer = Columns(found["question"]), str(found["answer"])
-        self.id = found.get("id", "task_id" if self.kind == "code" else "id")
-        self.needs_id = "id" in found
-        self.skips = found.get("on_bad_gold") == "skip"
-        self.reading = {
-            "header": found.get("header"),
-            "quoting": found.get("quoting", "auto"),
-            "field": found.get("rows"),
-        }
+    def __init__(self, suite: CustomSuite, file: Path, language: str):
+        self.suite, self.file, self.language = suite, file, language
+        self.question = Columns(suite.question)
 
     def __call__(self, **_: Any) -> dict[str, Any]:
         rows, origin = self._read
@@ -191,19 +176,22 @@ class _Questions:
 
     @cached_property
     def _read(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        found = BenchmarkRows(file_rows(self.file, **self.reading), origin_of_file(self.file))
+        suite = self.suite
+        read = file_rows(self.file, header=suite.header, quoting=suite.quoting, field=suite.rows)
+        found = BenchmarkRows(read, origin_of_file(self.file))
         documents, skipped = [], list[BadRow]()
         for where, row in found.rows:
-            for name in (self.answer, *([self.id] if self.needs_id else [])):
+            for name in (suite.answer, *([suite.id] if suite.id else [])):
                 if name not in row:
                     raise LangBridgeError(f"{where}: no field {name!r}; the row has {', '.join(map(repr, row))}")
-        for name, (where, row) in zip(row_ids(found, self.id), found.rows, strict=True):
+        ids = row_ids(found, suite.id or ("task_id" if suite.is_code else "id"))
+        for name, (where, row) in zip(ids, found.rows, strict=True):
             about = {"id": name, "language": self.language}
             prompt = self.question(row, where)
             try:
                 documents.append({**about, **self._document(prompt, row, where)})
             except BadRow as error:
-                if not self.skips:
+                if suite.on_bad_gold == "error":
                     raise
                 skipped.append(error)
         if not documents:
@@ -215,17 +203,16 @@ class _Questions:
 
     def _document(self, prompt: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Raises `BadRow` for a bad gold."""
-        if self.kind == "code":
-            return program_document({**row, "prompt": prompt, "canonical_solution": row[self.answer]}, where)
-        text = str(row[self.answer]).strip()
-        if self.kind == "number":
+        kind, gold = self.suite.kind, row[self.suite.answer]
+        if kind == "code":
+            return program_document({**row, "prompt": prompt, "canonical_solution": gold}, where)
+        text = str(gold).strip()
+        if kind == "number":
             expected = number_text(text, where)
         else:
-            expected = text.strip("() ").upper() if self.kind == "choice" else text
-        if not expected or row[self.answer] is None or (self.kind == "choice" and expected not in _LETTERS):
-            raise BadRow(
-                f"{where}, field {self.answer!r}: expected an answer of kind {self.kind}, got {row[self.answer]!r}"
-            )
+            expected = text.strip("() ").upper() if kind == "choice" else text
+        if not expected or gold is None or (kind == "choice" and expected not in _LETTERS):
+            raise BadRow(f"{where}, field {self.suite.answer!r}: expected an answer of kind {kind}, got {gold!r}")
         return {"prompt": prompt, "expected": expected, "target": expected}
 
 

@@ -191,8 +191,6 @@ class Recipe(Settings):
         Relative paths are looked for in the current folder first, then beside the recipe.
         """
         path = Path(path).expanduser()
-        if not path.is_file():
-            raise LangBridgeError(f"{path}: no such recipe file")
         mapping = read_yaml(path)
         if not isinstance(mapping, dict):
             raise LangBridgeError(f"{path}: expected a recipe's keys and values, such as `encoder: FOLDER`")

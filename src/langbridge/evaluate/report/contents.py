@@ -12,14 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code.pass_at_k import pass_at_k
 from langbridge.evaluate.report.statistics import Interval, Values, average, bootstrap, differences, languages_of
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import Score
 from langbridge.languages import group_of
+from langbridge.settings import read_yaml
 
 GROUPS = ("high", "low")
 PASS_AT = (10, 100)
@@ -54,10 +53,7 @@ class Groups:
     @classmethod
     def read(cls, path: Path) -> "Groups":
         """A YAML file of `high: [en, ...]`, `low: [sw, ...]`, and if wished `source: text`."""
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise LangBridgeError(f"--groups: {path}: {error}") from error
+        found = read_yaml(path)
         lists = {name: found.get(name) for name in GROUPS} if isinstance(found, dict) else {}
         if not lists or set(found) - {*GROUPS, "source"} or not all(isinstance(one, list) for one in lists.values()):
             raise LangBridgeError(f"--groups: {path}: expected lists of languages as high: [...] and low: [...]")
