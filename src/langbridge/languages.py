@@ -9,34 +9,10 @@ import re
 from langbridge.errors import LangBridgeError
 
 LLAMA2_PERCENT = {
-    "en": 89.70,
-    "de": 0.17,
-    "fr": 0.16,
-    "sv": 0.15,
-    "es": 0.13,
-    "ru": 0.13,
-    "zh": 0.13,
-    "nl": 0.12,
-    "it": 0.11,
-    "ja": 0.10,
-    "pl": 0.09,
-    "pt": 0.09,
-    "vi": 0.08,
-    "uk": 0.07,
-    "ko": 0.06,
-    "ca": 0.04,
-    "sr": 0.04,
-    "cs": 0.03,
-    "fi": 0.03,
-    "hu": 0.03,
-    "id": 0.03,
-    "no": 0.03,
-    "ro": 0.03,
-    "bg": 0.02,
-    "da": 0.02,
-    "hr": 0.01,
-    "sl": 0.01,
-}
+    "en": 89.70, "de": 0.17, "fr": 0.16, "sv": 0.15, "es": 0.13, "ru": 0.13, "zh": 0.13, "nl": 0.12, "it": 0.11,
+    "ja": 0.10, "pl": 0.09, "pt": 0.09, "vi": 0.08, "uk": 0.07, "ko": 0.06, "ca": 0.04, "sr": 0.04, "cs": 0.03,
+    "fi": 0.03, "hu": 0.03, "id": 0.03, "no": 0.03, "ro": 0.03, "bg": 0.02, "da": 0.02, "hr": 0.01, "sl": 0.01,
+}  # fmt: skip
 """Percent of the pre-training data by language; a language that is not listed has less than 0.005."""
 
 LOW_BELOW_PERCENT = 0.1

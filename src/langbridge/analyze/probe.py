@@ -1,5 +1,6 @@
 """How well a linear probe identifies the language from states. Chance, 1 / number of languages, is ideal."""
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ def language_probe(states: Array) -> Probe:
     standard error is that of the mean over sentences, their hits taken as they are: that folds share most of their
     training data is not in it.
     """
-    linear_model, model_selection = scikit_learn()
+    linear_model, model_selection = scikit_learn("linear_model"), scikit_learn("model_selection")
     n, k, width = states.shape
     right = np.zeros((n, k))
     for train, test in model_selection.KFold(FOLDS).split(np.arange(n)):
@@ -40,13 +41,14 @@ def language_probe(states: Array) -> Probe:
     return Probe(mean(right.mean(1)), tuple(mean(right[:, language]) for language in range(k)), 1 / k)
 
 
-def scikit_learn() -> tuple[Any, Any]:
-    """Its modules that the probe needs, or the error that says how to get them."""
+def scikit_learn(module: str) -> Any:
+    """`sklearn.MODULE`, or the error that says how to install it."""
     try:
-        from sklearn import linear_model, model_selection
+        import sklearn
+
+        return importlib.import_module(f"{sklearn.__name__}.{module}")
     except ImportError as error:
         raise missing("scikit-learn") from error
-    return linear_model, model_selection
 
 
 def missing(package: str) -> LangBridgeError:

@@ -3,12 +3,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from langbridge.analyze.alignment import Array
-from langbridge.analyze.probe import missing
+from langbridge.analyze.probe import scikit_learn
 from langbridge.errors import LangBridgeError
 
 ALL, EACH = "all", "each"
@@ -35,7 +34,7 @@ def project(states: Mapping[str, Array], fit: str = EACH) -> dict[str, Projectio
     """
     if fit == EACH:
         return {name: project({name: one}, ALL)[name] for name, one in states.items()}
-    preprocessing, decomposition = _scikit_learn()
+    preprocessing, decomposition = scikit_learn("preprocessing"), scikit_learn("decomposition")
     if fit not in (ALL, *states):
         raise LangBridgeError(f"--pca-fit: got {fit!r}, expected one of {', '.join((EACH, ALL, *states))}")
     chosen = list(states.values()) if fit == ALL else [states[fit]]
@@ -55,11 +54,3 @@ def project(states: Mapping[str, Array], fit: str = EACH) -> dict[str, Projectio
 
 def _flat(states: Array) -> Array:
     return states.reshape(-1, states.shape[-1]).astype(np.float64)
-
-
-def _scikit_learn() -> tuple[Any, Any]:
-    try:
-        from sklearn import decomposition, preprocessing
-    except ImportError as error:
-        raise missing("scikit-learn") from error
-    return preprocessing, decomposition

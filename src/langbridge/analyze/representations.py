@@ -4,7 +4,6 @@ Into a folder go `numbers.json`, `report.md`, `curves`, `pca` and `pca_input` (P
 """
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -74,7 +73,7 @@ def analyze_representations(
     if not 1 <= layer <= last:
         raise LangBridgeError(f"--layer: got {layer}, expected 1 to {last}, the language model's last")
     # Checked now, not after all states were computed.
-    scikit_learn()
+    scikit_learn("linear_model")
     groups = _groups(corpus, pivot)
     out = Path(out).expanduser()
     if keep_states:
@@ -104,28 +103,23 @@ def analyze_representations(
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """A temporary folder in `out`, so that it is known at once whether `out` can be written to. On failure, empty
-    folders that were created for it are removed."""
+    """A temporary folder in `out`, which is created where missing, and removed again if the analysis fails."""
     if out.exists() and not out.is_dir():
         raise LangBridgeError(f"--out: {out} is a file, expected a folder")
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    finished = False
+    new = not out.exists()
     try:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=out, prefix=".states."))
-        except OSError as error:
-            raise LangBridgeError(f"--out: cannot write into {out}: {error.strerror}") from error
-        try:
-            yield folder
-            finished = True
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        if not finished:
-            for new in made:
-                with suppress(OSError):  # not made after all, or not empty
-                    new.rmdir()
+        out.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=out, prefix=".states.")
+    except OSError as error:
+        raise LangBridgeError(f"--out: cannot write into {out}: {error.strerror}") from error
+    try:
+        with folder as name:
+            yield Path(name)
+    except BaseException:
+        if new:
+            with suppress(OSError):  # something was written
+                out.rmdir()
+        raise
 
 
 def _check_kept(states: Path) -> None:

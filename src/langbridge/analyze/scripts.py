@@ -12,33 +12,15 @@ BROKEN = "bytes"
 LATIN = "Latin"
 
 LANGUAGES = {
-    "Arabic": ("ar", "ary", "arz", "fa", "ps", "sdh", "ug", "ur", "uzs"),
-    "Armenian": ("hy",),
+    "Arabic": ("ar", "ary", "arz", "fa", "ps", "sdh", "ug", "ur", "uzs"), "Armenian": ("hy",),
     "Bengali": ("as", "bn"),
     "Cyrillic": ("ba", "be", "bg", "kk", "ky", "mk", "mn", "ru", "sr", "tg", "tt", "uk", "uz"),
-    "Devanagari": ("gom", "hi", "mr", "ne", "sa"),
-    "Ethiopic": ("am",),
-    "Georgian": ("ka",),
-    "Greek": ("el", "grc"),
-    "Gujarati": ("gu",),
-    "Gurmukhi": ("pa",),
-    "Han": ("ja", "wuu", "yue", "zh"),
-    "Hangul": ("ko",),
-    "Hebrew": ("hbo", "he"),
-    "Hiragana": ("ja",),
-    "Kannada": ("kn",),
-    "Katakana": ("ja",),
-    "Khmer": ("km",),
-    "Lao": ("lo",),
-    "Malayalam": ("ml",),
-    "Myanmar": ("my",),
-    "Oriya": ("or",),
-    "Sinhala": ("si",),
-    "Tamil": ("ta",),
-    "Telugu": ("te",),
-    "Thai": ("th",),
-    "Tibetan": ("dz",),
-}
+    "Devanagari": ("gom", "hi", "mr", "ne", "sa"), "Ethiopic": ("am",), "Georgian": ("ka",), "Greek": ("el", "grc"),
+    "Gujarati": ("gu",), "Gurmukhi": ("pa",), "Han": ("ja", "wuu", "yue", "zh"), "Hangul": ("ko",),
+    "Hebrew": ("hbo", "he"), "Hiragana": ("ja",), "Kannada": ("kn",), "Katakana": ("ja",), "Khmer": ("km",),
+    "Lao": ("lo",), "Malayalam": ("ml",), "Myanmar": ("my",), "Oriya": ("or",), "Sinhala": ("si",), "Tamil": ("ta",),
+    "Telugu": ("te",), "Thai": ("th",), "Tibetan": ("dz",),
+}  # fmt: skip
 """Of each script but Latin, the languages that py3langid knows in it, in its codes."""
 
 _NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han", "KATAKANA-HIRAGANA": "Katakana"}

@@ -8,6 +8,9 @@ from langbridge.data.columns import Columns, Side
 from langbridge.data.settings import FIELDS, Regime, Source
 from langbridge.files import BadRow
 
+OnBadRow = Literal["error", "skip"]
+"""Whether a bad row is raised, or counted and left out."""
+
 TOO_SHORT = "too short to split"
 """The reason for a text without room for both a prefix and a continuation."""
 
@@ -77,14 +80,6 @@ class Judge(Protocol):
         ...
 
 
-class Tally(Protocol):
-    """Counts the rows that are left out."""
-
-    def add(self, row: BadRow) -> None:
-        """Count a row."""
-        ...
-
-
 class Skipped:
     """Rows that were left out: `counts` by reason, `first` few of them with file and row, `len()` for all."""
 
@@ -116,8 +111,8 @@ class Skipped:
         return f"{len(self)} rows left out ({kinds})"
 
 
-def refuse(row: BadRow, on_bad_row: Literal["error", "skip"], skipped: Tally) -> None:
-    """Raise a bad row, or count it."""
+def refuse(row: BadRow, on_bad_row: OnBadRow, skipped: Any) -> None:
+    """Raise a bad row, or `add` it to `skipped`."""
     if on_bad_row == "error" and row.reason != TOO_SHORT:
         raise row
     skipped.add(row)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from langbridge.data.examples import Judge, Skipped
+from langbridge.data.examples import Judge, OnBadRow, Skipped
 from langbridge.data.settings import Data, Regime, Source
 from langbridge.data.table import RowTable, dataset_table, source_table
 
@@ -71,7 +71,7 @@ def open_dataset(
     input: str = "query",
     output: str = "response",
     text: str = "text",
-    on_bad_row: Literal["error", "skip"] = "error",
+    on_bad_row: OnBadRow = "error",
     judge: Judge | None = None,
     cache_dir: str | Path | None = None,
 ) -> RowTable:

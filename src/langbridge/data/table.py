@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
+from langbridge.data.examples import Example, Extractor, Judge, OnBadRow, Skipped, TextExample, example_of, refuse
 from langbridge.data.readers import Row
 from langbridge.data.settings import Regime, Source
 from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
@@ -104,7 +104,7 @@ class RowTable(Sequence[Any]):
             digest.update(about["content"].encode())
         return digest.hexdigest()[:16]
 
-    def fitting(self, judge: Judge, on_bad_row: Literal["error", "skip"]) -> "RowTable":
+    def fitting(self, judge: Judge, on_bad_row: OnBadRow) -> "RowTable":
         """The rows that `judge` can use; the others are skipped and counted, or raise.
 
         A text that is too short to split is always skipped: it is not an error.
@@ -137,7 +137,7 @@ class RowTable(Sequence[Any]):
 
 
 def source_table(
-    source: Source, kind: Regime, *, on_bad_row: Literal["error", "skip"], cache_dir: str | Path | None = None
+    source: Source, kind: Regime, *, on_bad_row: OnBadRow, cache_dir: str | Path | None = None
 ) -> RowTable:
     """The table of one source with all its settings filled in, made now or found in the cache."""
     import datasets
@@ -164,7 +164,7 @@ def dataset_table(
     source: Source,
     kind: Regime,
     *,
-    on_bad_row: Literal["error", "skip"],
+    on_bad_row: OnBadRow,
     cache_dir: str | Path | None = None,
 ) -> RowTable:
     """The table of a `datasets.Dataset`; `source.path` is its name in errors."""
@@ -197,7 +197,7 @@ def _made_or_found(
     made_from: list[Any],
     places: Callable[[], Places],
     extract: Extractor,
-    on_bad_row: Literal["error", "skip"],
+    on_bad_row: OnBadRow,
     name: str,
 ) -> RowTable:
     import datasets
@@ -223,7 +223,7 @@ def _made_or_found(
     return RowTable(rows, skipped, shares={name: (len(rows), len(rows))})
 
 
-def _write(path: Path, places: Places, extract: Extractor, on_bad_row: Literal["error", "skip"], name: str) -> Any:
+def _write(path: Path, places: Places, extract: Extractor, on_bad_row: OnBadRow, name: str) -> Any:
     """Write the table in batches, so that no more than one of them is ever in memory."""
     import pyarrow
 

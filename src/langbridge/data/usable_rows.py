@@ -8,10 +8,10 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from langbridge.data.examples import Judge, Skipped, refuse
+from langbridge.data.examples import Judge, OnBadRow, Skipped, refuse
 from langbridge.files import write_atomically
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def identity_of(tokenizers: Sequence[Any], settings: Mapping[str, Any]) -> str |
 
 
 def usable_rows(
-    rows: Iterator[list[Any]], count: int, judge: Judge, on_bad_row: Literal["error", "skip"]
+    rows: Iterator[list[Any]], count: int, judge: Judge, on_bad_row: OnBadRow
 ) -> tuple["np.ndarray", Skipped]:
     """Which of `count` rows, given in batches, `judge` can use, a bool array (rows,), and the others by reason.
 
@@ -53,7 +53,7 @@ def usable_rows(
     return kept, skipped
 
 
-def usable_file(folder: Path, judge: Judge, on_bad_row: Literal["error", "skip"]) -> Path | None:
+def usable_file(folder: Path, judge: Judge, on_bad_row: OnBadRow) -> Path | None:
     """Where the table in `folder` keeps what `judge` found; None for a judge without an identity."""
     identity = judge.identity
     if identity is None:

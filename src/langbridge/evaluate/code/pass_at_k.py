@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.scores import Score
+from langbridge.evaluate.scores import Score, mean_score
 
 
 def pass_at_k(counts: Iterable[tuple[int, int]], k: int) -> Score:
@@ -24,10 +24,4 @@ def pass_at_k(counts: Iterable[tuple[int, int]], k: int) -> Score:
             )
         # The quotient of the binomials as a product that neither overflows nor cancels.
         values.append(1.0 - math.prod((n - c - i) / (n - i) for i in range(k)))
-    if not values:
-        raise LangBridgeError(f"pass@{k}: no problems")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Score(mean, math.nan, 1)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Score(mean, math.sqrt(variance / len(values)), len(values))
+    return mean_score(values)

@@ -32,6 +32,8 @@ _SCRATCH = "/scratch"
 _SCRIPTS = "/scripts"
 _PYTHON = "/python"
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from inside.checker import main; main()"
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom")
+"""The files of the machine that a program sees."""
 _OUR_PROCESSES = 4
 """Of the processes that the limit counts: bubblewrap's two, the checker and the candidate itself."""
 
@@ -172,7 +174,7 @@ def run_all(
 ) -> list[Verdict]:
     """Verdicts in the order of the programs, `workers` at a time (default: one for each core)."""
     verdicts = []
-    with ThreadPoolExecutor(workers or len(_cores())) as pool:
+    with ThreadPoolExecutor(workers or _cores()) as pool:
         for verdict in pool.map(sandbox.run, programs):
             verdicts.append(verdict)
             if progress is not None:
@@ -180,10 +182,8 @@ def run_all(
     return verdicts
 
 
-def _cores() -> set[int]:
-    if sys.platform == "linux":
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @cache
@@ -220,17 +220,7 @@ def _interpreter() -> tuple[list[tuple[str, str]], str, dict[str, str]]:
 def _files() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Of the machine's files: (source, target) pairs, and (text, path) of symbolic links."""
     pairs, links = [], []
-    for name in (
-        "/usr",
-        "/bin",
-        "/lib",
-        "/lib32",
-        "/lib64",
-        "/etc/ld.so.cache",
-        "/dev/null",
-        "/dev/zero",
-        "/dev/urandom",
-    ):
+    for name in _SYSTEM:
         if os.path.islink(name):
             links.append((os.readlink(name), name))
         elif os.path.exists(name):
@@ -271,17 +261,8 @@ def _in_bubblewrap(limits: Limits, scratch: str) -> tuple[list[str], dict[str, s
         options += ["--dev-bind" if source.startswith("/dev/") else "--ro-bind", source, target]
     for text, path in links:
         options += ["--symlink", text, path]
-    options += [
-        "--size",
-        str(limits.scratch_bytes),
-        "--tmpfs",
-        _SCRATCH,
-        "--remount-ro",
-        "/",
-        "--chdir",
-        _SCRATCH,
-        "--clearenv",
-    ]
+    size = str(limits.scratch_bytes)
+    options += ["--size", size, "--tmpfs", _SCRATCH, "--remount-ro", "/", "--chdir", _SCRATCH, "--clearenv"]
     for name, value in environment.items():
         options += ["--setenv", name, value]
     bwrap = shutil.which("bwrap") or "bwrap"
