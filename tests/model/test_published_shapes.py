@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from conftest import language_model_tokenizer
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
-from langbridge.model.bases import check_fingerprint, fingerprint
+from langbridge.model.bases import base_fingerprint, check_fingerprint
 from langbridge.model.encoders import build_encoder, config_length_limit
 from langbridge.model.language_models import embedding_rms
 from langbridge.model.tokenizers import choose_placeholder
@@ -187,7 +187,7 @@ def test_tables_of_more_values_than_single_precision_counts():
     model.model.embed_tokens = torch.nn.Embedding(250_037, 96, _weight=torch.full((1, 1), 0.5).expand(250_037, 96))
     assert embedding_rms(model) == 0.5
     model.lm_head.weight = table(0.5)
-    found = fingerprint(model)
+    found = base_fingerprint(model)
     check_fingerprint("language_model", found, model, "this", "this")
     assert found["samples"]["lm_head.weight"]["shape"] == [250_037, 96]
     model.lm_head.weight = table(0.25)

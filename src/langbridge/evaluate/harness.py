@@ -20,7 +20,7 @@ from lm_eval.utils import simple_parse_args_string
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.responses import Key, Responses
 from langbridge.evaluate.suites import SuiteTask
-from langbridge.serve.engine import GREEDY, Decoding, Engine, Request, fingerprint
+from langbridge.serve.engine import GREEDY, Decoding, Engine, Request, digest
 from langbridge.serve.load import bridge_engine, load_bridge
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class LangBridgeLM(LM):
         self.engine, self.tasks, self.bar = engine, tasks, bar
         self._device = getattr(engine, "device", torch.device("cpu"))
         self._rank, self._world_size = place_among_processes()
-        model = "" if cache is None else fingerprint(engine.identity)
+        model = "" if cache is None else digest(engine.identity)
         self.responses = Responses(None if cache is None else Path(cache), model, rank=self.rank)
         self.notes: dict[tuple[str, int], dict[str, Any]] = {}
 
@@ -180,7 +180,7 @@ class LangBridgeLM(LM):
         for one in instances:
             argument = one.args[1]
             written = one.request_type == GENERATE
-            key = (one.request_type, *self._parts(one), fingerprint(argument) if written else argument)
+            key = (one.request_type, *self._parts(one), digest(argument) if written else argument)
             # Processes that wait for each other are padded with copies of a request, which is the same one again.
             sampled = written and argument.get("do_sample")
             place = seen[one.task_name, one.doc_id, key] % (one.repeats or 1) if sampled else 0

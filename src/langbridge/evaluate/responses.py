@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.serve.engine import fingerprint
+from langbridge.serve.engine import digest
 
 Key = tuple[Any, ...]
 """The kind of a request, then all that tells its answer from others."""
@@ -86,4 +86,4 @@ def _mend(path: Path) -> None:
 
 
 def _hash(key: Key) -> str:
-    return fingerprint({"kind": key[0], "arguments": list(key[1:])})
+    return digest({"kind": key[0], "arguments": list(key[1:])})

@@ -16,7 +16,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, write_atomically, write_jsonl
-from langbridge.serve.engine import fingerprint
+from langbridge.serve.engine import digest
 
 SETTINGS, RESULTS = "run.json", "results.json"
 FORMAT = 1
@@ -119,8 +119,8 @@ def begin(folder: str | Path, settings: Mapping[str, Any]) -> str:
     if not path.is_file():
         if folder.is_dir() and any(folder.iterdir()):
             raise LangBridgeError(f"--out: {folder} holds other files and no evaluation; give a new folder")
-        write_json(path, {"format": FORMAT, "fingerprint": fingerprint(settings), "settings": settings})
-        return fingerprint(settings)
+        write_json(path, {"format": FORMAT, "fingerprint": digest(settings), "settings": settings})
+        return digest(settings)
     recorded = read_json(path)
     differences = _grouped(_differences(recorded["settings"], settings))
     if differences:

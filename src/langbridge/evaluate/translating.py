@@ -16,7 +16,7 @@ from langbridge.evaluate.tasks.word_problems import MSVAMP
 from langbridge.evaluate.tasks.xcopa.documents import XCOPA
 from langbridge.files import write_jsonl
 from langbridge.languages import FLORES
-from langbridge.serve.engine import Decoding, Request, fingerprint
+from langbridge.serve.engine import Decoding, Request, digest
 from langbridge.serve.load import load_engine
 
 Progress = Callable[[int], object]
@@ -103,7 +103,7 @@ def translate_family(
         wanted = {**translator.settings(), "data": found.origin, "limit": limit}
         if path.is_file() and stamp.is_file():
             made = read_json(stamp)
-            if made.get("fingerprint") != fingerprint(wanted):
+            if made.get("fingerprint") != digest(wanted):
                 changed = [f"{name} was {made.get(name)!r} and is {wanted[name]!r}" for name in wanted
                            if made.get(name) != wanted[name]]  # fmt: skip
                 raise LangBridgeError(
@@ -112,7 +112,7 @@ def translate_family(
             continue
         rows = [row for _, row in found.rows[:limit]]
         write_jsonl(path, _translated(translator, rows, fields, language, progress))
-        write_json(stamp, {"format": 1, "fingerprint": fingerprint(wanted), **wanted})
+        write_json(stamp, {"format": 1, "fingerprint": digest(wanted), **wanted})
     return out
 
 

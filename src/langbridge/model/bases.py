@@ -61,7 +61,7 @@ def load_base(
     load = load_encoder if role == ENCODER else load_language_model
     model = load(source, config, **hub, **{key: value for key, value in options.items() if value is not None})
     commit = None if Path(str(source)).is_dir() else config._commit_hash
-    record = {"id": str(source), "revision": commit or revision, "fingerprint": fingerprint(model)}
+    record = {"id": str(source), "revision": commit or revision, "fingerprint": base_fingerprint(model)}
     return Base(model=model, config=config if role == ENCODER else model.config, record=record)
 
 
@@ -74,11 +74,11 @@ def _given(role: str, model: PreTrainedModel) -> Base:
     return Base(
         model=model,
         config=config,
-        record={"id": config.name_or_path or None, "revision": None, "fingerprint": fingerprint(model)},
+        record={"id": config.name_or_path or None, "revision": None, "fingerprint": base_fingerprint(model)},
     )
 
 
-def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
+def base_fingerprint(model: PreTrainedModel) -> dict[str, Any]:
     """A few values of a few weights, spread over the model, with their shapes: enough to tell two models
     apart, in any precision and on any device.
 

@@ -4,7 +4,7 @@ its positions, its head at few places or in pieces."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 from weakref import WeakSet
 
 import torch
@@ -133,6 +133,7 @@ def embedding_rms(language_model: PreTrainedModel) -> float:
         return float(table(ids).float().square().mean().sqrt())
 
 
+@no_type_check  # accelerate builds outputs of a dictionary, which transformers accepts as the first field
 @dataclass
 class BridgeOutput(CausalLMOutputWithPast):
     """A causal language model's output, and with labels the loss of each target token: (tgt,), without gradient."""

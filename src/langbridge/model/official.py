@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.bases import fingerprint
+from langbridge.model.bases import base_fingerprint
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import (
@@ -111,8 +111,8 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
         connector=connector,
         soft_prompt_token_id=placeholder,
         freeze_encoder=bool(settings.get("freeze_encoder", True)),
-        encoder_base={"id": settings["enc"], "revision": None, "fingerprint": fingerprint(encoder_model)},
-        language_model_base={"id": settings["lm"], "revision": None, "fingerprint": fingerprint(lm)},
+        encoder_base={"id": settings["enc"], "revision": None, "fingerprint": base_fingerprint(encoder_model)},
+        language_model_base={"id": settings["lm"], "revision": None, "fingerprint": base_fingerprint(lm)},
     )
     _check_widths(settings, config, lm)
     model = LangBridgeModel(config, encoder=encoder_model, language_model=lm)

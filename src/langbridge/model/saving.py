@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from langbridge.files import as_any_new
-from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, fingerprint, with_relative
+from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, base_fingerprint, with_relative
 from langbridge.model.encoders import save_encoder, unique_tensors
 from langbridge.model.loading import WEIGHTS
 
@@ -37,7 +37,7 @@ def write_merged(model: Any, folder: Path) -> None:
     config = copy.deepcopy(model.config)
     for role in (ENCODER, LANGUAGE_MODEL):
         record = getattr(config, f"{role}_base") or {"id": None, "revision": None}
-        setattr(config, f"{role}_base", {**record, "fingerprint": fingerprint(getattr(model, role))})
+        setattr(config, f"{role}_base", {**record, "fingerprint": base_fingerprint(getattr(model, role))})
     _write(model, config, model.state_dict(), ("connector.", "new_rows"), folder)
 
 

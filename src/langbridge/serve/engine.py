@@ -123,7 +123,7 @@ class Engine(abc.ABC):
         return [found[index] for index in range(len(asked))]
 
 
-def fingerprint(settings: Mapping[str, Any]) -> str:
+def digest(settings: Mapping[str, Any]) -> str:
     """A short hash of settings: the same for the same values, whatever their order."""
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from langbridge.model.language_models import end_ids
 from langbridge.serve.caching import growing_cache
-from langbridge.serve.engine import SEED, Decoding, fingerprint
+from langbridge.serve.engine import SEED, Decoding, digest
 
 Decode = Callable[[Sequence[int]], str]
 Told = Callable[[str], bool]
@@ -136,5 +136,5 @@ def seeded(batch: list[Any], seed: int = SEED) -> Iterator[None]:
     batch: what is asked, with the place of each among several samples of the same question, or they would be the same.
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(int(fingerprint({"seed": seed, "batch": batch}), 16) % 2**63)
+        torch.manual_seed(int(digest({"seed": seed, "batch": batch}), 16) % 2**63)
         yield

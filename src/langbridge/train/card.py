@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from langbridge.markdown import table
 from langbridge.model.sequence import CHAT
 from langbridge.train.recipe import Recipe
 
@@ -104,9 +105,9 @@ def model_card(
             "here: measure it on yours."
         )
     ]
-    lines += ["", "## Parts", "", "| part | from | in this run |", "|---|---|---|"]
     described = [(part.name, part.described(recipe, run["start"], _updates(history))) for part in parts]
-    lines += [f"| {name} | {about[0]} | {about[1]} |" for name, about in described if about is not None]
+    rows = [[name, *about] for name, about in described if about is not None]
+    lines += ["", "## Parts", "", table(["part", "from", "in this run"], rows, texts=(1, 2))]
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
     lines += ["", "## Training", "", *_training(recipe, history, run)]
     if curves:
@@ -178,10 +179,11 @@ def _training(recipe: Recipe, history: History, run: Mapping[str, Any]) -> list[
     )
     last = {name: points[-1] for name, points in figures_of(history).items()}
     if last:
-        lines += ["", "| the last of each | after update | nats a target token |", "|---|---|---|"]
-        for name, (step, value) in last.items():
-            spoken = "reading score" if name == "reading_score" else f"{_spoken(name)} loss"
-            lines.append(f"| {spoken} | {step} | {value:.4f} |")
+        rows = [
+            ["reading score" if name == "reading_score" else f"{_spoken(name)} loss", str(step), f"{value:.4f}"]
+            for name, (step, value) in last.items()
+        ]
+        lines += ["", table(["the last of each", "after update", "nats a target token"], rows)]
     if "reading_score" in last:
         lines += ["", "The reading score is what the loss on held-out rows grows by with another row's soft prompts."]
     return lines

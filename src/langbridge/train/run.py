@@ -17,7 +17,7 @@ from transformers.trainer_utils import set_seed
 from langbridge.data.examples import Skipped
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
-from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, fingerprint
+from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, base_fingerprint, check_same
 from langbridge.model.language_marks import own_mark
 from langbridge.revision import versions
 from langbridge.train.checkpointing import RUN, last_checkpoint
@@ -68,7 +68,7 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         _say_bridge(model, prepared)
     run = {**versions(LIBRARIES), "processes": state.num_processes, "data": data_fingerprint(prepared.rows.training)}
     if not isinstance(model, LangBridgeModel):  # a bridge has its bases' in its config
-        run[LANGUAGE_MODEL] = fingerprint(model)
+        run[LANGUAGE_MODEL] = base_fingerprint(model)
     run["start"] = _start(model, prepared, run, checkpoint, progress)
     if progress:
         _say_rows(prepared)
@@ -197,5 +197,5 @@ def _merge(trainer: BridgeTrainer, prepared: Prepared) -> None:
             merge_adapters(model, part.adapter)
         part.adapter = None
         model.config.language_model_base = {
-            "id": None, "revision": None, "fingerprint": fingerprint(model.language_model)
+            "id": None, "revision": None, "fingerprint": base_fingerprint(model.language_model)
         }  # fmt: skip
