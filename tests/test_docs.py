@@ -71,7 +71,7 @@ def test_marked_python_prints_what_the_page_says(page, tmp_path, monkeypatch, ca
 
 
 def test_pages_have_python_that_is_run():
-    assert {"tour", "connector", "task-family"} <= {page.stem for page in RUN_PAGES}
+    assert {"tour", "connector", "objective", "task-family"} <= {page.stem for page in RUN_PAGES}
     for page in RUN_PAGES:
         assert page.read_text(encoding="utf-8").count(RUN) == len(marked(page)), f"{page}: a mark above no block"
 
@@ -158,45 +158,71 @@ def test_the_recipe_of_the_first_page_loads(tmp_path):
         assert (ROOT / str(base) / "config.json").is_file()
 
 
+@pytest.fixture
+def installed(base_folders, tmp_path):
+    """The file and the package that a page shows, as `pip install .` leaves them; and Python with it, in its folder."""
+
+    def installed(page: Path, file: str, wanted: str) -> Any:
+        written = next(block.text for block, _ in marked(page) if wanted in block.text)
+        (tmp_path / file).write_text(written, encoding="utf-8")
+        (project,) = [tomllib.loads(block.text)["project"] for block in blocks(page) if block.language == "toml"]
+        about = tmp_path / f"{project['name'].replace('-', '_')}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+        points = [(group, *item) for group, found in project["entry-points"].items() for item in found.items()]
+        ((group, name, value),) = points
+        (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+        (recipe,) = [yaml.safe_load(block.text) for block in blocks(page) if block.language == "yaml"]
+        encoder, language_model = base_folders
+        recipe |= {
+            "encoder": str(encoder), "language_model": str(language_model), "max_encoder_length": 64, "max_length": 192,
+            "train": {"max_steps": 2, "per_device_train_batch_size": 2, "report_to": "none", "use_cpu": True},
+        }  # fmt: skip
+        recipe.setdefault("data", {"path": "pairs.jsonl"})
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        (tmp_path / "pairs.jsonl").write_text('{"query": "2 + 2", "response": "4"}\n' * 8)
+        (tmp_path / "texts.jsonl").write_text('{"text": "abba and baba"}\n' * 8)
+        path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+        environment = {**os.environ, "PYTHONPATH": path, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+
+        def run(*words: str) -> str:
+            done = subprocess.run(
+                [sys.executable, *words], env=environment, cwd=tmp_path, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        return run
+
+    return installed
+
+
 @pytest.mark.slow
-def test_a_connector_added_as_the_page_says_trains(base_folders, tmp_path):
+def test_a_connector_added_as_the_page_says_trains(installed):
     """In a package of its own, installed: a run of two steps, and its checkpoint loads."""
-    page = DOCS / "how-to/connector.md"
-    written = next(block.text for block, _ in marked(page) if "class NormedConnector" in block.text)
-    (tmp_path / "normed.py").write_text(written, encoding="utf-8")
-    (project,) = [tomllib.loads(block.text) for block in blocks(page) if block.language == "toml"]
-    # What `pip install .` leaves of it, beside the file.
-    about = tmp_path / "normed_connector-1.0.dist-info"
-    about.mkdir()
-    named = {key: project["project"][key] for key in ("name", "version")}
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".format(**named))
-    points = [(group, item) for group, found in project["project"]["entry-points"].items() for item in found.items()]
-    ((group, (name, value)),) = points
-    (about / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
-    (recipe,) = [block.text for block in blocks(page) if block.language == "yaml"]
-    (tmp_path / "rows.jsonl").write_text('{"query": "2 + 2", "response": "4"}\n' * 8)
-    encoder, language_model = base_folders
-    recipe = yaml.safe_load(recipe) | {
-        "encoder": str(encoder), "language_model": str(language_model),
-        "data": {"path": str(tmp_path / "rows.jsonl")}, "max_encoder_length": 64, "max_length": 128,
-        "train": {"max_steps": 2, "per_device_train_batch_size": 2, "report_to": "none", "use_cpu": True},
-    }  # fmt: skip
-    (tmp_path / "normed.yaml").write_text(yaml.safe_dump(recipe))
-    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
-    environment = {**os.environ, "PYTHONPATH": path, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
-
-    def run(*words: str) -> str:
-        done = subprocess.run([sys.executable, *words], env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("-m", "langbridge.cli", "train", "normed.yaml", "--out", "run")
+    run = installed(DOCS / "how-to/connector.md", "normed.py", "class NormedConnector")
+    run("-m", "langbridge.cli", "train", "recipe.yaml", "--out", "run")
     code = (
         "from langbridge import LangBridgeModel as M, LangBridgeProcessor as P; m = M.from_pretrained('run/final');"
         "print(type(m.connector).__name__, m.config.connector == P.from_pretrained('run/final').connector,"
         " m.connector.dropout.p)"
     )
     assert run("-c", code).strip() == "NormedConnector True 0.1"
+
+
+@pytest.mark.slow
+def test_an_objective_added_as_the_page_says_trains(installed):
+    """In a package of its own, installed: shown, planned, and the first of two stages."""
+    run = installed(DOCS / "how-to/objective.md", "copying.py", "class Copy")
+    shown = run("-m", "langbridge.cli", "show", "recipe.yaml", "--rows", "1")
+    assert shown.count("a b b a") + shown.count("abba") >= 2, "what is read is what is learned"
+    assert "stage 1 of 2, objective copy" in run("-m", "langbridge.cli", "train", "recipe.yaml", "--dry-run")
+    run("-m", "langbridge.cli", "train", "recipe.yaml", "--out", "run")
+    code = (
+        "from langbridge.train import Recipe; print(*[(s.objective, s.train.learning_rate)"
+        " for s in Recipe.load('run/final/recipe.yaml').stage_recipes])"
+    )
+    assert run("-c", code).strip() == "('copy', 0.001) ('labelled', 0.0006)"
 
 
 def test_the_tour_names_files_that_are_there():

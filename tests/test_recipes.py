@@ -77,7 +77,7 @@ def test_the_settings_are_the_papers(name: str) -> None:
     assert (train.lr_scheduler_type, train.warmup_steps, train.max_grad_norm) == ("constant", 0, 1.0)
     assert (train.bf16, loaded.seed, loaded.max_length) == (True, 42, 1152)
     if name in BASELINES:
-        assert (loaded.regime, train.learning_rate) == ("lm_only", 2e-5)
+        assert (loaded.objective, train.learning_rate) == ("plain", 2e-5)
         return
     assert (train.learning_rate, train.weight_decay) == (6e-4, 0)
     assert (train.encoder_learning_rate, train.encoder_weight_decay) == (2e-5, 0.1)
@@ -85,7 +85,7 @@ def test_the_settings_are_the_papers(name: str) -> None:
     assert loaded.max_encoder_length == 1024
     # Fine-tuned language models: labelled pairs and a frozen encoder. Base models: text, and the encoder learns.
     tuned = name.startswith(("paper/metamath", "paper/orca2"))
-    assert (loaded.regime, loaded.freeze_encoder) == (("labelled", True) if tuned else ("unlabelled", False))
+    assert (loaded.objective, loaded.freeze_encoder) == (("labelled", True) if tuned else ("unlabelled", False))
 
 
 @pytest.mark.parametrize("name", [*PAPER, *BASELINES])

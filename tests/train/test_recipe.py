@@ -77,7 +77,7 @@ def test_an_override_takes_an_optional_value_back(write) -> None:
 
 
 MISTAKES = {
-    "unknown key": ("conector: mlp", "conector: unknown key; did you mean connector?"),
+    "unknown key": ("conector: mlp", "conector: unknown key; did you mean connector or freeze_connector?"),
     "unknown nested key": ("train: {lr: 1}", "train.lr: unknown key; known here: learning_rate, "),
     "close nested key": ("train: {learning_rat: 1}", "did you mean train.learning_rate"),
     "text for a number": (
@@ -99,7 +99,7 @@ MISTAKES = {
     ),
     "no, which YAML reads as false": (
         "init: no",
-        "init: expected 'auto', 'ridge' or 'random', got False (bool)",
+        "init: expected text, got False (bool)",
     ),
     "value for a section": ("train: 3", "train: expected keys and values, got 3 (int)"),
     "zero": ("ridge: {texts: 0}", "ridge.texts: expected greater than 0, got 0"),
@@ -116,10 +116,10 @@ MISTAKES = {
         "max_length: 1024",
         "max_length: 1024 leaves no room for a target after max_encoder_length 1024",
     ),
-    "other regime": ("regime: text", "regime: expected one of labelled, unlabelled, lm_only, got 'text'"),
-    "an encoder that nothing reads": ("regime: lm_only", "encoder: regime lm_only has none, got 'enc'"),
+    "other regime": ("objective: text", "objective: expected one of labelled, unlabelled, plain, got 'text'"),
+    "an encoder that nothing reads": ("objective: plain", "encoder: objective plain has none, got 'enc'"),
     "lengths that cross": (
-        "regime: unlabelled\nmin_encoder_length: 1025",
+        "objective: unlabelled\nmin_encoder_length: 1025",
         "min_encoder_length: 1025 is more than max_encoder_length 1024",
     ),
     "dropout of everything": ("lora: {r: 4, dropout: 1}", "lora.dropout: expected less than 1, got 1"),
@@ -158,7 +158,7 @@ def test_what_has_no_default_must_be_there(write, missing: str) -> None:
 
 BAD_OVERRIDES = {
     "train.lr=1": "override train.lr: unknown key",
-    "conector=mlp": "override conector: unknown key; did you mean connector?",
+    "conector=mlp": "override conector: unknown key; did you mean connector or freeze_connector?",
     "seed.x=1": "override seed: expected a whole number, got {'x': '1'}",
     "seed": "override 'seed': expected key=value",
     "=3": "expected key=value",
@@ -293,11 +293,18 @@ def test_settings_of_the_loop_are_names_of_training_arguments(tmp_path: Path) ->
     assert "activation_checkpointing" not in Train().arguments()
 
 
-def test_a_regime_brings_its_own_defaults(write) -> None:
-    labelled, unlabelled = Recipe.load(write(MINIMAL)), Recipe.load(write(MINIMAL), ["regime=unlabelled"])
+def test_earlier_names_are_read(write) -> None:
+    """`regime` is what `objective` was called, and `lm_only` its `plain`."""
+    assert Recipe.load(write(MINIMAL + "regime: unlabelled\n")).objective == "unlabelled"
+    assert Recipe.load(write(MINIMAL.replace("encoder: enc\n", "")), ["regime=lm_only"]).objective == "plain"
+    assert Recipe(encoder="e", language_model="l", data=Data(path="d"), regime="unlabelled").freeze_encoder is False
+
+
+def test_an_objective_brings_its_own_defaults(write) -> None:
+    labelled, unlabelled = Recipe.load(write(MINIMAL)), Recipe.load(write(MINIMAL), ["objective=unlabelled"])
     assert (labelled.freeze_encoder, unlabelled.freeze_encoder) == (True, False)
-    assert Recipe.load(write(MINIMAL), ["regime=unlabelled", "freeze_encoder=true"]).freeze_encoder is True
-    plain = Recipe.load(write(MINIMAL.replace("encoder: enc\n", "regime: lm_only\n")))
+    assert Recipe.load(write(MINIMAL), ["objective=unlabelled", "freeze_encoder=true"]).freeze_encoder is True
+    plain = Recipe.load(write(MINIMAL.replace("encoder: enc\n", "objective: plain\n")))
     assert (plain.encoder, plain.train.learning_rate, labelled.train.learning_rate) == (None, 2e-5, 6e-4)
 
 

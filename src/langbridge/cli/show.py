@@ -73,16 +73,24 @@ def show(
 
     loaded = Recipe.load(recipe, overrides_of(overrides, more))
     loaded.check_files()
+    for number, stage in enumerate(loaded.stage_recipes, start=1):
+        if loaded.stages:
+            gap = "\n" if number > 1 else ""
+            typer.echo(f"{gap}stage {number} of {len(loaded.stages)}, objective {stage.objective}: ", nl=False)
+        _show_batch(stage, rows)
+
+
+def _show_batch(recipe: Any, rows: int) -> None:
     from langbridge.data import BatchRow, open_data
     from langbridge.train.objectives import objective_of
     from langbridge.train.prepare import load_processor
 
-    processor = load_processor(loaded)
-    objective = objective_of(loaded)
+    processor = load_processor(recipe)
+    objective = objective_of(recipe)
     collate = objective.collator(processor)
     # The first rows in file order, not in the order of the run.
-    settings = loaded.data.model_copy(update={"streaming": False})
-    data = open_data(settings, regime=objective.kind, seed=loaded.seed, judge=collate)
+    settings = recipe.data.model_copy(update={"streaming": False})
+    data = open_data(settings, regime=objective.kind, seed=recipe.seed, judge=collate)
     chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
     made = collate(chosen)
     made.pop("rows")
@@ -95,7 +103,7 @@ def show(
         row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")
         parts = [("language model", _lm_tokens(row, processor))]
-        if loaded.encoder is not None:
+        if recipe.encoder is not None:
             parts.insert(0, ("encoder", _encoder_tokens(row, processor)))
         for name, found in parts:
             typer.echo(f"  {name}, {_counts(found)}")

@@ -63,9 +63,12 @@ def train(
         typer.echo(loaded.to_yaml(), nl=False)
         from langbridge.train.plan import plan
 
-        planned = plan(loaded, gpus=gpus or 1, sharding=sharding, gpu_memory=gpu_memory)
-        # As comments, so that the whole output is a recipe still.
-        typer.echo("\n" + "\n".join(f"# {line}".rstrip() for line in planned.as_text().splitlines()))
+        for number, stage in enumerate(loaded.stage_recipes, start=1):
+            planned = plan(stage, gpus=gpus or 1, sharding=sharding, gpu_memory=gpu_memory).as_text()
+            if loaded.stages:
+                planned = f"stage {number} of {len(loaded.stages)}, objective {stage.objective}\n\n{planned}"
+            # As comments, so that the whole output is a recipe still.
+            typer.echo("\n" + "\n".join(f"# {line}".rstrip() for line in planned.splitlines()))
         return
     for option, value in (("--gpus", gpus), ("--sharding", sharding), ("--gpu-memory", gpu_memory)):
         if value is not None:

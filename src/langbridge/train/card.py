@@ -161,7 +161,7 @@ def _training(recipe: Recipe, history: History, run: Mapping[str, Any]) -> list[
     train, start = recipe.train, run["start"]
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
     lines = [
-        f"{steps} updates of {batch} rows, regime `{recipe.regime}`, learning rate {train.learning_rate:g} "
+        f"{steps} updates of {batch} rows, objective `{recipe.objective}`, learning rate {train.learning_rate:g} "
         f"({train.lr_scheduler_type}), seed {recipe.seed}."
         if (steps := _updates(history))
         else "No update was made: the connector is the closed-form start alone, a ridge regression of the language "

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ from langbridge.train.rows import Rows
 from langbridge.train.trainer import BridgeTrainer
 
 
-def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[str, Any], final: Path) -> None:
-    """Write the folder whole or not at all; every process calls it, one writes."""
+def write_final(
+    trainer: BridgeTrainer,
+    recipe: Recipe,
+    rows: Rows,
+    run: dict[str, Any],
+    final: Path,
+    lay: Callable[[Path], None] | None = None,
+) -> None:
+    """Write the folder whole or not at all; every process calls it, one writes. `lay` adds to it before it appears."""
     part, main = final.parent / f".{final.name}", trainer.args.should_save
     try:
         if main:
@@ -34,6 +42,8 @@ def write_final(trainer: BridgeTrainer, recipe: Recipe, rows: Rows, run: dict[st
             write_atomically(
                 part / "README.md", model_card(recipe, trainer.parts, history, run, _sources(rows, recipe, run), curves)
             )
+            if lay is not None:
+                lay(part)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(part, final)
     except OSError as error:

@@ -30,14 +30,14 @@ class Train(Settings):
     """Settings of the optimiser and the loop. Those named in `OURS` are not of `TrainingArguments`."""
 
     learning_rate: PositiveFloat | None = None
-    """Learning rate of the connector and of new embedding rows, or of the language model with `regime: lm_only`; null
-    for the paper's: 6e-4, and 2e-5 with `lm_only`."""
+    """Learning rate of the connector and of new embedding rows, or of the language model with `objective: plain`; null
+    for the paper's: 6e-4, and 2e-5 with `plain`."""
 
     encoder_learning_rate: PositiveFloat = 2e-5
     """Learning rate of the encoder where it is trained."""
 
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay of the connector, or of the language model with `regime: lm_only`."""
+    """Weight decay of the connector, or of the language model with `objective: plain`."""
 
     encoder_weight_decay: NonNegativeFloat = 0.1
     """Weight decay of the encoder where it is trained."""

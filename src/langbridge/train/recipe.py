@@ -67,7 +67,7 @@ class Recipe(Settings):
     """One training run. `Recipe.load` reads it from YAML, `save` writes it beside the checkpoint."""
 
     encoder: str | None = None
-    """Multilingual encoder: a local folder or an id on the Hugging Face hub. Needed unless `regime` is `lm_only`."""
+    """Multilingual encoder: a local folder or an id on the Hugging Face hub. Needed unless `objective` is `plain`."""
 
     language_model: str
     """English-centric causal language model: a local folder or an id on the Hugging Face hub."""
@@ -75,10 +75,11 @@ class Recipe(Settings):
     data: Data
     """The training data."""
 
-    regime: str = "labelled"
+    objective: str = "labelled"
     """What is learned from what: `labelled` pairs of a prompt and its answer (the paper's for fine-tuned language
     models), `unlabelled` text whose beginning is read by the encoder and whose continuation is written (for base
-    language models), or `lm_only`, the plain language model fine-tuned on the same data (the paper's baselines)."""
+    language models), `plain`, the language model alone fine-tuned on the same data (the paper's baselines), or one of
+    another package. Once called `regime`, with `lm_only` for `plain`."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Precision of the frozen models; `auto` as each was saved, or float32 where this machine is slow in that. What is
@@ -99,9 +100,10 @@ class Recipe(Settings):
     system: str | None = None
     """With `template: chat`, the system message; null leaves it to the template, which may have one of its own."""
 
-    init: Literal["auto", "ridge", "random"] = "auto"
-    """Start of the connector. `auto` is `ridge` for a connector with a closed-form start (`linear`), and `random` for
-    the others."""
+    init: str = "auto"
+    """Start of the connector: `ridge`, `random`, or `auto`, which is `ridge` for a connector with a closed-form start
+    (`linear`) and `random` for the others. Or a bridge between these models, a folder or an id on the hub, to go on
+    from: its connector, its new rows, its encoder where that was trained, its language model where that is merged."""
 
     ridge: Ridge = Ridge()
     """Settings of the ridge start."""
@@ -109,6 +111,9 @@ class Recipe(Settings):
     freeze_encoder: bool | None = None
     """Whether the encoder stays as it is; null for the paper's choice: frozen with `labelled` pairs, trained with
     `unlabelled` text."""
+
+    freeze_connector: bool = False
+    """Whether the connector stays as it starts, with the new rows; something else must then be trained."""
 
     lora: Lora = Lora()
     """Adapters on the language model, which is frozen without them. Off by default."""
@@ -131,8 +136,20 @@ class Recipe(Settings):
     train: Train = Train()
     """The optimiser and the loop."""
 
+    stages: tuple[dict[str, Any], ...] = ()
+    """Several runs in order, each with the keys in which it differs from the recipe around it. Each begins with the
+    bridge that the one before left."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        return _as_now_named(value)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.stages:  # each is checked by itself; what hangs on the objective is left to it
+            self._check_stages()
+            return self
         check_template(self.template, self.system)
         if self.template == CHAT:
             object.__setattr__(self, "template_in", "lm")
@@ -156,10 +173,41 @@ class Recipe(Settings):
         if self.train.learning_rate is None:
             train = self.train.model_copy(update={"learning_rate": objective.learning_rate})
             object.__setattr__(self, "train", train)
+        if self.freeze_connector and self.freeze_encoder and not self.lora.r:
+            raise LangBridgeError("freeze_connector: leaves nothing to train; give lora.r, or freeze_encoder: false")
         return self
+
+    def _check_stages(self) -> None:
+        for number, stage in enumerate(self.stages):
+            for key in ("encoder", "language_model", "connector", "stages", *(["init"] if number else [])):
+                if key in stage:
+                    raise LangBridgeError(f"stages[{number}].{key}: is the whole run's; leave it out of a stage")
+        recipes = self.stage_recipes
+        if len({objective_of(stage).bridged for stage in recipes}) > 1:
+            raise LangBridgeError("stages: some train a bridge, others the plain language model; expected all alike")
+        for number, recipe in enumerate(recipes):
+            if number and recipe.train.max_steps == 0:
+                raise LangBridgeError(f"stages[{number}].train.max_steps: got 0; only a first stage may do without")
+
+    @property
+    def stage_recipes(self) -> tuple["Recipe", ...]:
+        """The recipe of each stage, the keys of the stage over those around it; without stages, itself alone."""
+        around = {key: value for key, value in self.to_dict().items() if key != "stages"}
+        read = [
+            Recipe.read(_over(around, _as_now_named(stage)), f"stages[{number}]")
+            for number, stage in enumerate(self.stages)
+        ]
+        return tuple(read) or (self,)
+
+    @property
+    def begins_with(self) -> str | None:
+        """The bridge that `init` names, None for a fresh connector."""
+        return None if self.init in ("auto", "ridge", "random") else self.init
 
     def _check_start_alone(self) -> None:
         """Without an update the bridge is what its start makes of it, so nothing may be asked for that is learned."""
+        if self.begins_with is not None:
+            raise LangBridgeError(f"train.max_steps: got 0, but init is the bridge {self.init}: nothing would be made")
         if not self.connector.closed_form or self.init == "random":
             raise LangBridgeError(
                 f"train.max_steps: got 0, which keeps the closed-form start alone, but connector {self.connector} with "
@@ -209,16 +257,30 @@ class Recipe(Settings):
 
     def _resolved(self, folder: Path) -> "Recipe":
         files = {key: getattr(self.train, key) for key in ("deepspeed", "fsdp_config")}
-        moved = {
+        moved: dict[str, Any] = {
             "encoder": self.encoder and _found(self.encoder, folder),
             "language_model": _found(self.language_model, folder),
             "data": self.data.relocated(lambda name: _found(name, folder)),
             "train": self.train.model_copy(update={key: file and _found(file, folder) for key, file in files.items()}),
         }
+        if self.begins_with is not None:
+            moved["init"] = _found(self.init, folder)
+        moved["stages"] = tuple(
+            _taken(recipe._resolved(folder).to_dict(), _as_now_named(stage))
+            for recipe, stage in zip(self.stage_recipes, self.stages, strict=bool(self.stages))
+        )
         return self.model_copy(update=moved)
 
     def check_files(self) -> None:
         """Raise for a data file that does not exist, and for a base that is a path and no model's folder."""
+        if self.stages:
+            for stage in self.stage_recipes:
+                stage.check_files()
+            return
+        if self.begins_with is not None and not Path(self.init).is_dir() and not _may_be_id(self.init):
+            raise LangBridgeError(
+                f"init: expected auto, ridge, random, or the folder of a bridge, got {self.init!r}, which is none"
+            )
         self.data.check_files("data")
         for name, file in (
             ("train.deepspeed", self.train.deepspeed),
@@ -232,8 +294,7 @@ class Recipe(Settings):
             if Path(base).is_dir():
                 if not (Path(base) / "config.json").is_file():
                     raise LangBridgeError(f"{name}: the folder {base} has no config.json")
-            elif base.startswith((".", "/", "~")) or base.count("/") != 1 or Path(base).parent.is_dir():
-                # Ids on the hub are OWNER/NAME, so everything else was meant as a path.
+            elif not _may_be_id(base):
                 raise LangBridgeError(f"{name}: no such folder: {base}")
 
     def to_yaml(self) -> str:
@@ -243,6 +304,30 @@ class Recipe(Settings):
     def save(self, path: str | Path) -> None:
         """Write the whole recipe, all or nothing."""
         write_atomically(path, self.to_yaml())
+
+
+def _may_be_id(name: str) -> bool:
+    """Whether what is no folder here may be an id on the hub, OWNER/NAME; all else was meant as a path."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).parent.is_dir()
+
+
+def _as_now_named(keys: Any) -> Any:
+    """A recipe's keys, those of earlier versions by their new names."""
+    if not isinstance(keys, dict) or "regime" not in keys:
+        return keys
+    named = {key: value for key, value in keys.items() if key != "regime"}
+    return {"objective": "plain" if keys["regime"] == "lm_only" else keys["regime"], **named}
+
+
+def _over(around: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """The one with the keys of the other over its own, block by block."""
+    both = [key for key in stage if isinstance(stage[key], dict) and isinstance(around.get(key), dict)]
+    return {**around, **stage, **{key: _over(around[key], stage[key]) for key in both}}
+
+
+def _taken(whole: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Of `whole` what has the keys of `asked`."""
+    return {key: _taken(whole[key], value) if isinstance(value, dict) else whole[key] for key, value in asked.items()}
 
 
 def _found(name: str, folder: Path) -> str:

@@ -34,7 +34,7 @@ def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], before
 
     run, before: what `run.json` holds, of now and of the checkpoint.
     """
-    wrong = list(_changed(Recipe.load(checkpoint / "recipe.yaml"), recipe))
+    wrong = list(changed(Recipe.load(checkpoint / "recipe.yaml"), recipe))
     if before["processes"] != run["processes"]:
         wrong.append(f"processes: {before['processes']} in the checkpoint, {run['processes']} now")
     # Earlier checkpoints recorded less: what is not in both cannot be compared.
@@ -68,12 +68,15 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _changed(old: Recipe, new: Recipe) -> Iterator[str]:
+def changed(old: Recipe, new: Recipe) -> Iterator[str]:
+    """What differs between two recipes of one run, and may not."""
     before, now = dict(_flat(old.to_dict())), dict(_flat(new.to_dict()))
     for key in dict.fromkeys([*before, *now]):
         was, is_now = before.get(key), now.get(key)
         if was == is_now or key in HARMLESS or key.startswith("data.validation"):
             continue
+        if key == "init" and old.begins_with is not None and new.begins_with is not None:
+            continue  # what it began with is in the checkpoint
         if key in ("encoder", "language_model") or key.split(".")[-1] == "path":
             continue  # a place may move: models and rows are held to their fingerprints instead
         if key in _OF_LENGTH and _length_is_free(new):

@@ -8,6 +8,8 @@ DIR/final          the bridge with its processor, the recipe, the log, a model c
 import dataclasses
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from langbridge.train.prepare import Prepared, build_model, prepare
 from langbridge.train.recipe import Recipe
 from langbridge.train.resuming import check_same_run, data_fingerprint
 from langbridge.train.rows import some_examples
+from langbridge.train.stages import after, check_finished, check_new, folder_of_records, lay_records, stage_folder
 from langbridge.train.trainer import BridgeTrainer
 
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "peft")
@@ -55,7 +58,31 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
             " to false"
         )
     progress = progress and state.is_main_process
-    final, checkpoint = out / "final", _checkpoint_to_go_on_from(out, resume)
+    run = partial(_run, resume=resume, progress=progress, processes=state.num_processes)
+    final = _run_stages(recipe, out, run, resume, progress) if recipe.stages else run(recipe, out, out / "final")
+    if recipe.train.push_to_hub and state.is_main_process:
+        upload(final, recipe.train.hub_model_id or run_name(recipe), recipe.train.hub_private_repo)
+    return final
+
+
+def run_name(recipe: Recipe) -> str:
+    """A folder's name for a run: those of its models."""
+    names = [recipe.language_model] if recipe.encoder is None else [recipe.language_model, recipe.encoder]
+    return "+".join(Path(name).name for name in names)
+
+
+def _run(
+    recipe: Recipe,
+    out: Path,
+    final: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    processes: int,
+    lay: Callable[[Path], None] | None = None,
+) -> Path:
+    """One run with its checkpoints in `out`. `lay` adds to the final folder before it appears."""
+    checkpoint = _checkpoint_to_go_on_from(out, final, resume)
     if resume and checkpoint is None and final.is_dir():
         if progress:
             say(f"{final} is finished and holds no checkpoint: nothing to go on with")
@@ -66,7 +93,11 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     freeze(model, prepared)
     if progress:
         _say_bridge(model, prepared)
-    run = {**versions(LIBRARIES), "processes": state.num_processes, "data": data_fingerprint(prepared.rows.training)}
+    run: dict[str, Any] = {
+        **versions(LIBRARIES),
+        "processes": processes,
+        "data": data_fingerprint(prepared.rows.training),
+    }
     if not isinstance(model, LangBridgeModel):  # a bridge has its bases' in its config
         run[LANGUAGE_MODEL] = base_fingerprint(model)
     run["start"] = _start(model, prepared, run, checkpoint, progress)
@@ -81,19 +112,31 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         say(run["cut"])
     model.eval()
     _merge(trainer, prepared)
-    write_final(trainer, recipe, prepared.rows, run, final)
-    if recipe.train.push_to_hub and state.is_main_process:
-        upload(final, recipe.train.hub_model_id or run_name(recipe), recipe.train.hub_private_repo)
+    write_final(trainer, recipe, prepared.rows, run, final, lay)
     return final
 
 
-def run_name(recipe: Recipe) -> str:
-    """A folder's name for a run: those of its models."""
-    names = [recipe.language_model] if recipe.encoder is None else [recipe.language_model, recipe.encoder]
-    return "+".join(Path(name).name for name in names)
+def _run_stages(recipe: Recipe, out: Path, run: Callable[..., Path], resume: bool, progress: bool) -> Path:
+    """Every stage in its folder, of which those that are finished stay; the last one's final folder is the run's."""
+    if not resume:
+        check_new(out)
+    stages, final = recipe.stage_recipes, None
+    for number, named in enumerate(stages, start=1):
+        stage, last = after(named, final), number == len(stages)
+        folder = stage_folder(out, number)
+        final = (out if last else folder) / "final"
+        if progress:
+            finished = ", finished" if final.is_dir() else ""
+            say(f"stage {number} of {len(stages)}: {stage.objective}{finished}")
+        if final.is_dir():
+            check_finished(folder_of_records(final, number), stage, number)
+        else:
+            run(stage, folder, final, lay=partial(lay_records, recipe, out) if last else None)
+    assert final is not None, "there are stages"
+    return final
 
 
-def _checkpoint_to_go_on_from(out: Path, resume: bool) -> Path | None:
+def _checkpoint_to_go_on_from(out: Path, final: Path, resume: bool) -> Path | None:
     if out.exists() and not out.is_dir():
         raise LangBridgeError(f"{out}: is a file, expected a folder for the run")
     last = last_checkpoint(out)
@@ -103,7 +146,7 @@ def _checkpoint_to_go_on_from(out: Path, resume: bool) -> Path | None:
         raise LangBridgeError(
             f"{out}: holds a run already, up to {last.name}; go on with it by --resume, or give another with --out"
         )
-    if (out / "final").exists():
+    if final.exists():
         raise LangBridgeError(f"{out}: holds a finished run already; give another folder with --out, or move it away")
     return None
 
@@ -112,9 +155,10 @@ def freeze(model: Any, prepared: Prepared) -> None:
     """Leave trainable what the recipe and its rows ask for; a plain language model is trained whole."""
     recipe = prepared.recipe
     if isinstance(model, LangBridgeModel):
-        only_new_rows = bool(recipe.freeze_encoder and recipe.train.max_steps)
+        only_new_rows = bool(recipe.freeze_encoder and not recipe.freeze_connector and recipe.train.max_steps)
         only_new_rows = only_new_rows and reads_new_rows(prepared.processor, prepared.rows.training)
         model.set_training_regime(freeze_encoder=bool(recipe.freeze_encoder), train_new_rows=only_new_rows)
+        model.connector.requires_grad_(not recipe.freeze_connector)
 
 
 def _start(model: Any, prepared: Prepared, run: dict[str, Any], checkpoint: Path | None, progress: bool) -> Any:
@@ -132,7 +176,8 @@ def _start(model: Any, prepared: Prepared, run: dict[str, Any], checkpoint: Path
     if isinstance(model, LangBridgeModel):
         start = start_connector(model, prepared.processor, prepared.rows.training, recipe)
         if progress:
-            say(str(start) if start is not None else "random start")
+            begun = f"beginning with {recipe.init}" if recipe.begins_with is not None else "random start"
+            say(str(start) if start is not None else begun)
         if start is None and recipe.train.max_steps == 0:
             raise LangBridgeError(
                 "train.max_steps: got 0, but the closed-form start that it keeps is not possible here"

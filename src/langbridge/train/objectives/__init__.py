@@ -24,7 +24,7 @@ GROUP = "langbridge.objectives"
 _OURS = {
     "labelled": "langbridge.train.objectives.labelled:Labelled",
     "unlabelled": "langbridge.train.objectives.unlabelled:Unlabelled",
-    "lm_only": "langbridge.train.objectives.plain:Plain",
+    "plain": "langbridge.train.objectives.plain:Plain",
 }
 
 
@@ -37,20 +37,21 @@ def objective(name: str) -> type[Objective]:
     if name not in theirs:
         known = [*_OURS, *sorted(theirs)]
         raise LangBridgeError(
-            f"regime: expected one of {', '.join(known)}, got {name!r}; one of another package needs that package "
+            f"objective: expected one of {', '.join(known)}, got {name!r}; one of another package needs that package "
             f"installed (entry points {GROUP!r})"
         )
     found = theirs[name].load()
     if not (isinstance(found, type) and issubclass(found, Objective)):
         raise LangBridgeError(
-            f"regime: the entry point {name!r} of {GROUP!r} is {theirs[name].value}, expected a subclass of Objective"
+            f"objective: the entry point {name!r} of {GROUP!r} is {theirs[name].value}, expected a subclass of "
+            "Objective"
         )
     return found
 
 
 def objective_of(recipe: Any) -> Objective:
     """The objective that a recipe names, with its settings."""
-    return objective(recipe.regime)(recipe)
+    return objective(recipe.objective)(recipe)
 
 
 def collators(own: Objective, processor: Any) -> dict[Regime, Any]:

@@ -21,11 +21,13 @@ class Plain(Objective):
     def check(self) -> None:
         recipe = self.recipe
         if recipe.encoder is not None:
-            raise LangBridgeError(f"encoder: regime lm_only has none, got {recipe.encoder!r}; leave it out")
+            raise LangBridgeError(f"encoder: objective plain has none, got {recipe.encoder!r}; leave it out")
         if recipe.lora.r:
-            raise LangBridgeError("lora: regime lm_only trains the whole language model; leave lora out")
+            raise LangBridgeError("lora: objective plain trains the whole language model; leave lora out")
+        if recipe.begins_with is not None:
+            raise LangBridgeError(f"init: objective plain begins with language_model; leave out {recipe.init!r}")
         if recipe.train.max_steps == 0:
-            raise LangBridgeError("train.max_steps: got 0, but regime lm_only has nothing to write without an update")
+            raise LangBridgeError("train.max_steps: got 0, but objective plain has nothing to write without an update")
 
     def collator(self, processor: Any) -> Any:
         from langbridge.data import CausalCollator

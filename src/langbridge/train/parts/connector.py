@@ -1,5 +1,6 @@
 """The connector with its end vector."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -20,16 +21,18 @@ class ConnectorPart(Part):
         return list(self.model.connector.parameters())
 
     def described(self, recipe: Any, start: Any, updates: int) -> tuple[str, str]:
-        how = "closed-form (ridge)" if start else "random"
+        how = "closed-form (ridge) start" if start else "random start"
+        if recipe.begins_with is not None:
+            how = f"begun as `{'/'.join(Path(recipe.init).parts[-2:])}`"
         done = "not trained" if not updates else "trained" if self.trained else "frozen"
-        return f"{recipe.connector}, {how} start", done
+        return f"{recipe.connector}, {how}", done
 
 
 def start_connector(
     model: LangBridgeModel, processor: LangBridgeProcessor, examples: Any, recipe: Recipe
 ) -> RidgeFit | None:
-    """Apply `init`: ridge on a seeded sample of the training prompts, or the random connector as it is (None)."""
-    if recipe.init == "random" or not recipe.connector.closed_form:
+    """Apply `init`: ridge on a seeded sample of the training prompts, or the connector as it is (None)."""
+    if recipe.init == "random" or recipe.begins_with is not None or not recipe.connector.closed_form:
         return None
     texts = some_texts(examples, recipe.ridge.texts, recipe.seed)
     return ridge_start(model, processor, texts, penalty=recipe.ridge.penalty, balance=recipe.ridge.balance)

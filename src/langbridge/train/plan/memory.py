@@ -68,6 +68,7 @@ class Layout:
             )
             with torch.device("meta"):
                 self.bridge = LangBridgeModel(config)
+            self.bridge.connector.requires_grad_(not recipe.freeze_connector)
             self.lm = self.bridge.language_model
             self.encoder_length = min(recipe.max_encoder_length, self.bridge.encoder_length_limit or sys.maxsize)
         self.lm.requires_grad_(self.bridge is None)
