@@ -72,7 +72,7 @@ def test_the_words_of_the_user_are_soft_prompts_and_all_else_is_the_templates(ch
     (place,) = [at for at, token in enumerate(whole) if processor.tokenizer.decode([token]) == "x"]
     head = row["input_ids"][0]
     assert (head[:place], head[len(head) - len(whole) + place + 1 :]) == (whole[:place], whole[place + 1 :])
-    assert processor.overhead() == len(whole) - 1 + 1, "the template, and the end vector"
+    assert processor.own_length == len(whole) - 1, "the template"
     assert processor.format(QUESTION) == about.before + QUESTION + about.after
 
 

@@ -208,3 +208,27 @@ def test_a_plain_model_and_a_bridge_see_the_same_prompts(bridge_folder: Path, ba
     assert [plain.reader.decode(one.ids) for one in read] == expected
     encoded = through.reader.processor.encoder_tokenizer
     assert [encoded.decode(one.sources[0], skip_special_tokens=True) for one in through.reader.read(asked)] == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["<soft>{prompt}</soft>{prompt}", "{shots}<soft>{prompt}</soft> so <soft>A</soft>", "Q: <soft>{prompt}</soft>"],
+)
+def test_a_template_s_row_is_read_as_the_processor_lays_it_out(bridge_folder: Path, template: str) -> None:
+    """Whole, and shortened: then the longest source loses its beginning, and the language model's own text stays."""
+    engine = bridge(bridge_folder, template=template)
+    processor = engine.reader.processor
+    request = Request("Tom has 9", shots="1+1=2 ", prefix="So")
+    (read,) = engine.reader.read([request])
+    shots, prompt = engine.reader._split(request)
+    batch = processor([prompt], shots=shots, lm_prefix="So", return_tensors=None)
+    assert read.ids == batch["input_ids"][0]
+    rows = zip(batch["encoder_input_ids"], batch["encoder_attention_mask"], strict=True)
+    assert read.sources == [row[: sum(mask)] for row, mask in rows]
+    positions(engine, len(read.ids) + 1)
+    (short,) = engine.reader.read([request], new_tokens=4)
+    own = [token for token in read.ids if token != processor.soft_prompt_token_id]
+    assert short.cut
+    assert len(short.ids) == len(read.ids) - 3
+    assert [token for token in short.ids if token != processor.soft_prompt_token_id] == own
+    assert [short.sources[0], *short.sources[1:]] == [read.sources[0][3:], *read.sources[1:]]

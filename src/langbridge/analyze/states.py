@@ -183,7 +183,7 @@ class _BridgeReader:
         limits = [LONGEST, model.encoder_length_limit]
         positions = _position_limit(model.language_model)
         if positions is not None:
-            limits.append(processor.connector.longest_source(positions - processor.overhead()))
+            limits.append(processor.tokens.source_in(positions - processor.own_length))
         self.limit = min(limit for limit in limits if limit is not None)
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:

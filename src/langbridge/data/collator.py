@@ -97,13 +97,8 @@ class LabelledCollator:
 
     @cached_property
     def _always_room(self) -> bool:
-        longest = self.processor.overhead() + self.processor.soft_length(self._longest)
-        return longest + _LEAST_TARGET <= self.max_length
-
-    @property
-    def _longest(self) -> int:
-        limit = self.processor.encoder_length_limit
-        return self.max_encoder_length if limit is None else min(self.max_encoder_length, limit)
+        longest = self.processor.longest_head(self.max_encoder_length)
+        return longest is not None and longest + _LEAST_TARGET <= self.max_length
 
     @property
     def identity(self) -> str | None:
@@ -114,10 +109,10 @@ class LabelledCollator:
 
     def misfits(self, examples: Sequence[Example]) -> list[BadRow | None]:
         """For each pair that truncation would remove its target whole or that it holds a mark, or None."""
-        marker = marker_of(self.processor)
+        marker, template = marker_of(self.processor), self.processor.layout
         return [
             marked(example.origin, marker)
-            if marker is not None and marker in example.target
+            if marker is not None and (marker in example.target or (template.reads_prompt and marker in example.prompt))
             else self._misfit(example, read)
             for example, read in zip(examples, self._read(examples), strict=True)
         ]

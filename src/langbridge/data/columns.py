@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field
+from langbridge.model.sequence import message_text
 
 _PARSER = string.Formatter()
 
@@ -122,14 +123,13 @@ def _role(turn: Any, where: str) -> str:
 
 def _content(turn: dict[str, Any], where: str) -> str:
     content = turn.get("content" if "role" in turn else "value")
-    if isinstance(content, list):
-        for part in content:
-            if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-                raise BadRow(f"{where}: expected parts with type text and a text, got {_shown(part)}", "not text")
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise BadRow(f"{where}: expected text or parts of text, got {_shown(content)}", "not text")
-    return content
+    text = message_text(content)
+    if text is not None:
+        return text
+    for part in content if isinstance(content, list) else []:
+        if message_text([part]) is None:
+            raise BadRow(f"{where}: expected parts with type text and a text, got {_shown(part)}", "not text")
+    raise BadRow(f"{where}: expected text or parts of text, got {_shown(content)}", "not text")
 
 
 def _listed(roles: list[str]) -> str:

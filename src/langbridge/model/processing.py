@@ -1,11 +1,8 @@
-"""The processor: text in, both models' inputs out, and the one place where a sequence becomes tokens.
+"""The processor: text in, both models' inputs out.
 
-    [begin] [shots] [template text before]* [placeholder] x soft prompts [placeholder for the end vector] [template text
-    after]* [lm_prefix] [target] [end]
-
-(* only with `template_in="lm"` and with chat templates; `sequence.py` says what stands where.) Pads stand outside the
-sequence, never in it. The prompt template belongs here and is saved here: training, generation, evaluation and serving
-all lay out through `LangBridgeProcessor`. It works without the model; what it needs of it is in its own config.
+The prompt template belongs here and is saved here: training, generation, evaluation and serving all lay out through
+`LangBridgeProcessor`. What a template says is in `sequence.py`, how a row becomes tokens in `layout.py`; pads stand
+outside a row, never in it. It works without the model; what it needs of it is in its own config.
 """
 
 import warnings
@@ -25,19 +22,8 @@ from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
 from langbridge.model.intact import check_tokenizer
-from langbridge.model.language_marks import mark_languages
-from langbridge.model.sequence import (
-    CHAT,
-    END_VECTORS,
-    FIELD,
-    Own,
-    Part,
-    Template,
-    begin_ids,
-    begun,
-    sources_of,
-    template_of,
-)
+from langbridge.model.layout import Layout, Row
+from langbridge.model.sequence import CHAT, FIELD, Template, template_of
 from langbridge.model.sequence import conversation as conversation_parts
 from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
@@ -57,9 +43,12 @@ class LangBridgeProcessor(ProcessorMixin):
     """Two tokenizers, one template, one layout.
 
     tokenizer: the language model's. encoder_tokenizer: the encoder's.
-    template: text with `{prompt}` in it once, or `chat` for the chat template of the language model's tokenizer.
-    template_in: `encoder` sends the whole templated prompt through the encoder (the paper's way); `lm` sends the
-        prompt alone, and gives the text around it to the language model as its own tokens. Always `lm` with `chat`.
+    template: text with `<soft>...</soft>` around what the encoder reads and `{prompt}` in it, also several times and
+        also outside, where the language model reads it as its own tokens; `{shots}` is the place of worked examples. Or
+        text with `{prompt}` in it once. Or `chat` for the chat template of the language model's tokenizer.
+    template_in: of text without `<soft>`. `encoder` sends the whole templated prompt through the encoder (the paper's
+        way); `lm` sends the prompt alone, and gives the text around it to the language model as its own tokens. Always
+        `lm` with `chat`.
     system: with `chat`, the system message; None leaves it to the template, which may have one of its own.
     connector: as in `LangBridgeConfig`; decides how many placeholders a prompt gets. num_latents: where processors of
         old stand, their connector's one setting.
@@ -195,19 +184,22 @@ class LangBridgeProcessor(ProcessorMixin):
         """The prompt in the template as one text, whoever reads which part of it."""
         return self.layout.text(prompt, shots)
 
-    def encoder_ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        """What the encoder reads of each prompt, special tokens included."""
-        return self.encoder_tokenizer([self.layout.read(prompt) for prompt in prompts], verbose=False)["input_ids"]
+    @property
+    def own_length(self) -> int:
+        """Positions of the language model that a row without worked examples takes besides its sources, its target and
+        what is read of the prompt itself: the begin token and own text."""
+        template = self.layout
+        (row,) = self.tokens.rows([template.parts("")], whole=template.whole, cut=("encoder",), where="template")
+        return row.own
 
-    def soft_length(self, src_length: int) -> int:
-        """Positions of the language model that a source of so many encoder tokens takes, its end vector not counted."""
-        return self.connector.soft_length(src_length)
-
-    def overhead(self, shots: str = "") -> int:
-        """Positions of the language model that a row takes besides its soft prompts and its target: the begin token,
-        own text, and the end vector."""
-        own = self._own_ids([part.text for part in self.layout.parts("", shots) if isinstance(part, Own)], "template")
-        return len(begun(own[0], self._begin(self.layout))) + sum(map(len, own[1:])) + END_VECTORS
+    def longest_head(self, max_encoder_length: int) -> int | None:
+        """The most positions of the language model that a row takes before its target; None where there is no such
+        number, because the language model reads the prompt as its own tokens, too."""
+        if self.layout.reads_prompt:
+            return None
+        longest = self.tokens.longest_source(max_encoder_length)
+        assert longest is not None, "a limit is given"
+        return self.own_length + len(self.layout.sources("")) * self.tokens.soft_positions(longest)
 
     @property
     def answer_end_id(self) -> int | None:
@@ -260,32 +252,25 @@ class LangBridgeProcessor(ProcessorMixin):
         prefixes = _one_a_row(lm_prefix, len(texts), "lm_prefix", broadcast=True)
         wanted = _one_a_row(targets, len(texts), "targets")
         template = self.layout if apply_template else Template()
-        rows = [template.parts(text, shots, prefix or "") for text, prefix in zip(texts, prefixes, strict=True)]
-        sources = self._encode_sources(sources_of(rows), max_encoder_length, truncation)
-        languages = _one_a_row(source_language, len(texts), "source_language", broadcast=True)
-        sources = mark_languages(self.encoder_tokenizer, sources, languages)
-        heads = self._heads(rows, sources, self._begin(template), "lm_prefix")
-        target_ids = self._own_ids([target or "" for target in wanted], "targets")
-        end = [self._end_id(template)] if targets is not None and add_eos else []
-        laid, labels, cut = [], [], []
-        for i, head in enumerate(heads):
-            tail = [*target_ids[i], *end]
-            excess = 0 if max_length is None else len(head) + len(tail) - max_length
-            if excess > 0:
-                kept = len(target_ids[i]) - excess
-                if truncation not in (True, "target") or targets is None or kept < 0:
-                    raise self._too_long(i, head, tail, max_length)
-                tail = [*target_ids[i][:kept], *end]
-                cut.append(i)
-            laid.append(head + tail)
-            labels.append([IGNORE] * len(head) + tail)
-        if cut:
+        rows = self.tokens.rows(
+            [template.parts(text, shots, prefix or "") for text, prefix in zip(texts, prefixes, strict=True)],
+            whole=template.whole,
+            targets=None if targets is None else [target or "" for target in wanted],
+            end=self._end_id(template) if targets is not None and add_eos else None,
+            languages=_one_a_row(source_language, len(texts), "source_language", broadcast=True),
+            max_encoder_length=max_encoder_length,
+            max_length=max_length,
+            cut=("encoder", "target") if truncation is True else (truncation or "",),
+        )
+        limit = f"{self.tokens.longest_source(max_encoder_length)} encoder tokens"
+        if cut := [number for number, row in enumerate(rows) if row.prompt_cut]:
+            warnings.warn(CutWarning("prompts", cut, limit), stacklevel=2)
+        if cut := [number for number, row in enumerate(rows) if row.target_cut]:
             warnings.warn(CutWarning("targets", cut, f"fit max_length={max_length}"), stacklevel=2)
-
         side = padding_side or ("left" if targets is None else "right")
-        batch = self._padded(sources, laid, side)
+        batch = self._padded(rows, side)
         if targets is not None:
-            batch["labels"] = _pad(labels, IGNORE, side)
+            batch["labels"] = _pad([row.labels for row in rows], IGNORE, side)
         return BatchFeature(batch, tensor_type=return_tensors)
 
     def apply_chat_template(  # type: ignore[override]
@@ -313,14 +298,12 @@ class LangBridgeProcessor(ProcessorMixin):
             raise LangBridgeError("return_dict: expected True with tokenize=True, because soft prompts are inputs, too")
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         conversations: Any = conversation if several else [conversation]
-        rows = [conversation_parts(self.tokenizer, one, self.system, add_generation_prompt) for one in conversations]
+        parts = [conversation_parts(self.tokenizer, one, self.system, add_generation_prompt) for one in conversations]
         if not tokenize:
-            texts = ["".join(part.text for part in row) for row in rows]
+            texts = ["".join(part.text for part in row) for row in parts]
             return texts if several else texts[0]
-        sources = self._encode_sources(sources_of(rows), None, False)
-        sources = mark_languages(self.encoder_tokenizer, sources, [source_language] * len(sources))
-        heads = self._heads(rows, sources, [], "messages")
-        return BatchFeature(self._padded(sources, heads, padding_side), tensor_type=return_tensors)
+        rows = self.tokens.rows(parts, whole=True, languages=[source_language] * len(parts), where="messages")
+        return BatchFeature(self._padded(rows, padding_side), tensor_type=return_tensors)
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:
         """The language model's text in generated sequences; placeholders and ignored labels are left out, and with the
@@ -335,57 +318,16 @@ class LangBridgeProcessor(ProcessorMixin):
         kept = [i for i in ids if i >= 0 and i not in ends]
         return self.tokenizer.decode(kept, skip_special_tokens=skip_special_tokens, **kwargs)
 
-    def _encode_sources(self, texts: list[str], limit: int | None, truncation: bool | str) -> list[list[int]]:
-        """The encoder's ids of each row, special tokens included, unpadded."""
-        rows = self.encoder_tokenizer(texts, verbose=False)["input_ids"]
-        hard = self.encoder_length_limit
-        limit = min(x for x in (limit, hard) if x is not None) if (limit, hard) != (None, None) else None
-        long = [] if limit is None else [i for i, row in enumerate(rows) if len(row) > limit]
-        if not long:
-            return rows
-        if truncation not in (True, "encoder"):
-            reason = f"the encoder has positions for {hard}" if limit == hard else f"max_encoder_length is {limit}"
-            raise LangBridgeError(
-                f"texts, rows {long}: the longest has {max(len(rows[i]) for i in long)} encoder tokens, but "
-                f"{reason}; shorten the text, raise the limit where "
-                "it is yours, or cut with truncation='encoder'"
-            )
-        warnings.warn(CutWarning("prompts", long, f"{limit} encoder tokens"), stacklevel=3)
-        # The tokenizer cuts, because it keeps its closing token.
-        short = self.encoder_tokenizer([texts[i] for i in long], truncation=True, max_length=limit)["input_ids"]
-        for i, row in zip(long, short, strict=True):
-            rows[i] = row
-        return rows
-
-    def _heads(self, rows: list[list[Part]], sources: list[list[int]], begin: list[int], where: str) -> list[list[int]]:
-        """The language model's ids of each row up to its target: own text, and placeholders for the sources."""
-        texts = list(dict.fromkeys(part.text for row in rows for part in row if isinstance(part, Own)))
-        own, left = dict(zip(texts, self._own_ids(texts, where), strict=True)), iter(sources)
-        heads = []
-        for row in rows:
-            head: list[int] = []
-            for part in row:
-                if isinstance(part, Own):
-                    head += own[part.text]
-                else:
-                    head += [self.soft_prompt_token_id] * (self.soft_length(len(next(left))) + END_VECTORS)
-            heads.append(begun(head, begin))
-        return heads
-
-    def _own_ids(self, texts: list[str], where: str) -> list[list[int]]:
-        rows = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        for i, row in enumerate(rows):
-            if self.soft_prompt_token_id in row:
-                raise LangBridgeError(
-                    f"{where}, row {i}: the text contains the token with id {self.soft_prompt_token_id} "
-                    f"({self.tokenizer.convert_ids_to_tokens(self.soft_prompt_token_id)!r}), which marks "
-                    f"soft prompts; remove it from the text, or build the bridge "
-                    "with another soft_prompt_token_id"
-                )
-        return rows
-
-    def _begin(self, template: Template) -> list[int]:
-        return [] if template.whole else begin_ids(self.tokenizer)
+    @property
+    def tokens(self) -> Layout:
+        """What makes tokens of rows of parts."""
+        return Layout(
+            tokenizer=self.tokenizer,
+            encoder_tokenizer=self.encoder_tokenizer,
+            connector=self.connector,
+            placeholder=self.soft_prompt_token_id,
+            encoder_limit=self.encoder_length_limit,
+        )
 
     def _end_id(self, template: Template) -> int:
         end = self.tokenizer.eos_token_id if template.end is None else template.end
@@ -396,21 +338,14 @@ class LangBridgeProcessor(ProcessorMixin):
             )
         return end
 
-    def _padded(self, sources: list[list[int]], rows: list[list[int]], side: str) -> dict[str, list[list[int]]]:
+    def _padded(self, rows: list[Row], side: str) -> dict[str, list[list[int]]]:
+        sources = [source for row in rows for source in row.sources]
         return {
             "encoder_input_ids": _pad(sources, self.encoder_tokenizer.pad_token_id or 0, "right"),
-            "encoder_attention_mask": _pad([[1] * len(row) for row in sources], 0, "right"),
-            "input_ids": _pad(rows, self._pad_id(), side),
-            "attention_mask": _pad([[1] * len(row) for row in rows], 0, side),
+            "encoder_attention_mask": _pad([[1] * len(source) for source in sources], 0, "right"),
+            "input_ids": _pad([row.ids for row in rows], self._pad_id(), side),
+            "attention_mask": _pad([[1] * len(row.ids) for row in rows], 0, side),
         }
-
-    def _too_long(self, row: int, head: list[int], tail: list[int], limit: int | None) -> LangBridgeError:
-        return LangBridgeError(
-            f"texts, row {row}: the sequence has {len(head) + len(tail)} tokens "
-            f"({head.count(self.soft_prompt_token_id)} of them for soft prompts), the limit max_length is {limit}; "
-            f"raise the limit, shorten the text, or ask for truncation ('encoder' cuts prompts, 'target' targets, True "
-            f"both)"
-        )
 
     def _pad_id(self) -> int:
         """Any id will do under a mask of zero; the tokenizer's own is the least surprising."""

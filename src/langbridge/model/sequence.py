@@ -1,20 +1,33 @@
-"""How the language model's sequence is laid out: the parts of a template, where a sequence begins, what ends an answer,
-and how long everything is. Text and counts only, neither torch nor transformers.
-
-    [begin] [own text] [soft prompts] [end vector] [own text] [target] [end]
+"""What a sequence is made of: the parts of a template, where it begins, what ends an answer. Text and counts only,
+neither torch nor transformers; `layout.py` makes tokens of it.
 
 A row is a list of parts: `Own` text is read by the language model as its own tokens, a `Soft` text (a source) by the
-encoder. One with several turns has several of each.
+encoder, whose soft prompts stand in its place. A template is a string that says which is which. With the prompt "Tom",
+the worked examples "1+1=2 " and the target "4", soft prompts in brackets, their end vector a dot, and what is learned
+behind the bar:
+
+    the paper     <soft>Q: {prompt} A:</soft>               <s>[Q: Tom A:].|4</s>
+    as own text   Q: <soft>{prompt}</soft> A:               <s>Q: [Tom]. A:|4</s>
+    augmented     <soft>{prompt}</soft>{prompt}             <s>[Tom].Tom|4</s>
+    few-shot      So: {shots}<soft>{prompt}</soft> A:       <s>So: 1+1=2 [Tom]. A:|4</s>
+    segments      <soft>Q: {prompt}</soft>so<soft>A:</soft> <s>[Q: Tom].so[A:].|4</s>
+
+The first two are also what `Q: {prompt} A:` is with `template_in` encoder and lm. Worked examples stand in front where
+`{shots}` is not said. A template `chat` is the one that the language model's tokenizer brings for conversations.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from langbridge.errors import LangBridgeError
 
-FIELD = "{prompt}"
-"""The prompt's place in a template."""
+FIELD, SHOTS = "{prompt}", "{shots}"
+"""Places in a template: the prompt's, and that of worked examples."""
+
+OPEN, CLOSE = "<soft>", "</soft>"
+"""Around what the encoder reads."""
 
 CHAT = "chat"
 """The template that is the language model's own: the one its tokenizer brings for conversations."""
@@ -46,73 +59,114 @@ def sources_of(rows: Sequence[Sequence[Part]]) -> list[str]:
     return [part.text for row in rows for part in row if isinstance(part, Soft)]
 
 
+_PROMPT, _SHOTS = "\0prompt\0", "\0shots\0"
+"""The fields in the parts of a template that is read, so that a system message with braces stays what it is."""
+
+
 @dataclass(frozen=True)
 class Template:
-    """What stands around a prompt.
+    """What stands around a prompt, read once from a string.
 
-    opening: own text that comes before everything. own: own text around the soft prompts. source: text that goes
-    through the encoder with the prompt. end: the id that ends an answer, None for the tokenizer's EOS. whole: it writes
-    the whole of a sequence, as a chat template does, so no begin token is put before it.
+    pieces: its parts, the fields unfilled. end: the id that ends an answer, None for the tokenizer's EOS. whole: it
+    writes the whole of a sequence, as a chat template does, so no begin token is put before it. begins: it writes a
+    sequence's beginning itself.
     """
 
-    opening: str = ""
-    own: tuple[str, str] = ("", "")
-    source: tuple[str, str] = ("", "")
+    pieces: tuple[Part, ...] = (Own(_SHOTS), Soft(_PROMPT))
     end: int | None = None
     whole: bool = False
+    begins: bool = False
 
     def parts(self, prompt: str, shots: str = "", prefix: str = "") -> list[Part]:
-        """A prompt in its template. shots: worked examples that the language model reads itself. prefix: the beginning
-        of its answer."""
-        return [Own(self.opening + shots + self.own[0]), Soft(self.read(prompt)), Own(self.own[1] + prefix)]
+        """A prompt in its template; braces in it are only braces. shots: worked examples that the language model reads
+        itself. prefix: the beginning of its answer."""
+        values = {_PROMPT: prompt, _SHOTS: shots}
+        parts = [
+            type(part)(re.sub(f"{_PROMPT}|{_SHOTS}", lambda field: values[field[0]], part.text)) for part in self.pieces
+        ]
+        last = parts.pop() if isinstance(parts[-1], Own) else Own("")
+        return [*parts, Own(last.text + prefix)]  # in one, because together they become tokens
 
-    def read(self, prompt: str) -> str:
-        """What the encoder reads of a prompt. Braces in the prompt are only braces."""
-        return self.source[0] + prompt + self.source[1]
+    def sources(self, prompt: str) -> list[str]:
+        """What the encoder reads of a prompt."""
+        return sources_of([self.parts(prompt)])
 
     def text(self, prompt: str, shots: str = "") -> str:
         """The whole of it as one text, whoever reads it."""
         return "".join(part.text for part in self.parts(prompt, shots))
 
     @property
-    def begins(self) -> bool:
-        """Whether it writes a sequence's beginning itself."""
-        return self.whole or bool(self.opening)
+    def reads_prompt(self) -> bool:
+        """Whether the language model reads the prompt as its own tokens, too, so that a row's length depends on it."""
+        return any(_PROMPT in part.text for part in self.pieces if isinstance(part, Own))
 
     @property
     def around(self) -> tuple[str, str]:
-        """All text before the prompt and all text after it."""
-        return self.opening + self.own[0] + self.source[0], self.source[1] + self.own[1]
+        """All text before the prompt and all text after it, for a language model alone: its own text, where the prompt
+        is in that, else all there is. Raises `LangBridgeError` where the prompt stands there twice."""
+        pieces = [part for part in self.pieces if isinstance(part, Own) or not self.reads_prompt]
+        return self._around("".join(part.text for part in pieces))
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """The text around the prompt in what the encoder reads. Raises `LangBridgeError` where it has two sources."""
+        return self._around("\0".join(part.text for part in self.pieces if isinstance(part, Soft)))
+
+    def _around(self, text: str) -> tuple[str, str]:
+        before, *after = text.replace(_SHOTS, "").split(_PROMPT)
+        if len(after) != 1 or "\0" in before + after[0]:
+            raise LangBridgeError(f"template: this needs one that has {FIELD} once and one source for the encoder")
+        return before, after[0]
 
 
 def template_of(tokenizer: Any, template: str, template_in: str = "encoder", system: str | None = None) -> Template:
-    """A template by its settings, with the language model's tokenizer. Raises `LangBridgeError`."""
+    """A template by its settings, with the language model's tokenizer. Raises `LangBridgeError`.
+
+    template_in: who reads the text around the prompt, `encoder` or `lm`, where the template does not say it.
+    """
     check_template(template, system)
     if template == CHAT:
         return _chat(tokenizer, system)
     if template_in not in ("encoder", "lm"):
         raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
-    before, after = template.split(FIELD)
-    # A template off a model's card may write the begin token, which would be the second.
+    if OPEN not in template:
+        whole = template_in == "encoder"
+        template = f"{OPEN}{template}{CLOSE}" if whole else template.replace(FIELD, f"{OPEN}{FIELD}{CLOSE}")
+    # A template off a model's card may write the begin token, which would be the second, and is none to the encoder.
     begin = str(tokenizer.bos_token) if begin_ids(tokenizer) else ""
-    opening = begin if begin and before.startswith(begin) else ""
-    before = before.removeprefix(opening)
-    if template_in == "encoder":
-        return Template(source=(before, after))
-    return Template(opening=opening, own=(before, after))
+    if template.startswith(OPEN):
+        template = OPEN + template.removeprefix(OPEN).removeprefix(begin)
+    opening = begin if template.startswith(begin) else ""
+    if SHOTS not in template:
+        template = opening + SHOTS + template.removeprefix(opening)
+    template = template.replace(FIELD, _PROMPT).replace(SHOTS, _SHOTS)
+    texts = re.split(f"{OPEN}(.*?){CLOSE}", template, flags=re.DOTALL)
+    pieces = [Soft(text) if number % 2 else Own(text) for number, text in enumerate(texts)]
+    return Template(tuple(part for part in pieces if part.text), begins=bool(opening))
 
 
 def check_template(template: str, system: str | None = None) -> None:
     """What a template's settings must be, whatever the tokenizer. Raises `LangBridgeError`."""
-    if template != CHAT and template.count(FIELD) != 1:
-        raise LangBridgeError(
-            f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), or text that "
-            f"contains {FIELD} exactly once"
-        )
     if system is not None and template != CHAT:
         raise LangBridgeError(
             f"system: a system message belongs to `template: {CHAT}`; in another template write it into the text"
         )
+    if template == CHAT:
+        return
+    if OPEN not in template and CLOSE not in template:
+        if template.count(FIELD) != 1:
+            raise LangBridgeError(
+                f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), or text that "
+                f"contains {FIELD} exactly once, or between {OPEN} and {CLOSE}"
+            )
+        return
+    marks = re.findall(f"{OPEN}|{CLOSE}", template)
+    if marks != [OPEN, CLOSE] * (len(marks) // 2):
+        raise LangBridgeError(f"template: got {template!r}, expected every {OPEN} to be closed by a {CLOSE}")
+    if not any(FIELD in text for text in re.findall(f"{OPEN}(.*?){CLOSE}", template, flags=re.DOTALL)):
+        raise LangBridgeError(f"template: got {template!r}, expected {FIELD} between {OPEN} and {CLOSE}")
+    if template.count(SHOTS) > 1:
+        raise LangBridgeError(f"template: got {template!r}, expected {SHOTS} at most once")
 
 
 def begin_ids(tokenizer: Any) -> list[int]:
@@ -167,7 +221,7 @@ def _chat(tokenizer: Any, system: str | None) -> Template:
     # The first token that is no text: <|im_end|>, <|eot_id|>, <end_of_turn>, </s>.
     ids = tokenizer(_around(_ANSWER, rest.text)[1], add_special_tokens=False)["input_ids"]
     end = next((token for token in ids if token in tokenizer.added_tokens_decoder), None)
-    return Template(opening=before.text, own=("", after.text), end=end, whole=True)
+    return Template((Own(before.text + _SHOTS), Soft(_PROMPT), Own(after.text)), end=end, whole=True, begins=True)
 
 
 def _render(tokenizer: Any, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str:
@@ -206,16 +260,23 @@ def _around(mark: str, text: str) -> tuple[str, str]:
 
 
 def _content(message: Mapping[str, Any], number: int) -> str:
-    """A message's text; Hugging Face's processors also take a list of parts."""
-    content = message.get("content")
-    if isinstance(content, list):
-        texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
-        content = "".join(texts) if len(texts) == len(content) else None
-    if not isinstance(content, str) or message.get("role") not in ("system", "user", "assistant"):
+    text = message_text(message.get("content"))
+    if text is None or message.get("role") not in ("system", "user", "assistant"):
         raise LangBridgeError(
             f"messages, {number}: got {message!r}, expected `role` (system, user or assistant) and `content` (text)"
         )
-    return content
+    return text
+
+
+def message_text(content: Any) -> str | None:
+    """A message's text, joined where it comes in parts (`{"type": "text", "text": ...}`); None where it is no text."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    texts = [
+        part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else None
+        for part in content
+    ]
+    return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None
 
 
 def sources_of_rows(places: Sequence[int], given: Sequence[int]) -> list[int]:

@@ -7,7 +7,7 @@ import abc
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeProcessor
 from langbridge.model.language_marks import knows_language, mark_languages, own_mark
-from langbridge.model.sequence import CHAT, END_VECTORS
+from langbridge.model.layout import Layout, Row
+from langbridge.model.sequence import CHAT
 from langbridge.serve.engine import PromptTooLong, Request
 from langbridge.serve.templates import fill, template_text
 
@@ -111,7 +112,6 @@ class BridgeReader(Reader):
         )
         self.pad_id = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
         self.source_pad_id = processor.encoder_tokenizer.pad_token_id or 0
-        self._frames: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
         self._known: dict[str, bool] = {}
 
     @property
@@ -140,13 +140,12 @@ class BridgeReader(Reader):
     def read(
         self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
     ) -> list[Reading]:
-        prompts = [self._split(request)[1] for request in requests]
-        texts = list(dict.fromkeys(prompts))
-        encoded = dict(zip(texts, self.processor.encoder_ids(texts), strict=True)) if texts else {}
+        keys = [(*self._split(request), request.prefix) for request in requests]
+        rows = self._rows(list(dict.fromkeys(keys)))
         readings: list[Reading] = []
-        for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+        for place, (request, key) in enumerate(zip(requests, keys, strict=True)):
             after = None if continuations is None else continuations[place]
-            if after is not None and not (request.messages or prompt.strip() or request.shots):
+            if after is not None and not (request.messages or key[1].strip() or request.shots):
                 readings.append(self._alone(after))
                 continue
             # The language model's text begins after the soft prompts as a training target does, so the space that
@@ -156,17 +155,30 @@ class BridgeReader(Reader):
             if request.messages:
                 readings.append(self._conversation(request, ids, room))
             else:
-                readings.append(self._prompt(request, encoded[prompt], ids, room, place))
+                readings.append(self._prompt(request, rows[key], ids, room, place))
         return self._marked(requests, readings)
 
     def _split(self, request: Request) -> tuple[str, str]:
         """What the language model and what the encoder reads of examples and prompt."""
         return (request.shots, request.prompt) if self.shots_in == "lm" else ("", request.shots + request.prompt)
 
-    def _prompt(self, request: Request, source: list[int], after: list[int], room: int, place: int) -> Reading:
+    @property
+    def _tokens(self) -> Layout:
+        # Without a limit: a prompt that is too long is cut here, where it keeps its end.
+        return replace(self.processor.tokens, encoder_limit=None)
+
+    def _rows(self, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row]:
+        """Shots, prompt and beginning of an answer as tokens, whole."""
+        template = self.processor.layout
+        parts = [template.parts(prompt, shots, prefix) for shots, prompt, prefix in keys]
+        return dict(zip(keys, self._tokens.rows(parts, whole=template.whole), strict=True))
+
+    def _prompt(self, request: Request, row: Row, after: list[int], room: int, place: int) -> Reading:
         shots, _ = self._split(request)
-        before, behind = self._frame(shots, request.prefix)
-        limit = self._limit(len(before) + len(behind) + END_VECTORS, room, shots)
+        longest = max(range(len(row.sources)), key=lambda number: len(row.sources[number]))
+        others = [source for number, source in enumerate(row.sources) if number != longest]
+        around = row.own + sum(self._tokens.soft_positions(len(source)) for source in others)
+        limit, source = self._limit(around, room, shots), row.sources[longest]
         cut = limit is not None and len(source) > limit
         if limit is not None and cut:
             if self.strict:
@@ -175,35 +187,26 @@ class BridgeReader(Reader):
                     f"template and answer; shorten it, or let the model write less (--max-new-tokens)"
                 )
             source = without_beginning(source, limit, self.processor.encoder_tokenizer)
-        soft = [self.processor.soft_prompt_token_id] * (self.processor.soft_length(len(source)) + END_VECTORS)
-        length = len(source) + len(before) + len(behind) + len(after)
-        return Reading([*before, *soft, *behind], [source], after, length, cut)
-
-    def _frame(self, shots: str, prefix: str) -> tuple[list[int], list[int]]:
-        """The language model's own tokens before and after the soft prompts of a prompt."""
-        if (shots, prefix) not in self._frames:
-            ids = self.processor([""], lm_prefix=prefix or None, shots=shots, return_tensors=None)["input_ids"][0]
-            soft = [place for place, token in enumerate(ids) if token == self.processor.soft_prompt_token_id]
-            self._frames[shots, prefix] = ids[: soft[0]], ids[soft[-1] + 1 :]
-        return self._frames[shots, prefix]
+            row = self._tokens.with_sources(row, [*row.sources[:longest], source, *row.sources[longest + 1 :]])
+        return Reading(row.ids, row.sources, after, sum(map(len, row.sources)) + row.own + len(after), cut)
 
     def _limit(self, around: int, new_tokens: int, shots: str) -> int | None:
-        """How many of the encoder's tokens a prompt may have; None where there is no limit."""
+        """How many of the encoder's tokens a source may have; None where there is no limit."""
         limits = [self.max_encoder_length, self.processor.encoder_length_limit]
         total = positions(self.config)
         if total is not None:
-            least = self.processor.soft_length(self.processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
+            least = self._tokens.soft_positions(self.processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
             if (room := total - around - new_tokens) < least:
                 what = "examples, template and beginning" if shots else "template and beginning"
                 fewer = (
                     ", give fewer examples, or let them go through the encoder (--shots-in encoder)" if shots else ""
                 )
                 raise PromptTooLong(
-                    f"the language model has positions for {total} tokens, of which {around - END_VECTORS} go to "
-                    f"{what} and {new_tokens} to the answer: expected at least {least + END_VECTORS} left for the "
-                    f"prompt, got {max(0, room + END_VECTORS)}; let it write less (--max-new-tokens){fewer}"
+                    f"the language model has positions for {total} tokens, of which {around} go to {what} and "
+                    f"{new_tokens} to the answer: expected at least {least} left for the prompt, got {max(0, room)}; "
+                    f"let it write less (--max-new-tokens){fewer}"
                 )
-            limits.append(self.processor.connector.longest_source(room))
+            limits.append(self._tokens.source_in(room))
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _conversation(self, request: Request, after: list[int], room: int) -> Reading:

@@ -90,12 +90,12 @@ class Recipe(Settings):
     or a kind and its settings (`{kind: resampler, num_latents: 32}`, `{kind: linear, encoder_layers: [6, 12]}`)."""
 
     template: str = "{prompt}"
-    """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place. `chat` for the chat
-    template that the language model's tokenizer brings."""
+    """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place, and `<soft>` to
+    `</soft>` what the encoder reads. `chat` for the chat template that the language model's tokenizer brings."""
 
     template_in: Literal["encoder", "lm"] = "encoder"
-    """Who reads the template: the encoder (as in the paper), or the language model as its own tokens, as always with
-    `template: chat`."""
+    """Who reads a template without `<soft>`: the encoder (as in the paper), or the language model as its own tokens, as
+    always with `template: chat`."""
 
     system: str | None = None
     """With `template: chat`, the system message; null leaves it to the template, which may have one of its own."""

@@ -73,7 +73,7 @@ def ridge_start(
                 stacklevel=2,
             )
             return None
-    texts = [processor.layout.read(prompt) for prompt in prompts]
+    texts = [source for prompt in prompts for source in processor.layout.sources(prompt)]
     fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
     states, targets, ids = collect(model, processor, texts[:fitted])
     shares = torch.bincount(ids)[ids].double() ** -balance

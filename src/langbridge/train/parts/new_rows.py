@@ -28,4 +28,4 @@ def reads_new_rows(processor: LangBridgeProcessor, examples: Any) -> bool:
     added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
     streamed = isinstance(examples, RowStream)
     texts = some_texts(examples, 1000, 0) if streamed else (text_of(example) for example in examples)
-    return any(token in processor.layout.read(text) for text in texts for token in added)
+    return any(token in source for text in texts for source in processor.layout.sources(text) for token in added)
