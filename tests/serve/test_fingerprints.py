@@ -3,7 +3,7 @@
 import torch
 
 from langbridge.model.bases import spread_values
-from langbridge.serve.fingerprints import model_fingerprint
+from langbridge.serve.hf import model_fingerprint
 
 BEYOND_FLOAT32 = 2**24 + 1
 """The first count that float32 cannot hold: tables of published models have more values."""

@@ -42,7 +42,7 @@ def demo(
     """Train the miniature bridge on English alone and score it in 12 languages beside the plain language model."""
     from langbridge.data import write_atomically, write_jsonl
     from langbridge.evaluate.answers import last_number
-    from langbridge.evaluate.scores import accuracy, difference
+    from langbridge.evaluate.scores import accuracy, difference, mean_score
     from langbridge.evaluate.table import Row, as_json, as_text, draw_bars
     from langbridge.miniature import parents
     from langbridge.miniature.dataset import held_out_rows, write_tests, write_training
@@ -103,7 +103,7 @@ def demo(
             name: [last_number(text, language) == test["answer"] for text, test in zip(texts, tests, strict=True)]
             for name, texts in answers.items()
         }
-        rows.append(Row("floor", language, mean_with_error([test["guess"] for test in tests])))
+        rows.append(Row("floor", language, mean_score([test["guess"] for test in tests])))
         rows += [Row(name, language, accuracy(marks)) for name, marks in correct.items()]
         differences[language] = difference(correct["bridge"], correct["lm"])
         samples += [
@@ -125,12 +125,3 @@ def demo(
         typer.echo(f"  LM alone: {sample['lm']}")
         typer.echo(f"  bridge:   {sample['bridge']}")
     typer.echo(f"\n{out}: table.json, accuracy.png, samples.jsonl, bridge/   {time.monotonic() - started:.0f} s")
-
-
-def mean_with_error(values: "list[float]") -> "Score":
-    """The mean of rates between 0 and 1 with its standard error."""
-    from statistics import fmean, stdev
-
-    from langbridge.evaluate.scores import Score
-
-    return Score(fmean(values), stdev(values) / len(values) ** 0.5, len(values))

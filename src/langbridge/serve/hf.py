@@ -1,6 +1,7 @@
 """An engine on Hugging Face's models: a bridge, a causal language model or an encoder-decoder, in this process."""
 
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -10,13 +11,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from langbridge.model.bases import spread_values
 from langbridge.model.configuration import IGNORE
 from langbridge.model.language_models import head_only_at
 from langbridge.serve.batching import in_batches
 from langbridge.serve.engine import GREEDY, SEED, Answer, Chunk, Decoding, Engine, Likelihood, Request
-from langbridge.serve.fingerprints import model_fingerprint
 from langbridge.serve.generation import Told, continuations, own_decoding, seeded
 from langbridge.serve.readers import Reader, Reading
+
+_WHOLE, _SAMPLED = 1 << 20, 1 << 10
+"""A tensor up to the first size counts in full, a larger one by so many values spread over it: training that reaches
+a tensor moves nearly all of its values, and reading billions of them would take longer than the questions."""
 
 
 class HFEngine(Engine):
@@ -25,7 +30,7 @@ class HFEngine(Engine):
     batch_size: requests at once; halved where memory runs out.
     """
 
-    def __init__(self, model: PreTrainedModel, reader: Reader, *, batch_size: int = 16):
+    def __init__(self, model: PreTrainedModel, reader: Reader, batch_size: int = 16):
         self.model, self.reader, self.batch_size = model.eval(), reader, batch_size
         self.chats = reader.chats
 
@@ -184,3 +189,16 @@ def per_row(logits: torch.Tensor, rows: Sequence[list[int]]) -> list[tuple[float
     greedy = logits.argmax(-1) == tokens
     pairs = zip(values.split(counts), greedy.split(counts), strict=True)
     return [(float(value.sum()), bool(hit.all())) for value, hit in pairs]
+
+
+def model_fingerprint(model: Any) -> str:
+    """A hash over the names, shapes and values of a model's parameters, in whatever precision they are loaded."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
+        if parameter.is_meta:
+            continue
+        values = spread_values(parameter, parameter.numel() if parameter.numel() <= _WHOLE else _SAMPLED)
+        kept = values.float() if values.is_floating_point() else values
+        digest.update(kept.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

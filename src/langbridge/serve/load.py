@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
@@ -54,7 +54,15 @@ def load_engine(
         return engine
     if shots_in != "encoder":
         raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
-    return _plain_engine(str(name), config, template, dtype, device, batch_size, max_length, revision)
+    two_sided = bool(config.get("is_encoder_decoder"))
+    reader = EncoderDecoderReader if two_sided else CausalReader
+    plain, tokenizer = _plain_model(str(name), config, dtype, device, revision)
+    if dtype == "auto":
+        in_fitting_precision(plain, plain.device, rows=batch_size)
+    engine = HFEngine(plain, reader(tokenizer, plain.config, template=template, max_length=max_length), batch_size)
+    commit = getattr(plain.config, "_commit_hash", None) or revision
+    engine.about = {"name": str(name), "revision": commit, "model_type": config["model_type"]}
+    return engine
 
 
 def load_bridge(
@@ -79,30 +87,23 @@ def bridge_engine(
     model: LangBridgeModel, processor: LangBridgeProcessor, batch_size: int = 16, **reading: Any
 ) -> HFEngine:
     """The engine of a bridge at hand. reading: as `BridgeReader` has it."""
-    return HFEngine(model, BridgeReader(processor, model.language_model.config, **reading), batch_size=batch_size)
+    return HFEngine(model, BridgeReader(processor, model.language_model.config, **reading), batch_size)
 
 
-def _plain_engine(
-    name: str,
-    config: dict[str, Any],
-    template: str | None,
-    dtype: str | torch.dtype,
-    device: str | None,
-    batch_size: int,
-    max_length: int | None,
-    revision: str | None,
-) -> HFEngine:
+def _plain_model(
+    name: str, config: dict[str, Any], dtype: str | torch.dtype, device: str | None, revision: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    two_sided = bool(config.get("is_encoder_decoder"))
-    auto, reader = (AutoModelForSeq2SeqLM, EncoderDecoderReader) if two_sided else (AutoModelForCausalLM, CausalReader)
     place, precise = _place(device), precision(dtype)
     check_weights(name)
     check_tokenizer(name)
+    two_sided = bool(config.get("is_encoder_decoder"))
+    auto = AutoModelForSeq2SeqLM if two_sided else AutoModelForCausalLM
     which = {} if revision is None else {"revision": revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **which)
-        model: PreTrainedModel = auto.from_pretrained(name, dtype=precise, device_map={"": place}, **which)
+        return auto.from_pretrained(name, dtype=precise, device_map={"": place}, **which), tokenizer
     except (OSError, ValueError) as error:
         # The rest of the message is a list of all architectures that there are.
         reason = str(error).strip().split("\n")[0]
@@ -110,13 +111,6 @@ def _plain_engine(
         raise LangBridgeError(
             f"{name}: model_type {config['model_type']!r} cannot be loaded as {as_what}: {reason}"
         ) from error
-    if dtype == "auto":
-        in_fitting_precision(model, place, rows=batch_size)
-    requests = reader(tokenizer, model.config, template=template, max_length=max_length)
-    engine = HFEngine(model, requests, batch_size=batch_size)
-    commit = getattr(model.config, "_commit_hash", None) or revision
-    engine.about = {"name": name, "revision": commit, "model_type": config["model_type"]}
-    return engine
 
 
 def _place(device: str | None) -> torch.device:

@@ -15,9 +15,9 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeProcessor
-from langbridge.model.language_marks import knows_language, mark_languages, own_mark
+from langbridge.model.language_marks import knows_language, own_mark
 from langbridge.model.layout import Layout, Row
-from langbridge.model.sequence import CHAT
+from langbridge.model.sequence import CHAT, Own, Part, Template, conversation
 from langbridge.serve.engine import PromptTooLong, Request
 from langbridge.serve.templates import fill, template_text
 
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_POSITIONS = 2048
 """Of a plain model that does not say, as lm-evaluation-harness has it."""
+
+_NO_TURNS = "messages: a conversation needs the template `chat`, which this model is not asked through"
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,8 @@ class BridgeReader(Reader):
         _ = processor.layout  # refuses a template that cannot be, before anything is asked
         self.processor, self.config, self.strict = processor, config, strict
         self.shots_in, self.max_encoder_length = shots_in, max_encoder_length
-        self.tokenizer, self.chats, self.ends = (
-            processor.tokenizer,
-            processor.template == CHAT,
-            [processor.answer_end_id],
-        )
+        self.tokenizer, self.chats = processor.tokenizer, processor.template == CHAT
+        self.ends = [processor.answer_end_id]
         self.pad_id = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
         self.source_pad_id = processor.encoder_tokenizer.pad_token_id or 0
         self._known: dict[str, bool] = {}
@@ -127,12 +126,7 @@ class BridgeReader(Reader):
         }
 
     def shown(self, request: Request) -> str:
-        if request.messages:
-            return (
-                str(self.processor.apply_chat_template(request.messages, add_generation_prompt=True)) + request.prefix
-            )
-        shots, prompt = self._split(request)
-        return self.processor.format(prompt, shots) + request.prefix
+        return "".join(part.text for part in self._parts(request, self.processor.layout))
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.processor.decode(ids)
@@ -140,23 +134,35 @@ class BridgeReader(Reader):
     def read(
         self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
     ) -> list[Reading]:
-        keys = [(*self._split(request), request.prefix) for request in requests]
-        rows = self._rows(list(dict.fromkeys(keys)))
-        readings: list[Reading] = []
+        template, tokens = self.processor.layout, self._tokens
+        keys = [(self._parts(request, template), self._language(request.language)) for request in requests]
+        # Continuations of one prompt share its tokens.
+        parts, languages = zip(*dict.fromkeys(keys), strict=True) if keys else ((), ())
+        laid = tokens.rows(parts, whole=template.whole, languages=languages)
+        rows = dict(zip(dict.fromkeys(keys), laid, strict=True))
+        readings = []
         for place, (request, key) in enumerate(zip(requests, keys, strict=True)):
-            after = None if continuations is None else continuations[place]
-            if after is not None and not (request.messages or key[1].strip() or request.shots):
-                readings.append(self._alone(after))
-                continue
-            # The language model's text begins after the soft prompts as a training target does, so the space that
-            # separates words in one text is not part of it.
-            ids = [] if after is None else self._own(after.removeprefix(" "))
-            room = new_tokens if after is None else len(ids)
-            if request.messages:
-                readings.append(self._conversation(request, ids, room))
-            else:
-                readings.append(self._prompt(request, rows[key], ids, room, place))
-        return self._marked(requests, readings)
+            if continuations is None:
+                readings.append(self._reading(request, rows[key], [], new_tokens, place))
+            elif request.messages or request.shots or request.prompt.strip():
+                # The language model's text begins after the soft prompts as a training target does, so the space that
+                # separates words in one text is not part of it.
+                after = self._own(continuations[place].removeprefix(" "))
+                readings.append(self._reading(request, rows[key], after, len(after), place))
+            else:  # after no prompt a text is scored by the language model alone, as a plain model scores it
+                begin, after = self.tokenizer.bos_token_id, self._own(continuations[place])
+                ids = [self.tokenizer.eos_token_id if begin is None else begin]
+                readings.append(Reading(ids, [], after, len(ids) + len(after)))
+        return readings
+
+    def _parts(self, request: Request, template: Template) -> tuple[Part, ...]:
+        if request.messages and not self.chats:
+            raise LangBridgeError(_NO_TURNS)
+        if request.messages:
+            asked = conversation(self.tokenizer, request.messages, self.processor.system, True)
+            return (*asked, Own(request.prefix))
+        shots, prompt = self._split(request)
+        return tuple(template.parts(prompt, shots, request.prefix))
 
     def _split(self, request: Request) -> tuple[str, str]:
         """What the language model and what the encoder reads of examples and prompt."""
@@ -167,24 +173,28 @@ class BridgeReader(Reader):
         # Without a limit: a prompt that is too long is cut here, where it keeps its end.
         return replace(self.processor.tokens, encoder_limit=None)
 
-    def _rows(self, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row]:
-        """Shots, prompt and beginning of an answer as tokens, whole."""
-        template = self.processor.layout
-        parts = [template.parts(prompt, shots, prefix) for shots, prompt, prefix in keys]
-        return dict(zip(keys, self._tokens.rows(parts, whole=template.whole), strict=True))
+    def _own(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def _prompt(self, request: Request, row: Row, after: list[int], room: int, place: int) -> Reading:
-        shots, _ = self._split(request)
+    def _reading(self, request: Request, row: Row, after: list[int], room: int, place: int) -> Reading:
+        """A row that leaves room for what follows it: of a prompt that is too long its end, of a conversation all or an
+        error."""
         longest = max(range(len(row.sources)), key=lambda number: len(row.sources[number]))
-        others = [source for number, source in enumerate(row.sources) if number != longest]
-        around = row.own + sum(self._tokens.soft_positions(len(source)) for source in others)
-        limit, source = self._limit(around, room, shots), row.sources[longest]
+        source, total = row.sources[longest], positions(self.config)
+        if request.messages and total is not None and len(row.ids) + room > total:
+            raise PromptTooLong(
+                f"the conversation takes {len(row.ids)} of the language model's positions, and the answer leaves "
+                f"{max(total - room, 0)} for it; shorten it, or let the model write less (--max-new-tokens)"
+            )
+        others = [one for number, one in enumerate(row.sources) if number != longest]
+        around = row.own + sum(self._tokens.soft_positions(len(one)) for one in others)
+        limit = self._limit(around, room, self._split(request)[0])
         cut = limit is not None and len(source) > limit
         if limit is not None and cut:
-            if self.strict:
+            if self.strict or request.messages:
                 raise PromptTooLong(
                     f"prompt {place + 1}: it has {len(source)} encoder tokens, and there is room for {limit} beside "
-                    f"template and answer; shorten it, or let the model write less (--max-new-tokens)"
+                    "template and answer; shorten it, or let the model write less (--max-new-tokens)"
                 )
             source = without_beginning(source, limit, self.processor.encoder_tokenizer)
             row = self._tokens.with_sources(row, [*row.sources[:longest], source, *row.sources[longest + 1 :]])
@@ -208,41 +218,6 @@ class BridgeReader(Reader):
                 )
             limits.append(self._tokens.source_in(room))
         return min((limit for limit in limits if limit is not None), default=None)
-
-    def _conversation(self, request: Request, after: list[int], room: int) -> Reading:
-        batch = self.processor.apply_chat_template(
-            [request.messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors=None
-        )
-        rows = zip(batch["encoder_input_ids"], batch["encoder_attention_mask"], strict=True)
-        sources = [row[: sum(mask)] for row, mask in rows]
-        ids = batch["input_ids"][0] + self._own(request.prefix)
-        total = positions(self.config)
-        if total is not None and len(ids) + room > total:
-            raise PromptTooLong(
-                f"the conversation takes {len(ids)} of the language model's positions, and the answer leaves "
-                f"{max(total - room, 0)} for it; shorten it, or let the model write less (--max-new-tokens)"
-            )
-        return Reading(ids, sources, after, sum(map(len, sources)) + len(ids) + len(after))
-
-    def _alone(self, continuation: str) -> Reading:
-        """After no prompt a text is scored by the language model alone, as a plain model scores it."""
-        begin = self.tokenizer.bos_token_id
-        ids = [self.tokenizer.eos_token_id if begin is None else begin]
-        after = self._own(continuation)
-        return Reading(ids, [], after, len(ids) + len(after))
-
-    def _own(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _marked(self, requests: Sequence[Request], readings: list[Reading]) -> list[Reading]:
-        """With the mark of each request's language, where the encoder is told it and knows this one."""
-        told = [self._language(request.language) for request in requests]
-        languages = [language for language, one in zip(told, readings, strict=True) for _ in one.sources]
-        sources = [source for one in readings for source in one.sources]
-        marked = iter(mark_languages(self.processor.encoder_tokenizer, sources, languages))
-        return [
-            Reading(one.ids, [next(marked) for _ in one.sources], one.after, one.length, one.cut) for one in readings
-        ]
 
     def _language(self, language: str | None) -> str | None:
         if language is None or self.strict:
@@ -296,7 +271,7 @@ class CausalReader(Reader):
         messages: Sequence[Mapping[str, str]] = request.messages
         whole = request.shots + request.prompt
         if messages and not self.chats:
-            raise LangBridgeError("messages: a conversation needs the template `chat`, got another")
+            raise LangBridgeError(_NO_TURNS)
         if not self.chats:
             return fill(self.template, whole, request.language or "en") + request.prefix
         messages = messages or [{"role": "user", "content": whole}]
