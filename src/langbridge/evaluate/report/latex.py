@@ -1,7 +1,7 @@
 """A report's tables as LaTeX, for papers: `booktabs`, `graphicx` and, for scripts of the world, XeLaTeX or LuaLaTeX."""
 
 from langbridge.evaluate.report.contents import Cell, Report, Row, Table
-from langbridge.evaluate.report.wording import counts, error, heading, interval, label, legend, mean, spans, title
+from langbridge.evaluate.report.wording import counts, figures, heading, label, legend, spans, title
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -57,13 +57,8 @@ def _table(table: Table, legend: str) -> str:
 
 
 def _cell(row: Row, cell: Cell | None) -> str:
-    if cell is None:
-        return "--"
-    text, stderr, bounds = mean(cell, signed=row.kind == "difference"), error(cell), interval(cell)
-    text = text.replace("−", "$-$")
-    if stderr is not None:
-        text += rf" {{\scriptsize$\pm${stderr}}}"
-    return text + (rf" {{\scriptsize {bounds.replace('−', '$-$')}}}" if bounds else "")
+    text = figures(row, cell, r" {{\scriptsize$\pm${}}}", r" {{\scriptsize {}}}")
+    return text.replace("−", "$-$") or "--"
 
 
 def _key(measure: str) -> str:

@@ -1,8 +1,8 @@
 """A report as Markdown, in GitHub's flavour."""
 
 from langbridge import markdown
-from langbridge.evaluate.report.contents import Cell, Report, Row, Table
-from langbridge.evaluate.report.wording import counts, error, heading, interval, label, legend, mean, title
+from langbridge.evaluate.report.contents import Report, Table
+from langbridge.evaluate.report.wording import counts, figures, heading, label, legend, title
 from langbridge.markdown import escaped
 
 
@@ -31,19 +31,10 @@ def _table(table: Table) -> str:
     return markdown.table(
         headings,
         (
-            [escaped(label(row)), *(_cell(row, row.cells.get(column)) for column in table.columns), counts(row)]
+            [escaped(label(row)), *(figures(row, row.cells.get(column)) for column in table.columns), counts(row)]
             for row in table.rows
         ),
     )
-
-
-def _cell(row: Row, cell: Cell | None) -> str:
-    if cell is None:
-        return ""
-    text, stderr, bounds = mean(cell, signed=row.kind == "difference"), error(cell), interval(cell)
-    if stderr is not None:
-        text += f" ± {stderr}"
-    return f"{text} {bounds}" if bounds else text
 
 
 def _literal(text: str) -> str:

@@ -4,7 +4,7 @@ import base64
 from html import escape
 
 from langbridge.evaluate.report.contents import Cell, Report, Row, Table
-from langbridge.evaluate.report.wording import counts, error, heading, interval, label, legend, mean, spans, title
+from langbridge.evaluate.report.wording import counts, figures, heading, label, legend, spans, title
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
@@ -65,9 +65,4 @@ def _class(table: Table, column: str) -> str:
 
 
 def _cell(row: Row, cell: Cell | None) -> str:
-    if cell is None:
-        return ""
-    text, stderr, bounds = mean(cell, signed=row.kind == "difference"), error(cell), interval(cell)
-    if stderr is not None:
-        text += f" <small>± {stderr}</small>"
-    return text + (f'<small class="interval">{bounds}</small>' if bounds else "")
+    return figures(row, cell, " <small>± {}</small>", '<small class="interval">{}</small>')

@@ -22,23 +22,21 @@ def spans(table: Table) -> list[tuple[str, int]]:
     return [*found, ("all", 1)] if len(found) > 1 else found
 
 
-def mean(cell: Cell, *, signed: bool = False) -> str:
-    value = cell.published if cell.score is None else 100 * cell.score.mean
-    assert value is not None
-    return f"{value:{'+' if signed else ''}.1f}".replace("-", "−")
-
-
-def error(cell: Cell) -> str | None:
-    """The standard error; None for a published score, `?` for a single question, which has none."""
+def figures(row: Row, cell: Cell | None, error: str = " ± {}", interval: str = " {}") -> str:
+    """A cell in per cent, with its error (`?` for a single question, which has none) and its interval."""
+    if cell is None:
+        return ABSENT
     if cell.score is None:
-        return None
-    return "?" if math.isnan(cell.score.stderr) else f"{100 * cell.score.stderr:.1f}"
+        return _number(cell.published or 0.0)
+    stderr = "?" if math.isnan(cell.score.stderr) else f"{100 * cell.score.stderr:.1f}"
+    text = _number(100 * cell.score.mean, "+" if row.kind == "difference" else "") + error.format(stderr)
+    if cell.interval is not None:
+        text += interval.format(f"[{_number(100 * cell.interval.low)}, {_number(100 * cell.interval.high)}]")
+    return text
 
 
-def interval(cell: Cell) -> str | None:
-    if cell.interval is None:
-        return None
-    return f"[{100 * cell.interval.low:.1f}, {100 * cell.interval.high:.1f}]".replace("-", "−")
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.1f}".replace("-", "−")
 
 
 def label(row: Row) -> str:
