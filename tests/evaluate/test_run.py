@@ -79,7 +79,7 @@ def test_an_interrupted_run_asks_only_what_is_left(farm: Path, tmp_path: Path) -
         evaluate(first, load_suites([str(farm)]), tmp_path / "run")
     done = {request.prompt for request, _ in first.asked} - {"three"}
     assert done, "some were answered"
-    with pytest.raises(LangBridgeError, match="has not ended"):
+    with pytest.raises(LangBridgeError, match="is not finished"):
         Run.read(tmp_path / "run")
     file = next((tmp_path / "run").glob("responses_*.jsonl"))
     file.write_text(file.read_text() + '{"key": "ab')  # the crash came while a line was written

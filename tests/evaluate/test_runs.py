@@ -62,7 +62,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LangBridgeError, match="not the folder of an evaluation"):
         Run.read(tmp_path / "other")
     runs.begin(tmp_path / "begun", {})
-    with pytest.raises(LangBridgeError, match="has not ended"):
+    with pytest.raises(LangBridgeError, match="is not finished"):
         Run.read(tmp_path / "begun")
     (tmp_path / "begun" / "results.json").write_text('{"format": 99}')
     with pytest.raises(LangBridgeError, match="expected format 1, got 99"):

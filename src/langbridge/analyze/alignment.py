@@ -1,13 +1,12 @@
-"""How language-agnostic states are, in numbers, each with its uncertainty.
+"""How language-agnostic states are, each number with its uncertainty.
 
 States are (sentences, languages, width): one vector for each sentence in each language. Sentences are a sample, and
-every uncertainty here is about them; languages are the ones that were chosen, and stay. A sentence in many
+every uncertainty here is about them; the chosen languages are fixed. A sentence in many
 languages counts once.
 
 Standard errors of variance, cosine and CKA are delete-one jackknives (Efron and Stein 1981): the number without each
 sentence in turn. Those of retrieval and of the language probe are of the mean of one value a sentence, sd / sqrt(n):
-the hits stay as they are, and a sentence is not taken away as a wrong neighbour of the others, nor from what the probe
-was trained on.
+the hits are fixed: leaving a sentence out does not change the candidates of the others, nor the probe's training data.
 
 States are standardised first, as the paper does before its PCA: a few coordinates of a language model are some hundred
 times larger than the others and would dominate every cosine and variance.
@@ -64,7 +63,7 @@ def standardised(states: Array) -> Array:
     states = states.astype(np.float64)
     flat = states.reshape(-1, states.shape[-1])
     scale = flat.std(axis=0)
-    # What rounding leaves of a constant is no spread.
+    # Rounding errors of a constant are not spread.
     constant = scale <= 1e-6 * np.abs(flat).max(axis=0)
     scale[constant] = 1.0
     states -= flat.mean(axis=0)

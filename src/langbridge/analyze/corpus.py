@@ -1,9 +1,9 @@
 """Sentence-parallel text: the same sentences in every language.
 
-Four layouts are read, and told apart by the files that are there:
+Four layouts are read, recognised by their files:
 
     rows          a file, or a folder of files, with rows {"id": ..., "lang": ..., "text": ...}, in any format that
-                  training reads; `language` does for `lang`, and the text may stand in another field
+                  training reads; `language` works like `lang`, and the text may be in another field
     FLORES+       dev/eng_Latn.parquet, dev/swh_Latn.jsonl, ...: rows with id, iso_639_3, iso_15924 and text
     FLORES-101    dev/eng.dev, dev/swh.dev, ...: one sentence a line (Goyal et al. 2022, arXiv 2106.03193)
     FLORES-200    dev/eng_Latn.dev, dev/swh_Latn.dev, ... (NLLB Team 2022, arXiv 2207.04672)

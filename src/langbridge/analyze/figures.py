@@ -189,7 +189,7 @@ def _lines(ax: Any, stages: Sequence[Mapping[str, Any]], keys: Sequence[str], gr
     for model, line in _MODEL_LINES.items():
         chosen = [stage for stage in stages if stage["model"] == model]
         x = np.array([stage["layer"] for stage in chosen], dtype=float)
-        # The encoder stands apart, and its groups beside each other.
+        # The encoder is drawn apart, its groups side by side.
         x[x < 0] = _aside(stages) * {"high": 1.18, "low": 0.82}.get(group, 1.0)
         found = []
         for stage in chosen:
@@ -209,7 +209,7 @@ def _lines(ax: Any, stages: Sequence[Mapping[str, Any]], keys: Sequence[str], gr
 
 
 def _aside(stages: Sequence[Mapping[str, Any]]) -> float:
-    """The encoder's place: so far from layer 0 that their labels do not read as one, however many layers there are."""
+    """The encoder's position: far enough from layer 0 that their labels stay apart, for any number of layers."""
     return -max(1.4, 0.1 * max(stage["layer"] for stage in stages))
 
 

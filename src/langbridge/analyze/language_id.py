@@ -28,7 +28,7 @@ _EAST_ASIAN = {"Han", *_JAPANESE}
 
 _INNER_ONLY = "'’-\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _INNER = _INNER_ONLY + "_"
-"""What may stand inside a word beside letters, marks and digits."""
+"""Characters allowed inside a word besides letters, marks and digits."""
 _NUMBER_EDGE = re.compile(r"(?<=[^\x00-\x7f])(?=\d)|(?<=\d)(?=[^\x00-\x7f])")
 
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
@@ -96,7 +96,7 @@ class LanguageIdentifier:
         wanted = {two_letter(code) for code in (*LLAMA2_PERCENT, *more, *needed)}
         self.languages = tuple(sorted(wanted & known))
         self.unknown = tuple(sorted(wanted - known - set(LLAMA2_PERCENT)))
-        """Languages of `more` that cannot be told."""
+        """Languages of `more` that py3langid does not know."""
         self._of_script: dict[str, Any] = {}
 
     def __call__(self, text: str) -> Identified:

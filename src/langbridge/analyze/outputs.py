@@ -1,4 +1,4 @@
-"""In which language did the model answer? And **accidental translation**: an answer in another language than expected.
+"""The languages of a model's answers, and **accidental translation**: answers in another language than expected.
 
 Reads the samples of an evaluation, or any JSONL whose rows have `language` (the question's) and `output`. Into a folder
 go `numbers.json`, `report.md`, `answers.jsonl` (every row with the language found) and a picture a task.
@@ -29,7 +29,7 @@ SAME = "same"
 """Expected: the language of the question."""
 UNCLEAR = "unclear"
 _SCRIPT = " script"
-"""Ends what is found where only the script is known."""
+"""The suffix of results of which only the script is known."""
 _LISTED = 3
 """Accidental translations of each task and language that the page shows; the file has them all."""
 
@@ -59,8 +59,8 @@ class Answer:
 class Answers:
     """The written answers in order, and what was left out.
 
-    unknown: languages of the questions that cannot be told. choices: samples left out by task, because the model chose
-    among the benchmark's own texts. without_id: answers by task that come without their question's id.
+    unknown: languages of the questions that py3langid does not know. choices: samples left out by task, where the model
+    chose among given texts. without_id: answers by task that lack their question's id.
     """
 
     answers: list[Answer]
@@ -97,7 +97,7 @@ def read_answers(run: str | Path, *, expected: str = "en", field: str = "output"
 
 
 def _found(seen: Identified, expected: str) -> str | None:
-    """The language, or at least a script that the expected one has not. Latin names may stand in any language."""
+    """The language, or its script where the expected language has another. Latin names occur in any language."""
     if seen.language is not None or seen.script in (NO_SCRIPT, LATIN) or expected in LANGUAGES.get(seen.script, ()):
         return seen.language
     return seen.script + _SCRIPT
@@ -151,9 +151,9 @@ def _language(code: str, where: str) -> str:
 def measure(answers: Sequence[Answer]) -> dict[str, Any]:
     """By task: counts of found languages by language of the question, and the rate of accidental translation.
 
-    A rate is of the answers whose language is clear. Its error in one language is that of a share; over several
-    languages a question counts once, with its rate over them, because the same question in many languages is no
-    independent sample. `of_all` bounds the share among all answers, whatever the unclear ones are.
+    A rate is over the answers whose language is clear. In one language its error is that of a share; over several
+    languages it is clustered by question, because one question in many languages is not many samples.
+    `of_all` bounds the share among all answers, unclear ones included.
     """
     tasks: dict[str, Any] = {}
     for task, rows in _grouped(answers, lambda answer: answer.task).items():

@@ -27,8 +27,7 @@ def language_probe(states: Array) -> Probe:
     """A ridge classifier on states (sentences, languages, width), with whole sentences held out.
 
     The folds part sentences, so the probe is never asked about a sentence that it saw in another language. The
-    standard error is that of the mean over sentences, their hits taken as they are: that folds share most of their
-    training data is not in it.
+    standard error is that of the mean over sentences; it ignores that folds share most of their training data.
     """
     linear_model, model_selection = scikit_learn("linear_model"), scikit_learn("model_selection")
     n, k, width = states.shape

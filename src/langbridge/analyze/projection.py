@@ -30,7 +30,7 @@ def project(states: Mapping[str, Array], fit: str = EACH) -> dict[str, Projectio
 
     fit: what scale and axes are fitted on. `each`: every model's on its own states. A name: on those states, to be
     applied to the others (the reference fits on the language model alone and applies to the bridge). `all`: on all of
-    them together, so that the axes first show what tells the models apart. But for `each`, widths must be the same.
+    them together, so that the first axes separate the models. Except for `each`, widths must be equal.
     """
     if fit == EACH:
         return {name: project({name: one}, ALL)[name] for name, one in states.items()}

@@ -294,12 +294,12 @@ def report(numbers: Mapping[str, Any]) -> str:
         "![PCA of the language model's states](pca.png)",
         "",
         f"Standardised, two principal components, {_fitted(numbers['pca']['fit'])}. Filled circles: high-resource "
-        "languages; open triangles: low-resource. A code stands at its language's mean. A picture can flatter: the "
-        "axes say how much of the variance is in it.",
+        "languages; open triangles: low-resource. A code stands at its language's mean. The axes say how "
+        "much of the variance the picture shows.",
         "",
         "![PCA of the encoder's states and the soft prompts](pca_input.png)",
         "",
-        "The encoder's states and the soft prompts, each on axes of its own.",
+        "The encoder's states and the soft prompts, each on its own axes.",
         "",
         f"## Language by language, against {pivot}",
         "",
@@ -322,7 +322,7 @@ def _origin(numbers: Mapping[str, Any]) -> list[str]:
 
 def _fitted(fit: str) -> str:
     if fit == EACH:
-        return "each model on axes of its own"
+        return "each model on its own axes"
     if fit == ALL:
         return "fitted on both models' states together"
     other = TITLES[BRIDGE if fit == LM else LM]

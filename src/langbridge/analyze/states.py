@@ -159,8 +159,8 @@ def pool_states(
 def _batches(
     corpus: Corpus, run: "_BridgeReader | _LanguageModelReader", batch_size: int
 ) -> Iterator[list[tuple[int, int]]]:
-    """(sentence, language) of every text, neighbours in length together, the longest first: memory runs out at once
-    or never. In tokens, which are tens of times quicker to count than padding is to compute: by bytes four positions in
+    """(sentence, language) of every text, sorted by length, the longest first: memory runs out in the first batch or
+    never. In tokens, which are tens of times quicker to count than padding is to compute: by bytes four positions in
     ten were padding, with a tokenizer that knew some of the scripts and spelled out the others."""
     sizes = [
         (len(row.ids), sentence, language)

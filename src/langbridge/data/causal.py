@@ -83,7 +83,7 @@ class CausalCollator:
         ]
 
     def _ids(self, examples: Sequence[Example | TextExample]) -> Iterator[tuple[list[int], list[int]]]:
-        """What is read and what is learned; the latter is empty where the limit leaves no token of it but EOS."""
+        """Prompt and target; the target is empty where the limit leaves only its EOS."""
         tokenizer, template = self.tokenizer, self.template
         eos, begin = tokenizer.eos_token_id, begin_ids(tokenizer)
         prompts = [template.text(e.prompt) if isinstance(e, Example) else "" for e in examples]

@@ -122,7 +122,7 @@ class LabelledCollator:
         if self._always_room or not examples:
             return [0] * len(examples)
         with warnings.catch_warnings():
-            # A long prompt is cut in the batch as well, and told of there.
+            # The batch cuts long prompts as well, and warns then.
             warnings.filterwarnings("ignore", "prompts of rows")
             rows = self.processor(
                 [example.prompt for example in examples],

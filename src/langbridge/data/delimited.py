@@ -71,7 +71,7 @@ def is_quoted(
     (bad_quoted, rows_quoted), (bad_plain, rows_plain) = found
     if bad_quoted != bad_plain:
         return bad_quoted < bad_plain
-    return rows_quoted == rows_plain or width == 1  # of one column, every line is a row by itself
+    return rows_quoted == rows_plain or width == 1  # with one column, every line is a row
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:

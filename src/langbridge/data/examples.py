@@ -23,7 +23,7 @@ MARKER = "mark of soft prompts"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One pair: what is asked, in the template's place of the prompt, and what is to be answered."""
+    """One pair: the prompt that goes into the template, and the target."""
 
     prompt: str
     target: str
@@ -35,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TextExample:
-    """One text, not yet split into what is read and what is written."""
+    """One text, not yet split into prefix and continuation."""
 
     text: str
     origin: str = field(default="", compare=False)

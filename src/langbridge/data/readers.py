@@ -39,14 +39,14 @@ def read_rows(
     quoting: Quoting = "auto",
     field: str | None = None,
 ) -> Iterator[Row]:
-    """The rows of the file at `path`, read as they are asked for.
+    """The rows of the file at `path`, read lazily.
 
     The name decides the format: `.jsonl`, `.ndjson` and `.json` (lines, or one array), `.parquet`, `.csv`, `.tsv`;
     every other file is text with the one field `text`, whose rows are set by `sample_by`. A further `.gz`, `.bz2`,
     `.xz` or `.zst` is its compression.
 
-    columns: all that a reader by columns reads; None for all.
-    header: the columns of a `.csv` or `.tsv` whose first line is a row already.
+    columns: those to read from a columnar file; None for all.
+    header: the columns of a `.csv` or `.tsv` without a header line.
     quoting: what quotes are in a `.csv` or `.tsv`. `quoted`: they enclose fields, which may then hold delimiters and
         line breaks. `plain`: characters like any other, and every line is a row. `auto`: CSV is quoted, and a TSV
         file is what gives fewer broken rows (`delimited.is_quoted`).
@@ -185,7 +185,7 @@ def _parquet_rows(path: Path, columns: list[str] | None) -> Iterator[Row]:
             number = 0
             wanted = names if columns is None else [name for name in names if name in columns]
             if not wanted:
-                # Reading no column would give no rows; with the first one every row says what it lacks.
+                # Without any column there would be no rows; with the first one, every row reports what is missing.
                 wanted = names[:1]
             for batch in file.iter_batches(batch_size=256, columns=wanted):
                 for row in _decoded(batch):

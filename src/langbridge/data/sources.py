@@ -15,7 +15,7 @@ _SPLITS = {
     "validation": {"validation", "valid", "val", "dev"},
     "test": {"test", "testing", "eval", "evaluation"},
 }
-"""The words in names of files by which `datasets` tells splits."""
+"""The words in file names by which `datasets` recognises splits."""
 
 _ABOUT = re.compile(
     r"(dataset_infos?|dataset_dict|state|config)\.json|(readme|licen[cs]e|notice|citation|requirements)[^/]*\.txt",
@@ -28,8 +28,8 @@ def local_files(source: Source) -> list[Path] | None:
     """The files of a source in the order of their names; None where it is a data set on the hub.
 
     A folder gives the data files anywhere inside it, by their names, of its split: those with a word for `split` in
-    their names or in those of folders inside. Where no split is asked for and there are splits, it is train, as it is
-    on the hub. Raises `LangBridgeError` where there is nothing.
+    their names or in those of folders inside. Without `split`, it is train where there are splits, as on
+    the hub. Raises `LangBridgeError` where there is nothing.
     """
     path = source.path
     if not is_here(path):

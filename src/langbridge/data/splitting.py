@@ -21,8 +21,8 @@ def split_text(text: str, tokenizer: Any, length: int) -> tuple[str, str] | None
     """`text` as prefix and continuation, or None where it is too short.
 
     The prefix is as long as it may be: at most `length` tokens of `tokenizer`, its closing token included, counted on
-    the prefix alone. It ends between two graphemes (what a reader takes for one character), or between two characters
-    where the first grapheme by itself is too long. The continuation holds more than white space.
+    the prefix alone. It ends between two graphemes (user-perceived characters), or between two code points where
+    the first grapheme alone is too long. The continuation holds more than white space.
     """
     budget = length - tokenizer.num_special_tokens_to_add(pair=False)
     end = len(text.rstrip())
@@ -94,7 +94,7 @@ def grapheme_start(text: str, place: int) -> int:
     """The last boundary between graphemes at or before `place`."""
     if place <= 0 or place >= len(text):
         return min(max(place, 0), len(text))
-    # Between two ASCII characters there is always a boundary, but for the two of a Windows line end.
+    # There is a boundary between any two ASCII characters except \r\n.
     first = place
     while first > 0 and not _certain(text, first):
         first -= 1

@@ -67,7 +67,7 @@ class RowStream(IterableDataset[Example | TextExample]):
 
     @property
     def skipped(self) -> Skipped:
-        """The rows left out in the first epoch that was gone through to its end, or so far in the one that is not.
+        """The rows left out in the first complete epoch, or so far in an incomplete one.
 
         So each row counts once, over all epochs and workers. All ranks count the same.
         """
@@ -119,13 +119,13 @@ class RowStream(IterableDataset[Example | TextExample]):
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         together = self.batch_size * self.world_size
         taken, done = self.examples, 0
-        first = taken // self.batch_size  # a loader asks worker 0 for the first batch, wherever the stream stands
+        first = taken // self.batch_size  # a loader asks worker 0 for the first batch, at any position of the stream
         counted = number == 0 and self._skips.begin()  # every worker meets every bad row
         for step, group in enumerate(self._steps(together, counted)):
             if len(group) < together and self.world_size > 1:
                 return
             mine = group[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-            # A state may stand inside a batch where it was taken without a loader.
+            # Without a loader, a state may be inside a batch.
             fresh = mine[max(taken - done, 0) :]
             done += len(mine)
             if step < first or (step - first) % workers != number:
@@ -246,7 +246,7 @@ class _SharedSkips:
         self._counts[place] += 1
 
     def summary(self) -> Skipped:
-        """What was counted so far."""
+        """The counts so far."""
         counts = {_read(reason): int(n) for reason, n in zip(self._reasons, self._counts, strict=True) if n}
         return Skipped(counts, [text for text in map(_read, self._first) if text])
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Places = Iterator[tuple[str, Row]]
-"""Rows with the name of the place that they stand in."""
+"""Rows with the name of their file or data set."""
 
 _FORMAT = 3  # of the table on disk; another number makes other files
 _ROWS, _CHARACTERS = 1000, 4 << 20  # a batch of the table is written at whichever comes first

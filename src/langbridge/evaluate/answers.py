@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from langbridge.languages import two_letter
 
-# A sign counts only right before its number, and where nothing stands that it could subtract from: "48-24".
+# A sign counts only directly before its number, and not where it could be a subtraction: "48-24".
 # Groups after a comma have three digits, or two in the Indian style: 1,00,000.
 _NUMBER = (
     r"(?:(?<![\w)\]])(?P<sign>[-+]))?[$€£¥₹]?"
@@ -21,7 +21,7 @@ _NUMBER = (
     r"(?:\s?/\s?(?P<denominator>\d*[1-9]\d*)(?![.,]?\d))?"
 )
 _LAST = re.compile(_NUMBER)
-# Between "answer is" and the number only marks may stand: ": $", "**".
+# Between "answer is" and the number only punctuation is allowed: ": $", "**".
 _SAID = re.compile(r"answer\s+(?:is|would\s+be|must\s+be)[^\w\n+-]*?" + _NUMBER, re.IGNORECASE)
 # What follows a stated number in its sentence: "5 + 3 = 8." states 8.
 _SENTENCE = re.compile(r"(?:(?![.!?]\s|\n).)*")
@@ -129,7 +129,7 @@ def _value(match: re.Match[str]) -> Decimal:
 
 
 def _ascii_digit(character: str) -> str:
-    # `decimal` and not `digit`: the latter would also read the 2 of "m²" as a number of its own.
+    # `decimal` and not `digit`, which would also read the 2 of "m²" as a number.
     value = unicodedata.decimal(character, None)
     return character if value is None else str(value)
 
@@ -181,7 +181,7 @@ def word_choice(text: str, words: dict[str, str]) -> str | None:
     """The value of the last word that is a key of `words`, whole and in any case; stated ones first.
 
     Longer keys win where two begin at the same place, so that "not plausible" is not "plausible"; and "no" is one only
-    where it stands for itself, not as in "no doubt".
+    as a word by itself, not as in "no doubt".
     """
     text = unicodedata.normalize("NFC", text).replace("’", "'")
     values = {unicodedata.normalize("NFC", key).lower(): value for key, value in words.items()}

@@ -16,7 +16,7 @@ from langbridge.files import BadRow, text_field
 from langbridge.languages import english_name
 
 HUB = "hub"
-"""The data setting that asks for the hub; anything else is a folder."""
+"""The data setting for the hub; anything else is a folder."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Benchmark:
         `{Name}` and `{name}` (its English name, as in `Swahili` and `swahili`), and what else `read_rows` is given. One
         with `*` must match exactly one file.
     required: fields that every row must have.
-    hub: None where there is no dataset on the hub in a layout known to us.
+    hub: None where no dataset on the hub has a known layout.
     texts: required fields that must be non-empty text, so that no question is asked as "None".
     aliases: other names that a publisher gave to a field, with its name here.
     header: the columns of a `.csv` or `.tsv` that is published without a line of their names.
-    inside: the field that holds the rows, where a `.json` file is published as one object.
+    inside: the field with the rows, where a `.json` file is published as one object.
     """
 
     family: str
@@ -87,7 +87,7 @@ def read_rows(source: Benchmark, data: str | Path | None, **names: str) -> Bench
 
 
 def row_ids(rows: BenchmarkRows, field: str = "id") -> list[str]:
-    """What each question is known by: the row's own `field`, or its place from 0 where it has none.
+    """The id of each question: the row's own `field`, or its index from 0 where it has none.
 
     Raises `LangBridgeError` where two rows have the same, because a question's answers are joined by it.
     """
@@ -97,7 +97,7 @@ def row_ids(rows: BenchmarkRows, field: str = "id") -> list[str]:
         if name in seen:
             raise LangBridgeError(
                 f"{where}: the id {name!r} is that of {seen[name]} too; expected another {field!r} in each row, or in "
-                "none (a row without one is known by its place from 0)"
+                "none (the id of a row without one is its index from 0)"
             )
         seen[name] = where
     return list(seen)
@@ -124,7 +124,7 @@ def _from_folder(source: Benchmark, folder: Path, names: Mapping[str, str]) -> B
 
 
 def file_rows(path: Path, **options: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of a file of any format that training reads, each with where it stands; the first bad one raises.
+    """The rows of a file in any format that training reads, each with its place; the first bad one raises.
 
     options: of `langbridge.data.readers.read_rows`.
     """

@@ -1,11 +1,11 @@
-"""The folder of an evaluation: what was asked of whom, every answer, and the scores.
+"""The folder of an evaluation: settings, every answer, and the scores.
 
     run.json            settings, and the fingerprint that a continued run must share; written first
-    responses*.jsonl    what the model has answered so far, kept by `responses.py` so that a run can go on
+    responses*.jsonl    the model's answers so far, kept by `responses.py` so that a run can be continued
     samples_TASK.jsonl  one row a question
     results.json        scores, and everything needed to say how they were made; written last
 
-Whoever wants to know of an evaluation reads this folder: reports do, and never import what made it.
+Readers of an evaluation, such as reports, read this folder and never import what made it.
 """
 
 import json
@@ -20,7 +20,7 @@ from langbridge.serve.engine import digest
 
 SETTINGS, RESULTS = "run.json", "results.json"
 FORMAT = 1
-"""Of all files of the folder together; a reader refuses what it does not know."""
+"""Of all files of the folder; readers refuse other formats."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Sample:
     correct: int | None
     """1, 0, or None where it could not be scored."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What only this task has; in the file beside the other fields, never inside one."""
+    """Fields that only this task has; in the file they are on the same level as the others."""
 
     def as_json(self) -> dict[str, Any]:
         return {**{name: getattr(self, name) for name in _FIELDS}, **self.extra}
@@ -78,7 +78,7 @@ class Run:
             raise LangBridgeError(
                 f"{folder}: "
                 + (
-                    "the evaluation has not ended; give the same command again and it goes on"
+                    "the evaluation is not finished; run the same command again to continue it"
                     if begun
                     else f"no {RESULTS} in it, so it is not the folder of an evaluation"
                 )
@@ -106,7 +106,7 @@ def samples_name(task: str) -> str:
 
 
 def begin(folder: str | Path, settings: Mapping[str, Any]) -> str:
-    """Start a run in a folder, or go on with the one that is there; its fingerprint.
+    """Start a run in a folder, or continue the one in it; returns its fingerprint.
 
     `settings` is everything that can change an answer. Raises `LangBridgeError` where the folder holds a run with
     other settings, and names those that differ.

@@ -1,4 +1,4 @@
-"""From answers to a score with its standard error. What the answer of a text is, `answers.py` knows."""
+"""Scores with their standard errors. `answers.py` extracts the answers."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from langbridge.errors import LangBridgeError
 
 @dataclass(frozen=True)
 class Score:
-    """A mean with the standard error of that mean (not a number for a single answer) and its count."""
+    """A mean with the standard error of that mean (NaN for a single answer) and its count."""
 
     mean: float
     stderr: float

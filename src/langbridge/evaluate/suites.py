@@ -1,6 +1,6 @@
 """Suites by name: which YAML each is, in which languages, and the harness's tasks made of it.
 
-Only this package's own task folder is read. The harness's whole index takes longer than many an evaluation.
+Only this package's task folder is read: indexing all tasks of the harness takes longer than many evaluations.
 """
 
 import warnings
@@ -107,10 +107,10 @@ def load_suites(
 ) -> list[SuiteTask]:
     """The tasks of suites, their documents read.
 
-    names: of this package, or paths of YAML files that describe a family of one's own (`custom_suite.py`).
+    names: of this package, or paths of YAML files that describe a suite of your own (`custom_suite.py`).
     data: a folder, or `hub`. languages: all of a suite's, or these (by code or English name); a suite that has none of
     them is an error, and so are a language that no suite has and two suites of one name. What a folder lacks of a suite
-    is left out with a warning, but not a language that was asked for.
+    is left out with a warning, unless the language was requested.
     generation: settings over the suites' own, such as `max_gen_toks`. metadata: more for the documents' `load`.
     """
     configs: dict[str, dict[str, Any]] = {}
@@ -153,7 +153,7 @@ def load_suites(
 def _check_absent(
     suite: str, there: Set[str], absent: Sequence[tuple[str, str, NoSuchFile]], wanted: Sequence[str]
 ) -> None:
-    """Raise where nothing is there, of the suite or of a language that was asked for; else warn of what is not."""
+    """Raise where the suite, or a requested language, has no data; otherwise warn about what is missing."""
     for language, _, error in absent:
         asked = [text for text in wanted if chosen_languages([language], [text])]
         if not there or any(not chosen_languages(list(there), [text]) for text in asked):
@@ -190,7 +190,7 @@ def _with_generation(config: dict[str, Any], generation: Mapping[str, Any] | Non
 
 @contextmanager
 def quiet_harness() -> Any:
-    """The harness without its progress bars and notes, which are about its own parts."""
+    """The harness without its own progress bars and log lines."""
     import logging
     from functools import partial
 

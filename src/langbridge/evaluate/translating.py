@@ -89,7 +89,7 @@ def translate_family(
 ) -> Path:
     """Write a family's rows in English below `out`, one file a language, and return the data folder.
 
-    What is there of the same translator and data is kept. limit: the first rows only. English is copied as it is.
+    Existing translations by the same model of the same data are kept. limit: the first rows only. English is copied.
     """
     if family not in TRANSLATED:
         raise LangBridgeError(

@@ -1,6 +1,6 @@
 """`langbridge miniature build`: both parents from a seeded recipe, as ordinary model folders.
 
-The two trainings run side by side, one process each, and save their state: a build that was stopped goes on.
+The two trainings run side by side, one process each, and save their state, so that a stopped build can continue.
 """
 
 import json
@@ -186,7 +186,7 @@ def _build_encoder(recipe: BuildRecipe, state: Path, threads: int) -> None:
     folder = state / "encoder"
     encoder.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # Of the weights as they are shipped: halved, then read back in single precision.
+    # On the weights as shipped: in half precision, read back in single.
     shipped = MT5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
     figures = gate(encoder_of(shipped, tokenizer), split="test", count=recipe.gate_problems)
     log(f"gate: {describe(figures)}")

@@ -1,6 +1,6 @@
 """What the parents read: parallel text for the translation model, problems with solutions for the language model.
 
-Every batch is a pure function of (seed, step), so a build that was stopped goes on with the same text. Whole problems
+Every batch is a pure function of (seed, step), so a stopped build continues with the same text. Whole problems
 come from the train split alone.
 """
 
@@ -83,7 +83,7 @@ def careless(rng: random.Random, problem: world.Problem) -> str:
     """The problem in English as people write it in haste: words are missing, doubled or out of order, full stops lack.
 
     Numbers and verbs always stay, the name stays in one sentence, and words change places within their sentence only,
-    and only where full stops part the sentences: what is asked can always be read.
+    and only where full stops separate the sentences: the question can always be understood.
     """
     drop, double = rng.choice((0.0, 0.2, 0.5)), rng.choice((0.0, 0.0, 0.1))
     stops = rng.random() < 0.6

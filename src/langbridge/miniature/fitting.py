@@ -1,6 +1,6 @@
 """The build's training loop: AdamW, warm-up and cosine, saved state, a log line now and then.
 
-Batches are functions of the step, so a build that was stopped goes on as if it had not been.
+Batches are functions of the step, so a build that was stopped continues exactly.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Runs a command in namespaces of its own: no network, no files but the given ones, no processes but its own.
+"""Runs a command in new namespaces: no network, only the given files, only its own processes.
 
-A program by itself, of the standard library alone, which the sandbox starts with `python -I -S namespaces.py JSON`. It
+A standalone program of the standard library, which the sandbox starts with `python -I -S namespaces.py JSON`. It
 does what bubblewrap does, by the same means of Linux (namespaces(7), pivot_root(2), mount_setattr(2), so Linux 5.12 or
 later), where bubblewrap is not installed, or where it would run as root: a process limit does not bind root, so this
 program leaves root for a user id that nobody else has.
@@ -66,7 +66,7 @@ def _read_only(target: str, attributes: int, recursive: bool) -> None:
 
 
 def _has_id(number: int) -> bool:
-    """Whether a user id means anyone here; the root of a rootless container rules over few, and is no root outside."""
+    """Whether a user id is mapped here; in a rootless container few are."""
     with open("/proc/self/uid_map") as lines:
         ranges = [[int(word) for word in line.split()] for line in lines]
     return any(first <= number < first + count for first, _, count in ranges)
@@ -89,7 +89,7 @@ def _enter(root: bool) -> None:
 def _build(job: dict[str, Any]) -> None:
     """A root of nothing but the given folders, read-only, and the scratch folder, in memory."""
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-    # Any folder that is always there; the old /tmp comes back to light when the new root has left it.
+    # Any folder that always exists; the old /tmp reappears once the new root has left it.
     _mount("tmpfs", "/tmp", "tmpfs", _MS_NOSUID, "size=1m,mode=755")
     os.mkdir("/tmp" + _OLD)
     _checked(

@@ -1,11 +1,11 @@
-"""Programs that a model wrote, run where they can do no harm, and judged where they cannot cheat.
+"""Programs that a model wrote, run in a sandbox and tested from outside the program's own process.
 
 A program is run without network, with nothing of the machine's files but the Python interpreter and the system's
-libraries, read-only, with an empty scratch folder in memory, within `Limits`. Linux draws these borders, by bubblewrap
-where it is installed or by the same namespaces through `namespaces.py`; `inside/` adds resource limits and a filter of
+libraries, read-only, with an empty scratch folder in memory, within `Limits`. Linux enforces this, through bubblewrap
+where it is installed or the same namespaces set up by `namespaces.py`; `inside/` adds resource limits and a filter of
 system calls. A mechanism is used only after a program that tries to break out of it has failed.
 
-What is not defended against: faults of the kernel, and other users of the machine who attack the sandbox from outside.
+Not defended against: kernel bugs, and other users of the machine who attack the sandbox from outside.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Limits:
     """Of the scratch folder. Not limited without a sandbox."""
     open_files: int = 64
     reason_characters: int = 400
-    """Of the words that say what went wrong."""
+    """Of the message about a failure."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -121,8 +121,8 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 return Verdict(False, f"timed out after {self.limits.seconds:g} s")
             finally:
-                # The group always: what a program left behind ends with it. In a sandbox its first process takes
-                # the rest along, also what left the group.
+                # Always the whole group, so that nothing is left running. In a sandbox, killing its first process
+                # also ends processes that left the group.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
@@ -138,16 +138,16 @@ class Sandbox:
         words = errors.decode(errors="replace").strip().splitlines()[-1:]
         if code == REFUSED or (words and words[0].startswith("bwrap: ")):
             raise LangBridgeError(f"sandbox: {words[0] if words else 'did not start'}")
-        # The checker was killed or ran out of memory on what the program sent: the program's doing.
+        # The checker was killed or ran out of memory because of what the program sent.
         reason = " ".join(["ended without a verdict:", *words]) if words else "ended without a verdict"
         return Verdict(False, reason[: self.limits.reason_characters])
 
 
 def find_sandbox(*, unsafe_code: bool = False, limits: Limits | None = None) -> Sandbox:
-    """The first mechanism of this machine that holds against a program which tries to break out.
+    """The first mechanism on this machine that holds against a program that tries to break out.
 
-    With `unsafe_code` programs run with the user's own rights, under resource limits alone, wherever there is no
-    sandbox. Without it, raises `LangBridgeError` that says what each mechanism lacked.
+    With `unsafe_code`, programs run with the user's rights and only resource limits where there is no sandbox.
+    Without it, raises `LangBridgeError` with the reason for each mechanism.
     """
     limits = limits or Limits()
     reasons = []
@@ -188,7 +188,7 @@ def _cores() -> int:
 
 @cache
 def _lack(sandbox: Sandbox) -> str | None:
-    """What a mechanism lacks on this machine, in words; None where it holds."""
+    """Why a mechanism cannot be used on this machine; None where it holds."""
     if sys.platform != "linux":
         return f"needs Linux, this is {sys.platform}"
     if sandbox.mechanism == "bubblewrap" and shutil.which("bwrap") is None:
@@ -197,7 +197,7 @@ def _lack(sandbox: Sandbox) -> str | None:
     arguments = (private, sandbox.limits.processes, sandbox.limits.memory_bytes)
     test = f"def check(candidate):\n    found = candidate{arguments!r}\n    assert not found, ', '.join(found)\n"
     probe = (_HERE / "inside" / "probe.py").read_text(encoding="utf-8")
-    # A machine that is busy is not one that does not hold; and paths may be long, where every word counts.
+    # A busy machine must not fail the probe for its time limit, nor long paths for the length of the message.
     patient = replace(sandbox, limits=replace(sandbox.limits, seconds=60.0, cpu_seconds=20, reason_characters=100_000))
     try:
         verdict = patient.run(Program(probe, test, "intrusions"))
@@ -212,7 +212,7 @@ def _interpreter() -> tuple[list[tuple[str, str]], str, dict[str, str]]:
     environment = {"PATH": "/usr/bin:/bin", "HOME": _SCRATCH, "TMPDIR": _SCRATCH, "LANG": "C.UTF-8"}
     if executable.startswith("/usr/"):
         return [], executable, environment
-    # Often in somebody's home folder, which shall not even be named inside; Python finds its library from anywhere.
+    # Often below a home folder, whose name must not be visible inside; Python finds its library from any path.
     environment["LD_LIBRARY_PATH"] = f"{_PYTHON}/lib"
     return [(prefix, _PYTHON)], executable.replace(prefix, _PYTHON, 1), environment
 

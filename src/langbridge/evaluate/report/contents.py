@@ -1,6 +1,6 @@
-"""What a report says, before any format: runs, their scores by language and group, differences, published rows.
+"""The content of a report, for all formats: runs, scores by language and group, differences, published rows.
 
-Everything is read from the folders of evaluations (`runs.py`); nothing here knows how they were made.
+Everything is read from the folders of evaluations (`runs.py`).
 """
 
 import json
@@ -27,7 +27,7 @@ MEASURES = {
     "accuracy_reference": "accuracy by the reference's looser rule",
     "accuracy_norm": "accuracy by log-probability a character",
 }
-"""More measures of the same answers, as samples name them; one without words here is called by its name."""
+"""Words for further measures of the same answers, by their names in samples."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Report:
     runs: list[NamedRun]
     tables: list[Table]
     statements: list[tuple[str, list[tuple[str, str]]]]
-    """For each run how its numbers came about: (name, [(what, value)])."""
+    """How each run was made: (name, [(what, value)])."""
     groups: str
 
 

@@ -1,4 +1,4 @@
-"""A report's files, each written whole or not at all."""
+"""A report's files, each written atomically."""
 
 import csv
 import io

@@ -19,7 +19,7 @@ def as_markdown(report: Report, pictures: dict[str, str] | None = None) -> str:
             blocks += ["Sources of published rows:", "\n".join(sources)]
         if table.measure == "accuracy" and pictures and table.task in pictures:
             blocks.append(f"![Accuracy by language, {table.task}]({pictures[table.task]})")
-    blocks.append("## How these numbers came about")
+    blocks.append("## How these numbers were made")
     for name, lines in report.statements:
         blocks.append(f"### {escaped(name)}")
         blocks.append("\n".join(f"- {escaped(what)}: {_literal(value)}" for what, value in lines))

@@ -37,7 +37,7 @@ def as_html(report: Report, pictures: dict[str, bytes]) -> str:
         notes += [f"{escape(row.name)} (published): {escape(row.source)}." for row in table.rows if row.source]
         if notes:
             parts.append("<ul>" + "".join(f"<li>{note}</li>" for note in notes) + "</ul>")
-    parts.append("<h2>How these numbers came about</h2>")
+    parts.append("<h2>How these numbers were made</h2>")
     for name, lines in report.statements:
         pairs = "".join(f"<dt>{escape(what)}</dt><dd>{escape(value)}</dd>" for what, value in lines)
         parts.append(f"<details open><summary>{escape(name)}</summary><dl>{pairs}</dl></details>")

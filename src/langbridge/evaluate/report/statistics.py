@@ -1,9 +1,8 @@
 """Averages over languages with errors clustered by question, and differences of two runs.
 
 The questions of a multilingual benchmark are translations of one another: a hard problem is hard in Swahili and in
-German. Averages over languages therefore have the standard error of clusters, one cluster a question with all its
-languages (Miller 2024, *Adding Error Bars to Evals*, arXiv 2411.00640). Taken as independent, 250 questions in eleven
-languages would pass for 2750.
+German. Standard errors of averages over languages are therefore clustered by question (Miller 2024, *Adding Error Bars
+to Evals*, arXiv 2411.00640). Taken as independent, 250 questions in eleven languages would pass for 2750.
 """
 
 import math
@@ -73,7 +72,7 @@ def languages_of(values: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _table(values: Values, languages: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Values as (questions, languages), 0 where there is none, and whether there is one."""
+    """Values as (questions, languages), 0 where missing, and a mask of those present."""
     wanted = {language: column for column, language in enumerate(languages)}
     rows = {name: row for row, name in enumerate(dict.fromkeys(q for q, language in values if language in wanted))}
     table, present = np.zeros((len(rows), len(wanted))), np.zeros((len(rows), len(wanted)), dtype=bool)

@@ -61,8 +61,8 @@ def legend(report: Report) -> list[str]:
     ]
     if any(row.kind == "difference" for table in report.tables for row in table.rows):
         lines.append(
-            "Differences are paired by question and language; their standard errors are clustered by question, and in "
-            "brackets stands the 95% bootstrap interval (10,000 draws of questions with all their languages, "
+            "Differences are paired by question and language; their standard errors are clustered by question, with "
+            "the 95% bootstrap interval in brackets (10,000 draws of questions with all their languages, "
             "percentiles, fixed seed). No correction is made for looking at many languages."
         )
     return lines

@@ -19,7 +19,7 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
-    # A module of its own, which `dataclasses` and others look up by name; and not `__main__`, as in the reference.
+    # A separate module, which `dataclasses` and others look up by name; not `__main__`, as in the reference.
     module = types.ModuleType("program")
     sys.modules["program"] = module
     for line in requests:

@@ -19,7 +19,7 @@ LONGEST_LINE = 16 * 2**20
 
 
 class Failed(Exception):
-    """The program's fault, in words."""
+    """A failure of the program."""
 
 
 class Candidate:
@@ -85,7 +85,7 @@ def _same_error(name: str, message: str) -> BaseException:
 
 
 def main() -> None:
-    # First of all: from here on no other process can look into this one.
+    # First: from here on no other process can inspect this one.
     confine.closed_to_inspection()
     task = json.loads(sys.stdin.read())
     confine.limit(task["limits"])
@@ -110,7 +110,7 @@ def _check(task: dict[str, Any]) -> tuple[bool, str]:
 
         namespace: dict[str, Any] = {"__name__": "checks"}
         exec(compile(task["checks"], "checks", "exec"), namespace)
-        # Checks may call the function by its own name too, which so far stands for the prompt's unfinished one.
+        # Checks may also call the function by name, which so far is the prompt's unfinished one.
         namespace[entry_point] = function
         namespace["check"](function)
     except Failed as error:

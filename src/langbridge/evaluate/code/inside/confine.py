@@ -1,6 +1,6 @@
-"""What a process can take from itself for good: resource limits, and system calls that no program of a benchmark needs.
+"""Irrevocable limits of a process: resources, and system calls that no benchmark program needs.
 
-The namespaces around the sandbox close off files, network and processes. These close what is left open within: memory
+The sandbox's namespaces close off files, network and processes. These limits close what is left: memory
 that no limit counts (shared memory, anonymous files), new namespaces with their own unlimited mounts, sockets, and the
 inspection of other processes.
 """

@@ -6,7 +6,7 @@ import socket
 
 
 def intrusions(private: list[str], processes: int, memory_bytes: int) -> list[str]:
-    """What it got away with, in words: reading private folders, writing outside, sockets, processes, memory."""
+    """What it succeeded in: reading private folders, writing outside, sockets, processes, memory."""
     found = []
     for folder in private:
         try:
@@ -38,7 +38,7 @@ def intrusions(private: list[str], processes: int, memory_bytes: int) -> list[st
 
 
 def _children(wanted: int) -> int:
-    """How many sleeping children can be had at once, up to a bound."""
+    """How many sleeping children can be started, up to a bound."""
     children = []
     try:
         for _ in range(wanted):

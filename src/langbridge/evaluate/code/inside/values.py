@@ -15,7 +15,7 @@ LONGEST_ITERATOR = 100_000
 
 
 class Opaque:
-    """Stands for a value that is no plain data."""
+    """A value that is not plain data."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -75,7 +75,7 @@ def program_document(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def check_ready(*, unsafe_code: bool = False) -> None:
-    """Raises `LangBridgeError` where programs could not be run here, before a model is asked for them."""
+    """Raises `LangBridgeError` where programs cannot be run on this machine; called before the model is loaded."""
     find_sandbox(unsafe_code=unsafe_code)
 
 

@@ -21,7 +21,7 @@ _STALE_NAMES = {
     "HumanEval/63": ("canonical_solution", "fibfib"),
 }
 _GARBLED = "HumanEval/106"
-"""Its function was called `f`, and every letter f of the prompt was taken for it: "defunc func", "ofunc numbers"."""
+"""Its function was called `f`, and every letter f in the prompt was replaced: "defunc func", "ofunc numbers"."""
 
 _CALL = re.compile(r"^check\((\w+)\)\s*\Z", re.MULTILINE)
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
@@ -96,7 +96,7 @@ def source(row: dict[str, Any], output: str) -> str:
 
 
 def _continued(prompt: str, body: str, indent: str) -> str:
-    """Prompt and body, whose first line gets back its indentation where it has lost it."""
+    """Prompt and body, with the indentation of the first line restored where it is missing."""
     plain, restored = prompt + body, prompt + indent + body.lstrip(" \t")
     if body.strip() and not body.startswith("\n") and not _compiles(plain) and _compiles(restored):
         return restored

@@ -75,7 +75,7 @@ def load(
 
 
 class _Frame:
-    """What stands around a question: its prefix, the opening of its answer, and the worked examples."""
+    """The context of a question: its prefix, the opening of its answer, and the worked examples."""
 
     def __init__(self, language: str, mode: str, native: BenchmarkRows, english: BenchmarkRows | None):
         rows = [row for _, row in native.rows]

@@ -29,7 +29,7 @@ CONNECTORS = {
 }  # fmt: skip
 
 FULL_STOPS = ".。!?！？"
-"""What ends a premise and is cut where it goes on."""
+"""Punctuation that is cut from the end of a premise before the connector."""
 
 CORRECTIONS = Path(__file__).with_name("corrections.json")
 """By language and split the `idx` of rows that say "effect" where COPA, and so every other language, says "cause"."""
@@ -54,8 +54,8 @@ def load(
     frame: str | None = None,
     **_: Any,
 ) -> dict[str, Any]:
-    """form: `choice` between continuations, or `written`. corrected: with the wrong `question` fields put right, and
-    of a premise that goes on only a full stop cut. frame: the language of the connectors, where the rows were
+    """form: `choice` between continuations, or `written`. corrected: with wrong `question` fields corrected, and
+    only full stops cut from premises. frame: the language of the connectors, where the rows were
     translated."""
     names = {"language": language, "split": split, "hub_split": {"val": "validation"}.get(split, split)}
     found = read_rows(XCOPA, data, **names)
