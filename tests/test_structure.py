@@ -230,6 +230,16 @@ def test_help_is_fast_and_loads_no_torch() -> None:
     assert loaded.splitlines()[-1] == "LOADED"
 
 
+def test_the_help_of_no_command_loads_what_only_a_run_needs() -> None:
+    loaded = run_python(
+        "import sys, importlib\n"
+        "from langbridge.cli.main import COMMANDS\n"
+        "for place, _ in COMMANDS.values(): importlib.import_module(place.split(':')[0])\n"
+        "print(*{'torch', 'transformers', 'numpy', 'pydantic'} & set(sys.modules))"
+    )
+    assert loaded == ""
+
+
 def test_links_of_the_prose_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")]
     pages += [*ROOT.glob("benchmarks/**/*.md"), *PACKAGE.rglob("*.md")]

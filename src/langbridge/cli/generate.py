@@ -8,7 +8,6 @@ import typer
 
 from langbridge.cli.bridge import model_folder, open_bridge
 from langbridge.cli.progress import progress_bar
-from langbridge.data.readers import read_rows
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field, write_jsonl
 
@@ -76,6 +75,8 @@ def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[
         return asked
     if prompts:
         raise LangBridgeError("both PROMPT and --input are given; one of them is enough")
+    from langbridge.data.readers import read_rows
+
     rows: list[dict[str, Any]] = []
     for number, row in read_rows(input_file):
         if isinstance(row, BadRow):
