@@ -37,6 +37,18 @@ def staged(recipe_file, tmp_path):
     return lambda *changes: Recipe.load(recipe_file, (*SHORT, *changes))
 
 
+def test_an_encoder_that_was_trained_keeps_its_precision(load, recipe_file, tmp_path):
+    recipe_file.write_text(recipe_file.read_text() + "\nstages: [{freeze_encoder: false}, {freeze_encoder: true}]\n")
+    changes = ("dtype=bfloat16", "train.encoder_learning_rate=1e-3", "train.max_steps=2")
+    final = train(load(*SHORT, *changes), tmp_path / "run", progress=False)
+    before = load_file(tmp_path / "run" / "stage-1" / "final" / "model.safetensors")
+    after = load_file(final / "model.safetensors")
+    encoder = [name for name in before if name.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    assert {after[name].dtype for name in encoder} == {torch.float32}
+
+
 class StopAt(TrainerCallback):
     """Ends a run after a step without anything that an end does, as a kill would."""
 

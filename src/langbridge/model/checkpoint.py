@@ -43,10 +43,15 @@ def build_bridge(
         processor = LangBridgeProcessor.from_bases(
             encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
         )
+    end_as_the_template(model, processor)
+    return model, processor
+
+
+def end_as_the_template(model: LangBridgeModel, processor: LangBridgeProcessor) -> None:
+    """Let generation end where the processor's chat template ends an answer, if it has one."""
     end, ends = processor.layout.end, end_ids(model.generation_config)
     if end is not None and end not in ends:
         model.generation_config.eos_token_id = [*ends, end]
-    return model, processor
 
 
 def export_merged(source: Any, out: Any, *, encoder: Any = None, language_model: Any = None) -> Path:

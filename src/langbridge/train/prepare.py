@@ -10,9 +10,10 @@ from langbridge.data import Regime
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeConfig, LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, checkpoint_folder
+from langbridge.model.checkpoint import end_as_the_template
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.encoders import load_config, load_language_model
-from langbridge.model.loading import read_config
+from langbridge.model.loading import read_config, read_weights
 from langbridge.model.tokenizers import load_tokenizer
 from langbridge.train.objectives import Objective, collators, objective_of
 from langbridge.train.recipe import Recipe
@@ -63,6 +64,7 @@ def build_model(recipe: Recipe, processor: Any) -> Any:
         return load_language_model(recipe.language_model, config, dtype=torch.float32)
     if recipe.begins_with is not None:
         bridge = _bridge_to_begin_with(recipe, checkpoint_folder(recipe.begins_with))
+        end_as_the_template(bridge, processor)
     else:
         bridge, _ = build_bridge(
             **recipe.to_bridge_arguments(),
@@ -85,4 +87,8 @@ def _bridge_to_begin_with(recipe: Recipe, folder: Path) -> LangBridgeModel:
     if read_config(folder).encoder_trained:
         del bases[ENCODER]
     outside = {role: base for role, base in bases.items() if not (folder / role).is_dir()}
-    return LangBridgeModel.from_pretrained(folder, **outside, dtype=precision(recipe.dtype))
+    bridge = LangBridgeModel.from_pretrained(folder, **outside, dtype=precision(recipe.dtype))
+    if bridge.config.encoder_trained:  # in half precision it would lose what it learned, frozen or not
+        bridge.encoder.float()
+        bridge.load_trained(read_weights(folder), str(folder))
+    return bridge

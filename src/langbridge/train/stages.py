@@ -51,10 +51,8 @@ def after(stage: Recipe, final: Path | None) -> Recipe:
 
 def lay_records(recipe: Recipe, out: Path, folder: Path) -> None:
     """Make the last stage's final folder that of the whole run, before it appears: `recipe` is the whole one."""
-    last, lines = (
-        len(recipe.stages),
-        ["", "## Stages", "", "Trained in stages; above is the last. Of each, `stages/` has:"],
-    )
+    last = len(recipe.stages)
+    lines = ["", "## Stages", "", "Trained in stages, of which the last is above; `stages/` has the log of each:", ""]
     for number, stage in enumerate(recipe.stage_recipes, start=1):
         source = folder if number == last else stage_folder(out, number) / "final"
         target = folder / "stages" / str(number)
