@@ -271,7 +271,8 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         """The pass of the language model with what its connector brings into its layers."""
         if memory is None or places is None or not self.connector.injects:
             return nullcontext()
-        if self.training and torch.is_grad_enabled() and self.language_model.is_gradient_checkpointing:
+        recomputed = any(getattr(module, "gradient_checkpointing", False) for module in self.language_model.modules())
+        if self.training and torch.is_grad_enabled() and recomputed:
             raise LangBridgeError(
                 f"gradient checkpointing: the layers are computed again when {type(self.connector).__name__}, which "
                 "reaches into them, no longer does; switch it off"

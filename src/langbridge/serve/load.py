@@ -14,7 +14,7 @@ from langbridge.model.intact import check_config, check_tokenizer, check_weights
 from langbridge.model.sequence import CHAT
 from langbridge.serve.hf import HFEngine
 from langbridge.serve.readers import BridgeReader, CausalReader, EncoderDecoderReader
-from langbridge.serve.templates import template_text
+from langbridge.serve.templates import TEMPLATES
 
 
 def load_engine(
@@ -38,7 +38,7 @@ def load_engine(
     config = _config(str(name), revision)
     if config["model_type"] == "langbridge":
         if template not in (None, CHAT):
-            template = template_text(template)
+            template = TEMPLATES.get(template, template)  # what it may be, the processor says
             if "{language}" in template:
                 raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")
         model, processor = load_bridge(name, dtype=dtype, device=device, rows=batch_size, revision=revision)
