@@ -1,8 +1,7 @@
 """How language-agnostic states are, each number with its uncertainty.
 
 States are (sentences, languages, width): one vector for each sentence in each language. Sentences are a sample, and
-every uncertainty here is about them; the chosen languages are fixed. A sentence in many
-languages counts once.
+every uncertainty here is about them; the chosen languages are fixed. A sentence in many languages counts once.
 
 Standard errors of variance, cosine and CKA are delete-one jackknives (Efron and Stein 1981): the number without each
 sentence in turn. Those of retrieval and of the language probe are of the mean of one value a sentence, sd / sqrt(n):

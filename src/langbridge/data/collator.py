@@ -55,12 +55,7 @@ class LabelledCollator:
     """
 
     def __init__(
-        self,
-        processor: "LangBridgeProcessor",
-        *,
-        max_encoder_length: int,
-        max_length: int,
-        with_rows: bool = False,
+        self, processor: "LangBridgeProcessor", *, max_encoder_length: int, max_length: int, with_rows: bool = False
     ) -> None:
         self.processor = processor
         self.max_encoder_length = max_encoder_length

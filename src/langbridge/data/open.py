@@ -49,11 +49,7 @@ def open_data(
 
 
 def open_validation(
-    data: Data,
-    *,
-    regime: Regime,
-    judges: dict[Regime, Judge] | None = None,
-    cache_dir: str | Path | None = None,
+    data: Data, *, regime: Regime, judges: dict[Regime, Judge] | None = None, cache_dir: str | Path | None = None
 ) -> dict[Regime, RowTable]:
     """The held-out sets of `data` by their kind, in their own order; always map-style. `judges` as in `open_data`."""
     opened: dict[Regime, RowTable] = {}

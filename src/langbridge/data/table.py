@@ -160,12 +160,7 @@ def source_table(
 
 
 def dataset_table(
-    dataset: Any,
-    source: Source,
-    kind: Regime,
-    *,
-    on_bad_row: OnBadRow,
-    cache_dir: str | Path | None = None,
+    dataset: Any, source: Source, kind: Regime, *, on_bad_row: OnBadRow, cache_dir: str | Path | None = None
 ) -> RowTable:
     """The table of a `datasets.Dataset`; `source.path` is its name in errors."""
     import datasets

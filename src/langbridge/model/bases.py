@@ -24,8 +24,7 @@ from langbridge.model.encoders import (
 from langbridge.model.intact import check_config
 
 ENCODER, LANGUAGE_MODEL = "encoder", "language_model"
-"""Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit
-arguments."""
+"""Names of the bases: of the model's children, of the folders inside a checkpoint, and of the explicit arguments."""
 
 _HUB_KEYS = ("cache_dir", "force_download", "local_files_only", "token", "trust_remote_code", "proxies")
 _SAMPLED_TENSORS, _SAMPLED_VALUES = 12, 4
@@ -33,8 +32,7 @@ _SAMPLED_TENSORS, _SAMPLED_VALUES = 12, 4
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's
-    config."""
+    """A loaded base: the model, the config that rebuilds it, and the record that goes into the bridge's config."""
 
     model: PreTrainedModel
     config: PreTrainedConfig
@@ -173,18 +171,13 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
 
 
 def with_relative(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
-    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved
-    together."""
+    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved together."""
     if not record or not record.get("id"):
         return record
     path = Path(record["id"])
     if not path.is_dir():
         return record
-    return {
-        **record,
-        "id": str(path.resolve()),
-        "relative": os.path.relpath(path.resolve(), folder.resolve()),
-    }
+    return {**record, "id": str(path.resolve()), "relative": os.path.relpath(path.resolve(), folder.resolve())}
 
 
 def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> Path:

@@ -34,10 +34,7 @@ def build_bridge(
     keywords are those of `LangBridgeModel.from_bases`.
     """
     if processor is not None:
-        kwargs |= {
-            "new_token_ids": processor.new_token_ids,
-            "soft_prompt_token_id": processor.soft_prompt_token_id,
-        }
+        kwargs |= {"new_token_ids": processor.new_token_ids, "soft_prompt_token_id": processor.soft_prompt_token_id}
     model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
     if processor is None:
         processor = LangBridgeProcessor.from_bases(

@@ -1,8 +1,7 @@
 """What must travel with the weights of a bridge, and nothing about a run.
 
-Widths are not here: they follow from the two sub-configs. The language model's sub-config is called
-    `text_config` because that is the name under which
-`generate()` and the caches look for it.
+Widths are not here: they follow from the two sub-configs. The language model's sub-config is called `text_config`
+because that is the name under which `generate()` and the caches look for it.
 """
 
 import copy
@@ -66,8 +65,7 @@ def _as_config(config: Any, where: str) -> PreTrainedConfig | None:
     """A sub-config from its dict (as read from JSON), a config object, or None.
 
     Objects are copied: a composite config writes its own settings (the attention's, None by default) into its
-        sub-configs, and a model that is already built
-    reads its config at every pass.
+    sub-configs, and a model that is already built reads its config at every pass.
     """
     if not isinstance(config, dict):
         return copy.deepcopy(config)

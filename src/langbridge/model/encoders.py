@@ -1,10 +1,9 @@
 """Any Hugging Face model as a text encoder, told apart by its config's type and never by its name.
 
-Three families: models that transformers maps to a text encoder (mT5, umT5, T5, XLM-R, BERT, ...),
-    encoder-decoders whose encoder is cut out (NLLB/M2M-100,
-T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A decoder-only model is refused: given
-as an encoder it would run, and read nothing. `is_encoder_decoder` decides nothing here, because encoder
-classes write False into the configs they save.
+Three families: models that transformers maps to a text encoder (mT5, umT5, T5, XLM-R, BERT, ...), encoder-decoders
+whose encoder is cut out (NLLB/M2M-100, T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A
+decoder-only model is refused: given as an encoder it would run, and read nothing. `is_encoder_decoder` decides nothing
+here, because encoder classes write False into the configs they save.
 """
 
 import inspect
@@ -62,18 +61,16 @@ def is_language_model(config: PreTrainedConfig) -> bool:
 def check_encoder(config: PreTrainedConfig, where: str) -> None:
     if not is_encoder(config):
         raise LangBridgeError(
-            f"encoder: got {where}, a {config.model_type!r} model, which is not a text encoder; expected an "
-            f"encoder or an encoder-decoder "
-            "(mT5, NLLB, XLM-R, ...). Were encoder and language model exchanged?"
+            f"encoder: got {where}, a {config.model_type!r} model, which is not a text encoder; expected an encoder "
+            "or an encoder-decoder (mT5, NLLB, XLM-R, ...). Were encoder and language model exchanged?"
         )
 
 
 def check_language_model(config: PreTrainedConfig, where: str) -> None:
     if not is_language_model(config):
         raise LangBridgeError(
-            f"language model: got {where}, a {config.model_type!r} model, which is not decoder-only; "
-            f"expected a causal language model "
-            "(Llama, Mistral, Qwen, Gemma, ...). Were encoder and language model exchanged?"
+            f"language model: got {where}, a {config.model_type!r} model, which is not decoder-only; expected a "
+            "causal language model (Llama, Mistral, Qwen, Gemma, ...). Were encoder and language model exchanged?"
         )
 
 
@@ -86,8 +83,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
-    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision,
-    ...)."""
+    """The encoder at a folder or hub id; `kwargs` go to `from_pretrained` (dtype, device_map, revision, ...)."""
     check_encoder(config, repr(str(path)))
     if not _is_whole(config) and config.architectures == [_cut_class_name(config)]:
         return _load_cut_encoder(Path(path), config, **kwargs)
@@ -97,8 +93,7 @@ def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> P
 
 
 def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedConfig]:
-    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole
-    encoder-decoder."""
+    """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole encoder-decoder."""
     check_encoder(model.config, f"a {type(model).__name__}")
     if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(model, _full_classes(model.config)):
         return model.get_encoder(), model.config
@@ -197,8 +192,7 @@ def unique_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_tied(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
-    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an
-    error."""
+    """Load a state dict that may lack aliases of tied tensors; anything else missing or left over is an error."""
     result = module.load_state_dict(state, strict=False)
     own = module.state_dict(keep_vars=True)
     loaded = {own[name].data_ptr() for name in state if name in own}
@@ -206,8 +200,7 @@ def load_tied(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> 
     if missing or result.unexpected_keys:
         raise LangBridgeError(
             f"{where}: the weights do not fit the config: missing {missing[:5]}, unexpected "
-            f"{result.unexpected_keys[:5]} "
-            f"({len(missing)} and {len(result.unexpected_keys)} in all)"
+            f"{result.unexpected_keys[:5]} ({len(missing)} and {len(result.unexpected_keys)} in all)"
         )
 
 

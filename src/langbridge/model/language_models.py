@@ -174,8 +174,7 @@ def end_ids(config: GenerationConfig) -> list[int]:
 
 
 def generation_config_of(language_model: PreTrainedModel) -> GenerationConfig:
-    """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every
-    call."""
+    """The language model's own, with a pad id: without one, generate() chooses it anew and says so on every call."""
     config = GenerationConfig.from_dict(language_model.generation_config.to_dict())
     if config.pad_token_id is None and (ends := end_ids(config)):
         config.pad_token_id = ends[0]

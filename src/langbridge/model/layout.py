@@ -175,17 +175,15 @@ class Layout:
             if self.placeholder in row:
                 raise LangBridgeError(
                     f"{where}, row {i}: the text contains the token with id {self.placeholder} "
-                    f"({self.tokenizer.convert_ids_to_tokens(self.placeholder)!r}), which marks "
-                    f"soft prompts; remove it from the text, or build the bridge "
-                    "with another soft_prompt_token_id"
+                    f"({self.tokenizer.convert_ids_to_tokens(self.placeholder)!r}), which marks soft prompts; remove "
+                    "it from the text, or build the bridge with another soft_prompt_token_id"
                 )
         return rows
 
     def _too_long(self, number: int, row: Row, limit: int) -> LangBridgeError:
         assert row.room is not None, "there is a limit"
         return LangBridgeError(
-            f"texts, row {number}: the sequence has {limit - row.room} tokens "
-            f"({row.ids.count(self.placeholder)} of them for soft prompts), the limit max_length is {limit}; "
-            f"raise the limit, shorten the text, or ask for truncation ('encoder' cuts prompts, 'target' targets, True "
-            f"both)"
+            f"texts, row {number}: the sequence has {limit - row.room} tokens ({row.ids.count(self.placeholder)} of "
+            f"them for soft prompts), the limit max_length is {limit}; raise the limit, shorten the text, or ask for "
+            "truncation ('encoder' cuts prompts, 'target' targets, True both)"
         )

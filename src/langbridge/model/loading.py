@@ -138,9 +138,8 @@ def read_config(folder: Path) -> LangBridgeConfig:
     raw, _ = LangBridgeConfig.get_config_dict(str(folder))
     if raw.get("model_type") != LangBridgeConfig.model_type:
         raise LangBridgeError(
-            f"checkpoint: {str(folder)!r} is a {raw.get('model_type')!r} model, not a bridge. A checkpoint "
-            f"in the original authors' format is read by "
-            "`langbridge import`; two bases become a bridge by training."
+            f"checkpoint: {str(folder)!r} is a {raw.get('model_type')!r} model, not a bridge. A checkpoint in the "
+            "original authors' format is read by `langbridge import`; two bases become a bridge by training."
         )
     return LangBridgeConfig.from_dict(raw)
 

@@ -22,13 +22,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model.bases import base_fingerprint
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.connectors.settings import ConnectorSettings
-from langbridge.model.encoders import (
-    build_encoder,
-    check_language_model,
-    encoder_width,
-    load_config,
-    load_tied,
-)
+from langbridge.model.encoders import build_encoder, check_language_model, encoder_width, load_config, load_tied
 from langbridge.model.intact import check_file
 from langbridge.model.registering import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.saving import appearing, write_merged
@@ -191,20 +185,13 @@ def _base_folder(given: Any, named: str, folder: Path) -> Any:
 
 
 def _split(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {
-        "enc": {},
-        "alignment": {},
-        "lm": {},
-        "lm_head": {},
-        "embeddings": {},
-    }
+    parts: dict[str, dict[str, Tensor]] = {"enc": {}, "alignment": {}, "lm": {}, "lm_head": {}, "embeddings": {}}
     for name, tensor in state.items():
         owner, _, rest = name.removeprefix("lb.").partition(".")
         if not name.startswith("lb.") or owner not in parts:
             raise LangBridgeError(
-                f"import: the tensor {name!r} is none of the published format; expected names that begin "
-                f"with lb.enc, lb.alignment, lb.lm, "
-                "lb.lm_head or lb.embeddings"
+                f"import: the tensor {name!r} is none of the published format; expected names that begin with lb.enc, "
+                "lb.alignment, lb.lm, lb.lm_head or lb.embeddings"
             )
         parts[owner][rest] = tensor
     for owner in ("enc", "alignment", "lm"):
@@ -239,8 +226,7 @@ def _load(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
         name = wrong[0]
         raise LangBridgeError(
             f"import: {where}: {name!r} has shape {tuple(state[name].shape)} in the checkpoint and "
-            f"{tuple(own[name].shape)} by the config; "
-            "give the folder of the base that the checkpoint was made with"
+            f"{tuple(own[name].shape)} by the config; give the folder of the base that the checkpoint was made with"
         )
     # A pooler never runs in a bridge, and ours is built without one.
     state = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
@@ -267,10 +253,7 @@ def _rename(state: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def _check_widths(settings: dict[str, Any], config: LangBridgeConfig, lm: PreTrainedModel) -> None:
-    found = {
-        "dim_enc": encoder_width(config.encoder_config),
-        "dim_lm": lm.get_input_embeddings().embedding_dim,
-    }
+    found = {"dim_enc": encoder_width(config.encoder_config), "dim_lm": lm.get_input_embeddings().embedding_dim}
     for key, width in found.items():
         if settings[key] != width:
             base = "encoder" if key == "dim_enc" else "language model"
@@ -292,9 +275,8 @@ def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: 
     missing = [role for role, tokenizer in tokenizers.items() if tokenizer is None]
     if missing:
         notes.append(
-            f"no tokenizer of the {' and of the '.join(missing)} was found, so the folder holds no "
-            f"processor: it computes on ids, but reads no text. "
-            "Import again with folders that have tokenizers."
+            f"no tokenizer of the {' and of the '.join(missing)} was found, so the folder holds no processor: it "
+            "computes on ids, but reads no text. Import again with folders that have tokenizers."
         )
         return False
     encoder_tokenizer = tokenizers["encoder"]
@@ -304,8 +286,7 @@ def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: 
         if max(added) >= rows:
             raise LangBridgeError(
                 f"import: the encoder has {rows} rows, but its tokenizer with the whitespace tokens needs "
-                f"{max(added) + 1}; give a folder with the tokenizer "
-                "that was published for the checkpoint"
+                f"{max(added) + 1}; give a folder with the tokenizer that was published for the checkpoint"
             )
         notes.append(
             f"the whitespace tokens were added to the encoder's tokenizer as ids {added[0]} to {added[-1]}, "

@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    BatchFeature,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-)
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
@@ -122,10 +118,9 @@ class LangBridgeProcessor(ProcessorMixin):
             added = whitespace_ids(encoder_tokenizer) if wanted else []
             if added != wanted:
                 raise LangBridgeError(
-                    f"encoder tokenizer: {str(encoder)!r} gives the whitespace tokens the ids {added}, but "
-                    f"the bridge has embedding rows for {wanted}; "
-                    "use the tokenizer that the bridge was built with, or build bridge and processor "
-                    "together with build_bridge"
+                    f"encoder tokenizer: {str(encoder)!r} gives the whitespace tokens the ids {added}, but the bridge "
+                    f"has embedding rows for {wanted}; use the tokenizer that the bridge was built with, or build "
+                    "bridge and processor together with build_bridge"
                 )
         assert tokenizer is not None, "required above"
         rows = text_config.get_text_config().vocab_size
@@ -159,9 +154,8 @@ class LangBridgeProcessor(ProcessorMixin):
             raise
         except (OSError, ValueError, TypeError) as error:
             raise LangBridgeError(
-                f"processor: {path!r} lacks a tokenizer or processor_config.json (a bridge's folder has the "
-                f"language model's tokenizer at its root and the "
-                f"encoder's in encoder_tokenizer/): {error}"
+                f"processor: {path!r} lacks a tokenizer or processor_config.json (a bridge's folder has the language "
+                f"model's tokenizer at its root and the encoder's in encoder_tokenizer/): {error}"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -58,8 +58,7 @@ def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft
-    prompts.
+    """An id inside the language model's vocabulary that text will not contain, to mark the places of soft prompts.
 
     In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last
         id that does not begin, end or pad. It must be
