@@ -46,6 +46,13 @@ def test_it_answers_as_the_engine_does(bridge_folder: Path) -> None:
     assert lm.generate_until(generations(PROMPTS[:1], until=stop)) == [answers[0].text.split(stop)[0]]
 
 
+def test_it_is_made_by_hand_as_other_models_of_the_harness_are(bridge_folder: Path) -> None:
+    asked = generations(PROMPTS)
+    assert LangBridgeLM(pretrained=bridge_folder, device="cpu").generate_until(asked) == made(
+        bridge_folder
+    ).generate_until(asked)
+
+
 def test_what_a_bridge_cannot_do_is_refused_clearly(bridge_folder: Path, base_folders) -> None:
     lm = LangBridgeLM(ReplayEngine({}))
     with pytest.raises(LangBridgeError, match="no rolling log-likelihood"):

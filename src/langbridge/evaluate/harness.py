@@ -35,24 +35,45 @@ Bar = Callable[[int, str], AbstractContextManager[Any]]
 class LangBridgeLM(LM):
     """What stands between the harness and an engine.
 
-    cache: a folder that keeps answers, apart for every model and setting. tasks: by the harness's name, to tell worked
-    examples from questions; without them a context is a prompt, whole. notes: by task and document, what was shown and
-    what was cut, as the requests come by.
+    pretrained: a bridge's folder or hub id, or an engine. encoder, language_model, revision: of the bases, where they
+    are not what the checkpoint says. dtype, device, batch_size, max_encoder_length, template: as in `langbridge
+    evaluate`. cache: a folder that keeps answers, apart for every model and setting.
+    tasks: by the harness's name, to tell worked examples from questions; without them a context is a prompt, whole.
+    notes: by task and document, what was shown and what was cut, as the requests come by.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        pretrained: str | Path | Engine,
         *,
+        batch_size: int | str = 16,
+        dtype: str = "auto",
+        device: str | None = None,
+        template: str | None = None,
+        max_encoder_length: int | None = None,
         cache: str | Path | None = None,
         tasks: Mapping[str, SuiteTask] | None = None,
         bar: Bar | None = None,
+        **bases: Any,
     ):
         super().__init__()
-        self.engine, self.tasks, self.bar = engine, tasks, bar
-        self._device = getattr(engine, "device", torch.device("cpu"))
+        bases.pop("max_batch_size", None)  # the harness passes it to every model
+        if unknown := sorted(bases.keys() - {"encoder", "language_model", "revision"}):
+            raise LangBridgeError(f"langbridge: unknown model argument {', '.join(unknown)}")
+        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+            raise LangBridgeError(
+                f"batch_size: got {batch_size!r}, expected a number of at least 1 (it is halved where memory runs out)"
+            )
+        if isinstance(pretrained, Engine):
+            self.engine = pretrained
+        else:
+            rows = int(batch_size)
+            bridge = load_bridge(pretrained, dtype=dtype, device=device, rows=rows, **bases)
+            self.engine = bridge_engine(*bridge, rows, template=template, max_encoder_length=max_encoder_length)
+        self.tasks, self.bar = tasks, bar
+        self._device = getattr(self.engine, "device", torch.device("cpu"))
         self._rank, self._world_size = place_among_processes()
-        model = "" if cache is None else digest(engine.identity)
+        model = "" if cache is None else digest(self.engine.identity)
         self.responses = Responses(None if cache is None else Path(cache), model, rank=self.rank)
         self.notes: dict[tuple[str, int], dict[str, Any]] = {}
 
@@ -62,25 +83,9 @@ class LangBridgeLM(LM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: Any, additional_config: Any = None) -> "LangBridgeLM":
-        """A bridge by the harness's model arguments.
-
-        pretrained: its folder or hub id. encoder, language_model, revision: of the bases, where they are not what the
-        checkpoint says. dtype, device, batch_size, max_encoder_length, template: as in `langbridge evaluate`. cache: as
-        above.
-        """
-        given = {name: value for name, value in {**arg_dict, **(additional_config or {})}.items() if value is not None}
-        given.pop("max_batch_size", None)  # the harness passes it to every model
-        cache, batch_size = given.pop("cache", None), str(given.pop("batch_size", 16))
-        if not batch_size.isdecimal() or int(batch_size) < 1:
-            raise LangBridgeError(
-                f"batch_size: got {batch_size!r}, expected a number of at least 1 (it is halved where memory runs out)"
-            )
-        reads = {name: given.pop(name) for name in ("template", "max_encoder_length") if name in given}
-        known = ("pretrained", "encoder", "language_model", "revision", "dtype", "device")
-        if unknown := sorted(set(given) - set(known)):
-            raise LangBridgeError(f"langbridge: unknown model argument {', '.join(unknown)}")
-        model, processor = load_bridge(given.pop("pretrained"), rows=int(batch_size), **given)
-        return cls(bridge_engine(model, processor, int(batch_size), **reads), cache=cache)
+        """A setting may stand in both, such as the device; the harness's own option counts."""
+        options = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**arg_dict, **options})
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Greedy unless the request says otherwise, up to the first stop string, which is left out."""
@@ -147,30 +152,18 @@ class LangBridgeLM(LM):
             groups.setdefault(key[4] if key[0] == GENERATE else "", []).append(key)
         for group in groups.values():
             requests = [
-                Request(text, shots, language, key=key) for key in group for _, shots, text, language, *_ in [key]
+                Request(text, shots, language, key=key) for key in group for shots, text, language in [key[1:4]]
             ]
             arguments = [left[key].args[1] for key in group]
             if group[0][0] == SCORE:
-                for place, score in self.engine.score(requests, arguments):
-                    yield (
-                        group[place],
-                        {
-                            "loglikelihood": score.log_probability,
-                            "greedy": score.greedy,
-                            "prompt_cut": score.prompt_cut,
-                        },
-                    )
+                for place, found in self.engine.score(requests, arguments):
+                    likelihood = {"loglikelihood": found.log_probability, "greedy": found.greedy}
+                    yield group[place], {**likelihood, "prompt_cut": found.prompt_cut}
                 continue
             for chunk in self.engine.generate(requests, decoding(arguments[0])):
                 if (answer := chunk.answer) is not None:
-                    yield (
-                        group[chunk.index],
-                        {
-                            "text": answer.text,
-                            "cut_off": answer.finish == "length",
-                            "prompt_cut": answer.prompt_cut,
-                        },
-                    )
+                    cut = {"cut_off": answer.finish == "length", "prompt_cut": answer.prompt_cut}
+                    yield group[chunk.index], {"text": answer.text, **cut}
 
     def _keys(self, instances: list[Any]) -> list[Key]:
         """What tells one answer from all others: kind, examples, question, language, settings or continuation, and of
