@@ -43,7 +43,7 @@ def demo(
     from langbridge.data import write_atomically, write_jsonl
     from langbridge.evaluate.answers import last_number
     from langbridge.evaluate.scores import accuracy, difference, mean_score
-    from langbridge.evaluate.table import Row, as_json, as_text, draw_bars
+    from langbridge.evaluate.table import as_json, as_text, draw_bars
     from langbridge.miniature import parents
     from langbridge.miniature.dataset import held_out_rows, write_tests, write_training
     from langbridge.miniature.grammar import LANGUAGES
@@ -89,7 +89,7 @@ def demo(
         ),
         "bridge": bridge_engine(model, processor, 64),
     }
-    rows: list[Row] = []
+    scores: dict[str, dict[str, Score]] = {}
     samples: list[dict[str, Any]] = []
     differences: dict[str, Score] = {}
     for language in LANGUAGES:
@@ -103,19 +103,19 @@ def demo(
             name: [last_number(text, language) == test["answer"] for text, test in zip(texts, tests, strict=True)]
             for name, texts in answers.items()
         }
-        rows.append(Row("floor", language, mean_score([test["guess"] for test in tests])))
-        rows += [Row(name, language, accuracy(marks)) for name, marks in correct.items()]
+        floor = {"floor": mean_score([test["guess"] for test in tests])}
+        found = scores[language] = floor | {name: accuracy(marks) for name, marks in correct.items()}
         differences[language] = difference(correct["bridge"], correct["lm"])
         samples += [
             {**test, "lm": lm, "bridge": bridge}
             for test, lm, bridge in zip(tests, answers["lm"], answers["bridge"], strict=True)
         ]
-        note(f"{language}  LM alone {rows[-2].score}   bridge {rows[-1].score}")
+        note(f"{language}  LM alone {found['lm']}   bridge {found['bridge']}")
 
-    write_atomically(out / "table.json", as_json(rows))
+    write_atomically(out / "table.json", as_json(scores))
     write_jsonl(out / "samples.jsonl", samples)
-    draw_bars(rows, COLUMNS, out / "accuracy.png", "One English-only connector, twelve languages (miniature)")
-    table = as_text(rows, differences, COLUMNS)
+    draw_bars(scores, COLUMNS, out / "accuracy.png", "One English-only connector, twelve languages (miniature)")
+    table = as_text(scores, differences, COLUMNS)
     write_atomically(out / "table.txt", table + "\n")
     typer.echo(f"Accuracy, per cent, on {problems} held-out problems in each language, with standard errors\n")
     typer.echo(table)

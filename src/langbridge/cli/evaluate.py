@@ -92,13 +92,15 @@ def evaluate(
 
 def summary(run: "Run") -> str:
     """The scores of a run, a line for each language."""
+    from langbridge.evaluate.scores import stated_error
+
     lines = []
     for task, found in run.results["tasks"].items():
         lines.append(f"{task}, per cent" + (f", {found['shots']}-shot" if found["shots"] else ""))
         for language, figures in found["languages"].items():
-            # Where all answers are right, or none, the spread of the answers says nothing of how sure the score is.
-            error = f" ± {100 * figures['stderr']:.1f}" if figures["stderr"] else ""
-            score = "not scored" if figures["accuracy"] is None else f"{100 * figures['accuracy']:5.1f}{error}"
+            score = "not scored"
+            if figures["accuracy"] is not None:
+                score = f"{100 * figures['accuracy']:5.1f}{stated_error(figures['stderr'])}"
             amiss = [
                 f"{figures[key]} {text}"
                 for key, text in (

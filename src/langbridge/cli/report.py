@@ -40,7 +40,7 @@ def report(
         for one in named:
             if len(named) > 1:
                 typer.echo(f"== {one.name}\n")
-            typer.echo(show_samples(one.run, samples, task=task, number=number))
+            typer.echo(show_samples(one, samples, task=task, number=number))
         return
     if task is not None:
         raise LangBridgeError("--task goes with --samples; a report shows every task of its runs")

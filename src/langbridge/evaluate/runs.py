@@ -63,27 +63,24 @@ _FIELDS = tuple(f.name for f in fields(Sample) if f.name != "extra")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished evaluation, as read from its folder."""
+    """A finished evaluation, as read from its folder. name: what a report calls it."""
 
     folder: Path
     results: dict[str, Any]
+    name: str = ""
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Run":
-        """Raises `LangBridgeError` where the folder holds no finished evaluation."""
+    def read(cls, folder: str | Path, name: str = "") -> "Run":
+        """Raises `LangBridgeError` where the folder holds no finished evaluation. name: the folder's unless given."""
         folder = Path(folder).expanduser()
         path = folder / RESULTS
         if not path.is_file():
-            begun = (folder / SETTINGS).is_file()
-            raise LangBridgeError(
-                f"{folder}: "
-                + (
-                    "the evaluation is not finished; run the same command again to continue it"
-                    if begun
-                    else f"no {RESULTS} in it, so it is not the folder of an evaluation"
+            if (folder / SETTINGS).is_file():
+                raise LangBridgeError(
+                    f"{folder}: the evaluation is not finished; run the same command again to continue it"
                 )
-            )
-        return cls(folder, read_json(path))
+            raise LangBridgeError(f"{folder}: no {RESULTS} in it, so it is not the folder of an evaluation")
+        return cls(folder, read_json(path), name or folder.resolve().name)
 
     @property
     def tasks(self) -> list[str]:

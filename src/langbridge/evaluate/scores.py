@@ -19,6 +19,12 @@ class Score:
         return f"{self.mean:.3f} ± {self.stderr:.3f} (n={self.n})"
 
 
+def stated_error(stderr: float | None, form: str = " ± {}") -> str:
+    """A standard error in per cent. Empty for a single answer, and where all answers are right or none is: their spread
+    says nothing there of how sure the score is."""
+    return form.format(f"{100 * stderr:.1f}") if stderr and stderr > 0 else ""
+
+
 def accuracy(correct: Sequence[bool]) -> Score:
     """The share of correct answers, and its sample standard error, sqrt(p (1 - p) / (n - 1))."""
     return mean_score([float(answer) for answer in correct])

@@ -66,14 +66,6 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class NamedRun:
-    """An evaluation, and what the report calls it."""
-
-    name: str
-    run: Run
-
-
-@dataclass(frozen=True)
 class Cell:
     """A score in per cent. published: as a source prints it, without an error."""
 
@@ -118,22 +110,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    runs: list[NamedRun]
+    runs: list[Run]
     tables: list[Table]
     statements: list[tuple[str, list[tuple[str, str]]]]
     """How each run was made: (name, [(what, value)])."""
     groups: str
 
 
-def name_runs(arguments: Sequence[str]) -> list[NamedRun]:
+def name_runs(arguments: Sequence[str]) -> list[Run]:
     """Runs from `FOLDER` or `NAME=FOLDER`; the name is the folder's unless given, and no two are alike."""
-    named: list[NamedRun] = []
+    named: list[Run] = []
     for argument in arguments:
         name, equals, folder = argument.partition("=")
         if not equals or Path(argument).exists():
             name, folder = "", argument
-        run = Run.read(folder)
-        named.append(NamedRun(name or run.folder.resolve().name, run))
+        named.append(Run.read(folder, name))
     names = [one.name for one in named]
     for name in names:
         if names.count(name) > 1:
@@ -142,7 +133,7 @@ def name_runs(arguments: Sequence[str]) -> list[NamedRun]:
 
 
 def make_report(
-    runs: Sequence[NamedRun],
+    runs: Sequence[Run],
     *,
     compare: tuple[str, str] | None = None,
     published: bool = False,
@@ -157,38 +148,40 @@ def make_report(
     from langbridge.evaluate.report.statements import state
 
     groups = groups or Groups.default()
-    known = {code for one in runs for task in one.run.tasks for code in one.run.languages(task)}
+    known = {code for one in runs for task in one.tasks for code in one.languages(task)}
     if strange := [code for code in languages or () if code not in known]:
         raise LangBridgeError(
             f"--languages: got {', '.join(strange)}, which no run has; expected some of {', '.join(sorted(known))}"
         )
     pair = None if compare is None else (_named(runs, compare[0]), _named(runs, compare[1]))
     tables = []
-    for task in dict.fromkeys(task for one in runs for task in one.run.tasks):
-        having = [one for one in runs if task in one.run.tasks]
+    for task in dict.fromkeys(task for one in runs for task in one.tasks):
+        having = [one for one in runs if task in one.tasks]
         tables += _tables(task, having, pair, published, groups, languages)
     if not tables:
         raise LangBridgeError("nothing to report: none of the runs has a score in these languages")
     shared = {table.task for table in tables if any(row.kind == "difference" for row in table.rows)}
     if pair is not None and not shared:
         raise LangBridgeError(f"--compare: {pair[0].name} and {pair[1].name} have no scored question in common")
-    return Report(list(runs), tables, [(one.name, state(one.run)) for one in runs], groups.source)
+    return Report(list(runs), tables, [(one.name, state(one)) for one in runs], groups.source)
 
 
-def question(sample: Sample) -> str:
-    """What is the same question in every language: its id, within its part of the task."""
-    part = sample.extra.get("part")
-    return sample.id if part is None else f"{part}/{sample.id}"
-
-
-def values_of(samples: Sequence[Sample], measure: str = "accuracy") -> dict[tuple[str, str], float]:
-    """Of every question that was scored, the mean over its samples. measure: or another one that samples have."""
+def marks_of(samples: Sequence[Sample], measure: str = "accuracy") -> dict[tuple[str, str], list[float]]:
+    """By (question, language), which were scored, the marks of its samples. measure: or another one that they have."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for sample in samples:
         mark = sample.correct if measure == "accuracy" else sample.extra.get(measure)
         if mark is not None:
-            found[question(sample), sample.language].append(float(mark))
-    return {key: sum(marks) / len(marks) for key, marks in found.items()}
+            # What is the same question in every language: its id, within its part of the task.
+            part = sample.extra.get("part")
+            name = sample.id if part is None else f"{part}/{sample.id}"
+            found[name, sample.language].append(float(mark))
+    return found
+
+
+def values_of(samples: Sequence[Sample], measure: str = "accuracy") -> dict[tuple[str, str], float]:
+    """Of every question that was scored, the mean over its samples."""
+    return {key: sum(marks) / len(marks) for key, marks in marks_of(samples, measure).items()}
 
 
 @cache
@@ -200,15 +193,13 @@ def published_rows() -> tuple[dict[str, Any], ...]:
 
 def _tables(
     task: str,
-    runs: Sequence[NamedRun],
-    pair: tuple[NamedRun, NamedRun] | None,
+    runs: Sequence[Run],
+    pair: tuple[Run, Run] | None,
     published: bool,
     groups: Groups,
     languages: Sequence[str] | None,
 ) -> list[Table]:
-    samples = {
-        one.name: [s for s in one.run.samples(task) if languages is None or s.language in languages] for one in runs
-    }
+    samples = {one.name: [s for s in one.samples(task) if languages is None or s.language in languages] for one in runs}
     seen = languages_of(key for rows in samples.values() for key in values_of(rows))
     if not seen:
         return []
@@ -230,7 +221,7 @@ def _compared(
     task: str,
     values: Mapping[str, Values],
     columns: Mapping[str, list[str]],
-    pair: tuple[NamedRun, NamedRun] | None,
+    pair: tuple[Run, Run] | None,
     published: bool,
 ) -> tuple[list[Row], list[str]]:
     """The rows of one measure, and notes on those that are differences or published."""
@@ -265,20 +256,13 @@ def _cells(values: Values, columns: Mapping[str, list[str]], *, interval: bool =
 
 
 def _pass_tables(task: str, samples: Mapping[str, Sequence[Sample]], columns: Mapping[str, list[str]]) -> list[Table]:
-    counts: dict[str, dict[tuple[str, str], tuple[int, int]]] = {}
-    for name, answers in samples.items():
-        counts[name] = {}
-        for sample in answers:
-            if sample.correct is not None:
-                key = question(sample), sample.language
-                n, c = counts[name].get(key, (0, 0))
-                counts[name][key] = (n + 1, c + sample.correct)
+    marks = {name: marks_of(answers) for name, answers in samples.items()}
     tables = []
     for k in PASS_AT:
         rows = []
-        for name, found in counts.items():
-            if found and min(n for n, _ in found.values()) >= k:
-                estimates = {key: pass_at_k([count], k).mean for key, count in found.items()}
+        for name, found in marks.items():
+            if found and min(map(len, found.values())) >= k:
+                estimates = {key: pass_at_k([(len(own), int(sum(own)))], k).mean for key, own in found.items()}
                 rows.append(Row(name, _cells(estimates, columns), "ours"))
         if rows:
             tables.append(Table(task, f"pass@{k}", columns, rows))
@@ -298,7 +282,7 @@ def _published(task: str, columns: Mapping[str, list[str]]) -> list[Row]:
     return rows
 
 
-def _notes(named: NamedRun, task: str, samples: Sequence[Sample]) -> list[str]:
+def _notes(run: Run, task: str, samples: Sequence[Sample]) -> list[str]:
     """Problems with a run's answers, counted by language."""
     notes = []
     for what, has_it in (
@@ -312,17 +296,17 @@ def _notes(named: NamedRun, task: str, samples: Sequence[Sample]) -> list[str]:
             by_language[sample.language] += bool(has_it(sample))
         if any(by_language.values()):
             each = ", ".join(f"{code} {count}" for code, count in by_language.items() if count)
-            notes.append(f"{named.name}: {sum(by_language.values())} of {len(samples)} {what} ({each}).")
+            notes.append(f"{run.name}: {sum(by_language.values())} of {len(samples)} {what} ({each}).")
     return notes
 
 
-def _pairing_notes(task: str, pair: tuple[NamedRun, NamedRun], values: Mapping[str, Values]) -> list[str]:
+def _pairing_notes(task: str, pair: tuple[Run, Run], values: Mapping[str, Values]) -> list[str]:
     first, second = (set(values[one.name]) for one in pair)
     notes = []
     if lone := len(first ^ second):
         notes.append(f"Difference: {len(first & second)} answers in pairs; {lone} that only one run has are left out.")
     data = [
-        {code: found["data"] for code, found in one.run.results["tasks"][task]["languages"].items() if "data" in found}
+        {code: found["data"] for code, found in one.results["tasks"][task]["languages"].items() if "data" in found}
         for one in pair
     ]
     differ = [code for code in data[0] if code in data[1] and data[0][code] != data[1][code]]
@@ -331,8 +315,8 @@ def _pairing_notes(task: str, pair: tuple[NamedRun, NamedRun], values: Mapping[s
     return notes
 
 
-def _named(runs: Sequence[NamedRun], wanted: str) -> NamedRun:
+def _named(runs: Sequence[Run], wanted: str) -> Run:
     for one in runs:
-        if one.name == wanted or Path(wanted).resolve() == one.run.folder.resolve():
+        if one.name == wanted or Path(wanted).resolve() == one.folder.resolve():
             return one
     raise LangBridgeError(f"--compare: no run {wanted!r}; there are {', '.join(one.name for one in runs)}")

@@ -1,8 +1,7 @@
 """The words and numbers that all formats share."""
 
-import math
-
 from langbridge.evaluate.report.contents import GROUPS, Cell, Report, Row, Table
+from langbridge.evaluate.scores import stated_error
 
 HEADINGS = {"high": "high avg", "low": "low avg", "all": "avg"}
 ABSENT = ""
@@ -23,13 +22,13 @@ def spans(table: Table) -> list[tuple[str, int]]:
 
 
 def figures(row: Row, cell: Cell | None, error: str = " ± {}", interval: str = " {}") -> str:
-    """A cell in per cent, with its error (`?` for a single question, which has none) and its interval."""
+    """A cell in per cent, with its error, if it has one, and its interval."""
     if cell is None:
         return ABSENT
     if cell.score is None:
         return _number(cell.published or 0.0)
-    stderr = "?" if math.isnan(cell.score.stderr) else f"{100 * cell.score.stderr:.1f}"
-    text = _number(100 * cell.score.mean, "+" if row.kind == "difference" else "") + error.format(stderr)
+    text = _number(100 * cell.score.mean, "+" if row.kind == "difference" else "")
+    text += stated_error(cell.score.stderr, error)
     if cell.interval is not None:
         text += interval.format(f"[{_number(100 * cell.interval.low)}, {_number(100 * cell.interval.high)}]")
     return text
@@ -54,9 +53,9 @@ def counts(row: Row) -> str:
 def legend(report: Report) -> list[str]:
     """How the numbers are to be read."""
     lines = [
-        "Scores are in per cent ± one standard error. Averages are means over the languages of their columns, each "
-        "language with the same weight; their standard errors are clustered by question, because the languages share "
-        "the questions.",
+        "Scores are in per cent ± one standard error, which is left out where all answers are right, or none. Averages "
+        "are means over the languages of their columns, each language with the same weight; their standard errors are "
+        "clustered by question, because the languages share the questions.",
         f"High- and low-resource languages: {report.groups}.",
     ]
     if any(row.kind == "difference" for table in report.tables for row in table.rows):
