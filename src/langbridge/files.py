@@ -24,30 +24,6 @@ class BadRow(LangBridgeError):
         self.reason = reason
 
 
-class RepeatedField(dict[str, Any]):
-    """A JSON object in which a field stands twice: `json` would keep the last in silence. `field` is its name."""
-
-    def __init__(self, fields: dict[str, Any], field: str) -> None:
-        super().__init__(fields)
-        self.field = field
-
-    def at(self, where: str) -> BadRow:
-        return BadRow(f"{where}: field {self.field!r} stands there more than once", "repeated field")
-
-
-def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """`json`'s `object_pairs_hook`: a `RepeatedField` if this object, or one in its fields or their lists, is one."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        return RepeatedField(row, next(name for name in names if names.count(name) > 1))
-    for value in row.values():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, RepeatedField):
-                return RepeatedField(row, item.field)
-    return row
-
-
 def refuse_repeated(columns: Sequence[str], path: Path) -> None:
     """Raise for a repeated column, of which rows would silently keep the last. Unnamed ones, which spreadsheets add, do
     not count."""
@@ -86,7 +62,7 @@ def json_lines(lines: Iterable[bytes], path: str | Path) -> Iterator[tuple[int, 
 def _parsed(line: bytes, where: str) -> dict[str, Any] | BadRow:
     try:
         # Without its end, or what is missing there would be at column 1 of a line below.
-        row = json.loads(line.rstrip(b"\r\n").decode("utf-8"), object_pairs_hook=json_object)
+        row = json.loads(line.rstrip(b"\r\n").decode("utf-8"))
     except UnicodeDecodeError as error:
         return BadRow(f"{where}: not UTF-8 (byte {error.start + 1} of the line)", "not UTF-8")
     except json.JSONDecodeError as error:
@@ -95,7 +71,7 @@ def _parsed(line: bytes, where: str) -> dict[str, Any] | BadRow:
         return BadRow(f"{where}: JSON is nested too deeply", "broken JSON")
     if not isinstance(row, dict):
         return BadRow(f"{where}: expected a JSON object, got {type(row).__name__}", "not an object")
-    return row.at(where) if isinstance(row, RepeatedField) else row
+    return row
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -43,10 +43,9 @@ def test_validation_is_by_the_same_columns_or_by_its_own() -> None:
 
 
 def test_a_plain_language_model_learns_from_texts_where_they_are_named() -> None:
-    assert Data(path="a").kind("lm_only") == "labelled"
-    assert Data(path="a", text="content").kind("lm_only") == "unlabelled"
-    assert Data(sources=(Source(path="a", text="content"),)).kind("lm_only") == "unlabelled"
-    assert Data(path="a", text="content").kind("labelled") == "labelled"
+    assert not Data(path="a").names_texts
+    assert Data(path="a", text="content").names_texts
+    assert Data(sources=(Source(path="a", text="content"),)).names_texts
 
 
 MISTAKES = {

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from langbridge.data.cuts import Cuts
 from langbridge.data.examples import CUT_WHOLE, MARKER, Example, TextExample
 from langbridge.data.usable_rows import identity_of
 from langbridge.errors import LangBridgeError
@@ -61,8 +62,6 @@ class LabelledCollator:
         self.max_encoder_length = max_encoder_length
         self.max_length = max_length
         self.with_rows = with_rows
-        from langbridge.data.cuts import Cuts
-
         self.cuts = Cuts()
         """What it has cut so far; made here, before a loader's workers, who share it."""
 

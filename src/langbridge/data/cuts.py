@@ -3,24 +3,21 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-import torch
-from torch.utils.data import get_worker_info
+from multiprocessing import get_context
 
 _KINDS = ("prompts", "targets")
-_PLACES = 65  # for the process itself, and for as many workers of its loader
 
 
 class Cuts:
     """How many prompts and targets a collator has cut, counted in memory that its loader's workers share."""
 
     def __init__(self) -> None:
-        self._counts = torch.zeros(_PLACES, len(_KINDS), dtype=torch.int64).share_memory_()
+        self._counts = get_context("spawn").Array("q", len(_KINDS))  # which workers started in any way can share
 
     @property
     def counts(self) -> dict[str, int]:
         """By kind, `prompts` and `targets`; a row that is read again counts again."""
-        return dict(zip(_KINDS, self._counts.sum(0).tolist(), strict=True))
+        return dict(zip(_KINDS, self._counts[:], strict=True))
 
     @contextmanager
     def counting(self, origins: Sequence[str]) -> Iterator[None]:
@@ -44,8 +41,8 @@ class Cuts:
                 f"{origins[0]}: the {kind.removesuffix('s')} was cut to {limit}; further ones are counted, not named",
                 stacklevel=4,
             )
-        worker = get_worker_info()
-        self._counts[0 if worker is None else 1 + worker.id % (_PLACES - 1), _KINDS.index(kind)] += len(origins)
+        with self._counts.get_lock():
+            self._counts[_KINDS.index(kind)] += len(origins)
 
 
 def told(counts: Mapping[str, int]) -> str:

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from langbridge.data.columns import Columns, Side
-from langbridge.data.settings import FIELDS, Regime, Source
+from langbridge.data.settings import FIELDS, OnBadRow, Regime, Source
 from langbridge.files import BadRow
-
-OnBadRow = Literal["error", "skip"]
-"""Whether a bad row is raised, or counted and left out."""
 
 TOO_SHORT = "too short to split"
 """The reason for a text without room for both a prefix and a continuation."""

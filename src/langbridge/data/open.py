@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langbridge.data.examples import Judge, OnBadRow, Skipped
-from langbridge.data.settings import Data, Regime, Source
+from langbridge.data.examples import Judge, Skipped
+from langbridge.data.settings import Data, OnBadRow, Regime, Source
 from langbridge.data.table import RowTable, dataset_table, source_table
 
 if TYPE_CHECKING:

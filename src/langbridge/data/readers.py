@@ -11,19 +11,17 @@ import json
 import lzma
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
 from langbridge.data.delimited import delimited_rows, is_quoted
+from langbridge.data.settings import Quoting, SampleBy
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, RepeatedField, existing_file, json_lines, json_object, refuse_repeated
+from langbridge.files import BadRow, existing_file, json_lines, refuse_repeated
 
 Row = tuple[int, dict[str, Any] | BadRow]
 """A row's number from 1 with its fields, or with what is wrong. In text formats it is the line that it begins on."""
-
-SampleBy = Literal["line", "paragraph", "document"]
-
-Quoting = Literal["auto", "quoted", "plain"]
 
 _BROKEN = (EOFError, OSError, lzma.LZMAError)
 _BOM = b"\xef\xbb\xbf"
@@ -115,11 +113,11 @@ def _json_rows(file: BinaryIO, path: Path, field: str | None) -> Iterator[Row]:
     if field is None and head.removeprefix(_BOM).strip() == b"{":
         raise LangBridgeError(f"{path}: holds one object over several lines, expected one a line or an array of them")
     if field is None and not head.removeprefix(_BOM).lstrip().startswith(b"["):
-        yield from json_lines(_with_first(head, file), path)
+        yield from json_lines(chain([head], file), path)
         return
     try:
         text = (head + file.read()).removeprefix(_BOM).decode("utf-8")
-        rows = json.loads(text, object_pairs_hook=json_object)
+        rows = json.loads(text)
     except UnicodeDecodeError as error:
         raise LangBridgeError(f"{path}: not UTF-8 (byte {error.start + 1} of the file)") from None
     except json.JSONDecodeError as error:
@@ -131,19 +129,11 @@ def _json_rows(file: BinaryIO, path: Path, field: str | None) -> Iterator[Row]:
         if not isinstance(rows, list):
             raise LangBridgeError(f"{path}: expected one JSON object with a list of rows in its field {field!r}")
     for number, row in enumerate(rows, start=1):
-        if isinstance(row, RepeatedField):
-            yield number, row.at(f"{path}, row {number}")
-        elif isinstance(row, dict):
+        if isinstance(row, dict):
             yield number, row
         else:
             message = f"{path}, row {number}: expected a JSON object, got {type(row).__name__}"
             yield number, BadRow(message, "not an object")
-
-
-def _with_first(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
-    if head:
-        yield head
-    yield from rest
 
 
 def _text_rows(file: BinaryIO, path: Path, sample_by: SampleBy) -> Iterator[Row]:

@@ -18,6 +18,13 @@ from langbridge.settings import Settings, join
 Regime = Literal["labelled", "unlabelled"]
 """What a row is: a prompt with its target, or a text."""
 
+SampleBy = Literal["line", "paragraph", "document"]
+
+Quoting = Literal["auto", "quoted", "plain"]
+
+OnBadRow = Literal["error", "skip"]
+"""Whether a bad row is raised, or counted and left out."""
+
 FILE_NAME = re.compile(r"\.(jsonl|ndjson|json|parquet|csv|tsv|txt)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 """Names of the files that a folder is searched for; what an id on the hub does not look like."""
 
@@ -44,37 +51,22 @@ Text = Annotated[str, AfterValidator(lambda text: Columns(text).template)]
 
 
 class Source(Settings):
-    """One of several places that rows come from; what is not said here is as in the `data` block around it."""
+    """One of several places that rows come from. Keys besides `weight` mean what they mean in `Data`, and default to
+    what the block around them says."""
 
     path: Place
-    """See `Data.path`."""
 
     weight: PositiveFloat | None = None
     """Share of the rows, relative to the other sources' weights; all sources have one or none has."""
 
     input: Text | None = None
-    """As `Data.input`."""
-
     output: Text | None = None
-    """As `Data.output`."""
-
     text: Text | None = None
-    """As `Data.text`."""
-
     name: str | None = None
-    """As `Data.name`."""
-
     split: str | None = None
-    """As `Data.split`."""
-
     revision: str | None = None
-    """As `Data.revision`."""
-
-    sample_by: Literal["line", "paragraph", "document"] | None = None
-    """As `Data.sample_by`."""
-
-    quoting: Literal["auto", "quoted", "plain"] | None = None
-    """As `Data.quoting`."""
+    sample_by: SampleBy | None = None
+    quoting: Quoting | None = None
 
 
 class Validation(Settings):
@@ -124,10 +116,10 @@ class Data(Settings):
     revision: str | None = None
     """Revision of a data set on the hub."""
 
-    sample_by: Literal["line", "paragraph", "document"] = "line"
+    sample_by: SampleBy = "line"
     """What a row of a text file is: a line, a paragraph (up to an empty line) or the whole file."""
 
-    quoting: Literal["auto", "quoted", "plain"] = "auto"
+    quoting: Quoting = "auto"
     """What quotes are in a CSV or TSV file: around fields (quoted), characters like any other (plain), or as the file
     shows (auto)."""
 
@@ -137,7 +129,7 @@ class Data(Settings):
     shuffle_buffer: PositiveInt = 10_000
     """With `streaming`: how many rows are shuffled at a time; 1 keeps their order."""
 
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: OnBadRow = "error"
     """Whether a bad row stops the run, or is left out and counted."""
 
     validation_path: str | None = None

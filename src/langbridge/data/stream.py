@@ -14,12 +14,13 @@ and a few processes; for many processes, or rows over a network, use a table.
 """
 
 import hashlib
+import json
 import os
 import random
 from collections.abc import Iterator
+from multiprocessing import get_context
 from typing import Any
 
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
@@ -29,7 +30,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
 _PIECES, _PIECE = 8, 16 << 10
-_REASONS, _WIDTH = 16, 400  # kinds of bad rows at most, and bytes that are kept of a message
+_LONGEST, _ROOM = 400, 1 << 16  # characters that are kept of a message, and bytes for a few of them
 
 
 class RowStream(IterableDataset[Example | TextExample]):
@@ -212,50 +213,38 @@ class RowStream(IterableDataset[Example | TextExample]):
 
 
 class _SharedSkips:
-    """Like `Skipped`, in memory that a loader's workers share with the process that made it. One process writes."""
+    """A `Skipped` that one process writes, and a `DataLoader`'s other processes read."""
 
     def __init__(self) -> None:
-        self._counts = torch.zeros(_REASONS, dtype=torch.int64).share_memory_()
-        self._reasons = torch.zeros(_REASONS, _WIDTH, dtype=torch.uint8).share_memory_()
-        self._first = torch.zeros(Skipped.FEW, _WIDTH, dtype=torch.uint8).share_memory_()
-        self._whole = torch.zeros(1, dtype=torch.bool).share_memory_()
-        self._places: dict[str, int] = {}  # of the process that writes
+        self._told: Any = get_context("spawn").Array("c", _ROOM)
+        self._skipped = Skipped()  # of the process that writes
+        self._tell(whole=False)
+
+    def _tell(self, *, whole: bool) -> None:
+        about = {"whole": whole, "counts": self._skipped.counts, "first": self._skipped.first}
+        self._told.value = json.dumps(about).encode()
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self._told.value)
 
     def begin(self) -> bool:
         """Reset, unless one epoch is complete: a bad row counts once. Returns whether to count."""
-        if self._whole.item():
+        if self._read()["whole"]:
             return False
-        self._places.clear()
-        for tensor in (self._counts, self._reasons, self._first):
-            tensor.zero_()
+        self._skipped = Skipped()
+        self._tell(whole=False)
         return True
 
     def end(self) -> None:
         """The epoch is complete: its counts are final."""
-        self._whole.fill_(True)
+        self._tell(whole=True)
 
     def add(self, row: BadRow) -> None:
         """Count a row."""
-        total = int(self._counts.sum())
-        if total < Skipped.FEW:
-            _write(self._first[total], str(row))
-        place = self._places.get(row.reason)
-        if place is None:
-            place = self._places[row.reason] = len(self._places)
-            _write(self._reasons[place], row.reason)
-        self._counts[place] += 1
+        self._skipped.add(BadRow(str(row)[:_LONGEST], row.reason))
+        self._tell(whole=False)
 
     def summary(self) -> Skipped:
         """The counts so far."""
-        counts = {_read(reason): int(n) for reason, n in zip(self._reasons, self._counts, strict=True) if n}
-        return Skipped(counts, [text for text in map(_read, self._first) if text])
-
-
-def _write(place: torch.Tensor, text: str) -> None:
-    raw = text.encode("utf-8", errors="replace")[:_WIDTH]
-    place.zero_()
-    place[: len(raw)] = torch.tensor(list(raw), dtype=torch.uint8)
-
-
-def _read(place: torch.Tensor) -> str:
-    return bytes(place.tolist()).rstrip(b"\0").decode("utf-8", errors="ignore")
+        about = self._read()
+        return Skipped(about["counts"], about["first"])

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langbridge.data.examples import Example, Extractor, Judge, OnBadRow, Skipped, TextExample, example_of, refuse
+from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
 from langbridge.data.readers import Row
-from langbridge.data.settings import Regime, Source
+from langbridge.data.settings import OnBadRow, Regime, Source
 from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.usable_rows import read_usable, usable_file, usable_rows, write_usable
 from langbridge.errors import LangBridgeError

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from langbridge.data.examples import Judge, OnBadRow, Skipped, refuse
+from langbridge.data.examples import Judge, Skipped, refuse
+from langbridge.data.settings import OnBadRow
 from langbridge.files import write_atomically
 
 if TYPE_CHECKING:
