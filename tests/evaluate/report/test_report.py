@@ -17,8 +17,7 @@ from langbridge.evaluate import runs
 from langbridge.evaluate.report import Groups, as_markdown, make_report, name_runs, write_report
 from langbridge.evaluate.report.contents import published_rows
 from langbridge.evaluate.report.examples import show_samples
-from langbridge.evaluate.report.formats import as_csv
-from langbridge.evaluate.report.latex import as_latex
+from langbridge.evaluate.report.formats import as_csv, as_latex
 from langbridge.evaluate.report.statements import _base, _model
 from langbridge.evaluate.runs import Run, Sample
 

@@ -1,10 +1,9 @@
 """The words and numbers that all formats share."""
 
-from langbridge.evaluate.report.contents import GROUPS, Cell, Report, Row, Table
+from langbridge.evaluate.report.contents import GROUPS, Report, Row, Table
 from langbridge.evaluate.scores import stated_error
 
 HEADINGS = {"high": "high avg", "low": "low avg", "all": "avg"}
-ABSENT = ""
 
 
 def title(table: Table) -> str:
@@ -21,10 +20,11 @@ def spans(table: Table) -> list[tuple[str, int]]:
     return [*found, ("all", 1)] if len(found) > 1 else found
 
 
-def figures(row: Row, cell: Cell | None, error: str = " ± {}", interval: str = " {}") -> str:
+def figures(row: Row, column: str, error: str = " ± {}", interval: str = " {}") -> str:
     """A cell in per cent, with its error, if it has one, and its interval."""
+    cell = row.cells.get(column)
     if cell is None:
-        return ABSENT
+        return ""
     if cell.score is None:
         return _number(cell.published or 0.0)
     text = _number(100 * cell.score.mean, "+" if row.kind == "difference" else "")
@@ -46,7 +46,7 @@ def counts(row: Row) -> str:
     """How many questions each language has: one number, or the least and the most."""
     found = [cell.score.n for name, cell in row.cells.items() if cell.score is not None and name not in HEADINGS]
     if not found:
-        return ABSENT
+        return ""
     return str(found[0]) if min(found) == max(found) else f"{min(found)} to {max(found)}"
 
 
