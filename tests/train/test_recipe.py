@@ -270,13 +270,14 @@ def test_every_shipped_recipe_loads() -> None:
 
 
 def test_every_field_has_its_docstring() -> None:
-    """A field's docstring is where its meaning is written, so the source is read for it."""
-
+    """A field's docstring is where its meaning is written, so the source is read for it; those of a source that
+    `Data` has too are documented there."""
     for cls in (Recipe, Data, Source, Validation, Ridge, Lora, Train):
         (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
         for field, after in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign):
                 documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                documented |= cls is Source and ast.unparse(field.target) in Data.model_fields
                 assert documented, f"{cls.__name__}.{ast.unparse(field.target)} has no docstring"
 
 
@@ -297,6 +298,8 @@ def test_earlier_names_are_read(write) -> None:
     """`regime` is what `objective` was called, and `lm_only` its `plain`."""
     assert Recipe.load(write(MINIMAL + "regime: unlabelled\n")).objective == "unlabelled"
     assert Recipe.load(write(MINIMAL.replace("encoder: enc\n", "")), ["regime=lm_only"]).objective == "plain"
+    named = write(MINIMAL.replace("encoder: enc\n", "") + "objective: labelled\n")
+    assert Recipe.load(named, ["regime=lm_only"]).objective == "plain"
     assert Recipe(encoder="e", language_model="l", data=Data(path="d"), regime="unlabelled").freeze_encoder is False
 
 

@@ -316,7 +316,8 @@ def _as_now_named(keys: Any) -> Any:
     if not isinstance(keys, dict) or "regime" not in keys:
         return keys
     named = {key: value for key, value in keys.items() if key != "regime"}
-    return {"objective": "plain" if keys["regime"] == "lm_only" else keys["regime"], **named}
+    # Beside `objective` it is an override in its earlier name.
+    return {**named, "objective": "plain" if keys["regime"] == "lm_only" else keys["regime"]}
 
 
 def _over(around: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
