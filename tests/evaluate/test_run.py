@@ -117,7 +117,7 @@ def test_what_a_grader_cannot_score_is_left_to_a_scorer(farm: Path, tmp_path: Pa
         return [Sample(**{**vars(one), "correct": mark}) for one, mark in zip(samples, marks, strict=True)]
 
     tasks = [SuiteTask(one.suite, one.language, one.part, one.task, "here:score") for one in load_suites([str(farm)])]
-    monkeypatch.setattr(run_module, "scorer", lambda name: score)
+    monkeypatch.setattr(run_module.pkgutil, "resolve_name", lambda name: score)
     run = evaluate(ReplayEngine(right), tasks, tmp_path / "run", unsafe_code=True)
     english = run.results["tasks"]["farm"]["languages"]["en"]
     assert (english["n"], english["unscored"], english["accuracy"]) == (2, 1, 0.5)

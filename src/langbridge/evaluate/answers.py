@@ -93,7 +93,8 @@ def exact_number(text: str) -> Decimal | None:
 def _in_ascii(text: str, language: str | None) -> str:
     """A text with its numbers in ASCII and as English writes them."""
     text = _ONE_SIGN_FRACTION.sub(lambda match: _after(match[1], unicodedata.normalize("NFKC", match[2])), text)
-    text = "".join(_ascii_digit(character) for character in text.translate(_SAME_AS_ASCII).replace("\\$", "$"))
+    # `decimal` and not `digit`, which would also read the 2 of "m²" as a number.
+    text = "".join(str(unicodedata.decimal(one, one)) for one in text.translate(_SAME_AS_ASCII).replace("\\$", "$"))
     text = _LATEX_GROUP.sub(",", _NARROW_SPACES.sub(",", text))
     text = _LATEX_FRACTION.sub(lambda m: _after(m[1], f"{m[2] or m[3]}/{m[4] or m[5]}"), text)
     return _as_in_english(text, None if language is None else two_letter(language))
@@ -126,12 +127,6 @@ def _value(match: re.Match[str]) -> Decimal:
         if match["whole"] and value < 1:
             value += int(match["whole"].replace(",", ""))
     return -value if match["sign"] == "-" else value
-
-
-def _ascii_digit(character: str) -> str:
-    # `decimal` and not `digit`, which would also read the 2 of "m²" as a number.
-    value = unicodedata.decimal(character, None)
-    return character if value is None else str(value)
 
 
 _REFERENCE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)

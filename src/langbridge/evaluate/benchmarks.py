@@ -120,11 +120,11 @@ def _from_folder(source: Benchmark, folder: Path, names: Mapping[str, str]) -> B
         name = english_name(names["language"]) or names["language"]
         names = {"Name": name, "name": name.lower(), **names}
     path = find_file(folder, source.family, [pattern.format(**names) for pattern in source.patterns])
-    return BenchmarkRows(file_rows(path, header=source.header, field=source.inside), origin_of_file(path))
+    return rows_of_file(path, header=source.header, field=source.inside)
 
 
-def file_rows(path: Path, **options: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of a file in any format that training reads, each with its place; the first bad one raises.
+def rows_of_file(path: Path, **options: Any) -> BenchmarkRows:
+    """The rows of a file in any format that training reads; the first bad one raises.
 
     options: of `langbridge.data.readers.read_rows`.
     """
@@ -135,7 +135,7 @@ def file_rows(path: Path, **options: Any) -> list[tuple[str, dict[str, Any]]]:
         rows.append((f"{path}, row {number}", row))
     if not rows:
         raise LangBridgeError(f"{path}: has no rows")
-    return rows
+    return BenchmarkRows(rows, origin_of_file(path))
 
 
 def origin_of_file(path: Path) -> dict[str, Any]:

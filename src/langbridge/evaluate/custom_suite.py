@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -23,7 +24,7 @@ from langbridge.data.columns import Columns
 from langbridge.data.settings import Text
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import choice_letter, word_choice
-from langbridge.evaluate.benchmarks import BenchmarkRows, dataset, file_rows, origin_of_file, row_ids
+from langbridge.evaluate.benchmarks import dataset, row_ids, rows_of_file
 from langbridge.evaluate.graders import WrittenAnswer
 from langbridge.evaluate.tasks.humaneval.documents import SCORER, program_document
 from langbridge.evaluate.tasks.humaneval.documents import grader as program_grader
@@ -33,8 +34,6 @@ from langbridge.evaluate.tasks.word_problems import number_text
 from langbridge.files import BadRow
 from langbridge.languages import language_code
 from langbridge.settings import Settings, read_yaml
-
-_LETTERS = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
 
 
 class CustomSuite(Settings):
@@ -96,7 +95,12 @@ def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, An
     items = []
     for language, file in _files(path, suite.files, everything=everything).items():
         questions = _Questions(suite, file, language)
-        graders = {"number": number_grader, "choice": _letter, "exact": questions.grader, "code": program_grader}
+        graders = {
+            "number": number_grader,
+            "exact": WrittenAnswer(questions.named),
+            "choice": WrittenAnswer(lambda output, doc: choice_letter(output, ascii_uppercase)),
+            "code": program_grader,
+        }
         items.append(
             {
                 "task": f"own_{suite.suite}_{language}",
@@ -160,25 +164,18 @@ class _Questions:
         rows, origin = self._read
         return {"test": dataset(rows, origin)}
 
-    @property
-    def answers(self) -> list[str]:
-        """The distinct right answers of the file."""
-        return sorted({row["expected"] for row in self._read[0]})
+    def named(self, output: str, doc: Mapping[str, Any]) -> str | None:
+        """The last of the file's answers that a text names, stated ones first."""
+        return word_choice(output, self._words)
 
     @cached_property
     def _words(self) -> dict[str, str]:
-        return {answer: answer.lower() for answer in self.answers}
-
-    @property
-    def grader(self) -> WrittenAnswer:
-        """The last of the file's answers that a text names, stated ones first."""
-        return WrittenAnswer(lambda output, doc: word_choice(output, self._words))
+        return {row["expected"]: row["expected"].lower() for row in self._read[0]}
 
     @cached_property
     def _read(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         suite = self.suite
-        read = file_rows(self.file, header=suite.header, quoting=suite.quoting, field=suite.rows)
-        found = BenchmarkRows(read, origin_of_file(self.file))
+        found = rows_of_file(self.file, header=suite.header, quoting=suite.quoting, field=suite.rows)
         documents, skipped = [], list[BadRow]()
         for where, row in found.rows:
             for name in (suite.answer, *([suite.id] if suite.id else [])):
@@ -211,10 +208,6 @@ class _Questions:
             expected = number_text(text, where)
         else:
             expected = text.strip("() ").upper() if kind == "choice" else text
-        if not expected or gold is None or (kind == "choice" and expected not in _LETTERS):
+        if not expected or gold is None or (kind == "choice" and expected not in tuple(ascii_uppercase)):
             raise BadRow(f"{where}, field {self.suite.answer!r}: expected an answer of kind {kind}, got {gold!r}")
         return {"prompt": prompt, "expected": expected, "target": expected}
-
-
-_letter = WrittenAnswer(lambda output, doc: choice_letter(output, _LETTERS))
-"""The letter of an option."""

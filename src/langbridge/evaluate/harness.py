@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather, gather_object
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -113,18 +114,10 @@ class LangBridgeLM(LM):
         )
 
     def all_gather(self, tensor: Any) -> Any:
-        if self.world_size == 1:
-            return tensor
-        gathered = [torch.zeros_like(tensor) for _ in range(self.world_size)]
-        torch.distributed.all_gather(gathered, tensor)
-        return torch.stack(gathered).flatten()
+        return tensor if self.world_size == 1 else gather(tensor)
 
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
-        if self.world_size == 1:
-            return [obj]
-        gathered: list[Any] | None = [None] * self.world_size if self.rank == dst else None
-        torch.distributed.gather_object(obj, gathered, dst=dst)
-        return gathered
+        return [obj] if self.world_size == 1 else gather_object([obj])
 
     def barrier(self) -> None:
         if self.world_size > 1:

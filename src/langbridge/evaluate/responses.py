@@ -50,11 +50,14 @@ class Responses:
             return
         line = json.dumps({"key": _hash(key), "response": response}, ensure_ascii=False) + "\n"
         if not self._begun:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            _mend(self._path)
-            if not self._path.is_file() or self._path.stat().st_size == 0:
-                line = json.dumps({"model": self._model}) + "\n" + line
             self._begun = True
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            written = self._path.read_bytes() if self._path.is_file() else b""
+            kept = written[: written.rfind(b"\n") + 1]
+            if kept != written:  # a last line that was written by half
+                self._path.write_bytes(kept)
+            if not kept:
+                line = json.dumps({"model": self._model}) + "\n" + line
         with self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(line)
 
@@ -73,16 +76,6 @@ class Responses:
                 raise LangBridgeError(f"{path}: holds the responses of another model or of other settings")
             if number > 1:
                 self._known[row["key"]] = row["response"]
-
-
-def _mend(path: Path) -> None:
-    """Cut off a last line that was written by half, so that the next one begins on its own."""
-    if not path.is_file():
-        return
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if kept != whole:
-        path.write_bytes(kept)
 
 
 def _hash(key: Key) -> str:

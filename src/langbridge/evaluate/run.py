@@ -3,8 +3,9 @@
 import copy
 import dataclasses
 import importlib
+import pkgutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,6 @@ from langbridge.serve.engine import Engine
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers", "datasets")
 """Those that a score depends on."""
-
-Scorer = Callable[..., list[Sample]]
-"""`score(samples, unsafe_code=...)`: the same samples with `correct` set, where a grader of texts cannot say."""
 
 
 def evaluate(
@@ -67,7 +65,7 @@ def evaluate(
             samples[one.suite] += _samples(one, row, gathered[name, row["doc_id"]])
     for one in {task.suite: task for task in tasks}.values():
         if one.scorer is not None:
-            samples[one.suite] = scorer(one.scorer)(samples[one.suite], unsafe_code=unsafe_code)
+            samples[one.suite] = pkgutil.resolve_name(one.scorer)(samples[one.suite], unsafe_code=unsafe_code)
     results = {
         "model": {**engine.about, **dict(about or {}), **engine.identity},
         "code": versions(LIBRARIES),
@@ -94,24 +92,12 @@ def _in_a_turn(one: SuiteTask) -> SuiteTask:
     return dataclasses.replace(one, task=task)
 
 
-def scorer(name: str) -> Scorer:
-    """The function `module:function` that a suite names for scoring after generation."""
-    module, _, function = name.partition(":")
-    found: Scorer = getattr(importlib.import_module(module), function)
-    return found
-
-
 def _asked(one: SuiteTask) -> dict[str, Any]:
     """What of a task an answer depends on."""
     config = one.task.config
     generation = config.generation_kwargs if one.task.OUTPUT_TYPE == "generate_until" else None
-    return {
-        "version": one.task.VERSION,
-        "data": one.origin,
-        "shots": config.num_fewshot or 0,
-        "generation": generation,
-        "repeats": config.repeats,
-    }
+    settings = {"shots": config.num_fewshot or 0, "generation": generation, "repeats": config.repeats}
+    return {"version": one.task.VERSION, "data": one.origin, **settings}
 
 
 def _samples(one: SuiteTask, row: Mapping[str, Any], note: Mapping[str, Any]) -> list[Sample]:
@@ -136,19 +122,9 @@ def _samples(one: SuiteTask, row: Mapping[str, Any], note: Mapping[str, Any]) ->
             extra |= grade.extra
         if not written:
             extra["loglikelihoods"] = [value for value, _ in results]
-        found.append(
-            Sample(
-                task=one.suite,
-                language=one.language,
-                id=str(doc["id"]),
-                prompt=note["prompt"],
-                expected=str(doc["expected"]),
-                output=output,
-                extracted=extracted,
-                correct=None if correct is None else int(correct),
-                extra=extra,
-            )
-        )
+        mark = None if correct is None else int(correct)
+        asked = (one.suite, one.language, str(doc["id"]), note["prompt"], str(doc["expected"]))
+        found.append(Sample(*asked, output, extracted, mark, extra))
     return found
 
 
@@ -165,12 +141,9 @@ def _summary(suite: str, samples: Sequence[Sample], tasks: Sequence[SuiteTask]) 
             }
         summary["data"] = {part or suite: one.origin for part, one in parts.items()}
         languages[language] = summary
-    first = _asked(own[0])
+    asked = _asked(own[0])
     return {
-        "version": first["version"],
-        "shots": first["shots"],
-        "generation": first["generation"],
-        "repeats": first["repeats"],
+        **{key: asked[key] for key in ("version", "shots", "generation", "repeats")},
         "example_prompt": samples[0].prompt if samples else None,
         "languages": languages,
     }
@@ -179,29 +152,27 @@ def _summary(suite: str, samples: Sequence[Sample], tasks: Sequence[SuiteTask]) 
 def _figures(rows: Sequence[Sample]) -> dict[str, Any]:
     """Accuracy with its standard error over questions, more measures of the same answers, and what is amiss."""
     scored = [row for row in rows if row.correct is not None]
-    figures: dict[str, Any] = {"accuracy": None, "stderr": None, "n": 0}
-    if scored:
-        score = mean_score(_by_question(scored, lambda row: float(row.correct or 0)))
-        figures = {"accuracy": score.mean, "stderr": score.stderr if score.n > 1 else None, "n": score.n}
+    figures: dict[str, Any] = _accuracy((row.id, float(row.correct or 0)) for row in scored)
     figures |= {
         "unscored": len(rows) - len(scored),
-        "unanswered": sum(row.correct is not None and row.extracted is None for row in rows),
+        "unanswered": sum(row.extracted is None for row in scored),
         "prompts_cut": sum(bool(row.extra.get("prompt_cut")) for row in rows),
         "answers_cut_off": sum(bool(row.extra.get("cut_off")) for row in rows),
     }
     for name in sorted({key for row in rows for key in row.extra if key.startswith("accuracy_")}):
-        with_it = [row for row in rows if name in row.extra]
-        more = mean_score(_by_question(with_it, lambda row, name=name: float(row.extra[name])))  # type: ignore[misc]
-        figures[name] = {"accuracy": more.mean, "stderr": more.stderr if more.n > 1 else None}
+        figures[name] = _accuracy((row.id, float(row.extra[name])) for row in rows if name in row.extra)
     return figures
 
 
-def _by_question(rows: Sequence[Sample], value: Callable[[Sample], float]) -> list[float]:
-    """The mean over the samples of each question: samples of one question are not independent."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        values[row.id].append(value(row))
-    return [sum(found) / len(found) for found in values.values()]
+def _accuracy(marks: Iterable[tuple[str, float]]) -> dict[str, Any]:
+    """marks: (question, mark) of each sample. Samples of one question are not independent: their mean counts once."""
+    by_question: dict[str, list[float]] = defaultdict(list)
+    for name, mark in marks:
+        by_question[name].append(mark)
+    if not by_question:
+        return {"accuracy": None, "stderr": None, "n": 0}
+    score = mean_score([sum(found) / len(found) for found in by_question.values()])
+    return {"accuracy": score.mean, "stderr": score.stderr if score.n > 1 else None, "n": score.n}
 
 
 def check_scorers(tasks: Sequence[SuiteTask], unsafe_code: bool) -> None:

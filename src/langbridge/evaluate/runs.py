@@ -9,6 +9,7 @@ Readers of an evaluation, such as reports, read this folder and never import wha
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -153,22 +154,18 @@ def _differences(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tu
 
 def _grouped(differences: Iterable[tuple[tuple[str, ...], str]]) -> list[str]:
     """One clause for each change: what changed alike, such as a setting in all languages, is named once."""
-    groups: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    groups: dict[Any, list[tuple[str, ...]]] = defaultdict(list)
     for place, what in differences:
         # Tasks differ in the second part of a place: `tasks`, `mgsm/sw`, `generation`, `max_gen_toks`.
-        alike = ".".join(("tasks", *place[2:])) if place[0] == "tasks" else ".".join(place)
-        groups.setdefault((alike, what), []).append(place)
+        groups[("tasks", *place[2:]) if place[0] == "tasks" else place, what].append(place)
     found = []
-    for (_, what), places in groups.items():
-        first = ".".join(places[0])
-        if len(places) == 1:
-            found.append(f"{first} {what}")
-        elif len(places[0]) == 2:
-            found.append(
-                f"tasks.{', '.join(place[1] for place in places)} {'are' if what[:2] == 'is' else ''}{what[2:]}"
-            )
-        else:
-            found.append(f"{first} {what} (the same in {len(places) - 1} more tasks)")
+    for (_, what), (first, *more) in groups.items():
+        clause = f"{'.'.join(first)} {what}"
+        if more and len(first) == 2:  # whole tasks
+            clause = f"tasks.{', '.join(place[1] for place in (first, *more))} {what.replace('is', 'are', 1)}"
+        elif more:
+            clause += f" (the same in {len(more)} more tasks)"
+        found.append(clause)
     return sorted(found)
 
 

@@ -3,15 +3,20 @@
 Only this package's task folder is read: indexing all tasks of the harness takes longer than many evaluations.
 """
 
+import argparse
+import logging
 import warnings
 from collections.abc import Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lm_eval.api import task as harness_task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
+from tqdm import tqdm
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.benchmarks import NoSuchFile, origin_of
@@ -33,7 +38,8 @@ class SuiteTask:
     part: str | None
     task: Any
     scorer: str | None = None
-    """`module:function` that scores samples after all are generated, where the grader cannot (programs)."""
+    """`module:function` that is called as `score(samples, unsafe_code=...)` after all are generated, where the grader
+    cannot say (programs), and returns the samples with `correct` set."""
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -81,16 +87,10 @@ def check_handed_over(arguments: Sequence[str]) -> None:
         for name in suite_files()
         if any(item["metadata"].get("scorer") for item in _config(name)[1]["task"])
     }
-    chosen: list[str] = []
-    selecting = False
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        if word.startswith("-"):
-            selecting = name in ("--tasks", "-t")
-            word = value if equals else ""
-        if selecting:
-            chosen += word.split(",")
-    if refused := [name for name in chosen if name in later]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--tasks", "-t", nargs="*", default=[])
+    chosen = parser.parse_known_args(list(arguments))[0].tasks
+    if refused := [name for words in chosen for name in words.split(",") if name in later]:
         raise LangBridgeError(
             f"--tasks: {', '.join(refused)}: programs are run after all are written, which the harness's command does "
             f"not do, so it would give no score; use `langbridge evaluate --suite {refused[0].removeprefix('lb_')}`"
@@ -136,7 +136,9 @@ def load_suites(
             about = item["metadata"]
             if about["language"] not in chosen:
                 continue
-            own = _with_generation({**shared, **item}, generation)
+            own = {**shared, **item}
+            if generation and own.get("generation_kwargs") is not None:
+                own["generation_kwargs"] = {**own["generation_kwargs"], **generation}
             try:
                 with quiet_harness():
                     task = manager.load([own])["tasks"][own["task"]]
@@ -181,22 +183,9 @@ def _config(name: str, languages: Sequence[str] | None = None) -> tuple[str, dic
     )
 
 
-def _with_generation(config: dict[str, Any], generation: Mapping[str, Any] | None) -> dict[str, Any]:
-    settings = config.get("generation_kwargs")
-    if not generation or settings is None:
-        return config
-    return {**config, "generation_kwargs": {**settings, **generation}}
-
-
 @contextmanager
 def quiet_harness() -> Any:
     """The harness without its own progress bars and log lines."""
-    import logging
-    from functools import partial
-
-    from lm_eval.api import task as harness_task
-    from tqdm import tqdm
-
     logger = logging.getLogger("lm_eval")
     level, bar = logger.level, harness_task.tqdm
     logger.setLevel(logging.ERROR)

@@ -4,7 +4,7 @@ The translated rows are files in the published layout, so they can be read and c
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,6 @@ class Translator:
         if self.engine.identity["kind"] != "seq2seq":
             raise LangBridgeError(f"--translator: {name}: not a sequence-to-sequence model")
         self.tokenizer = self.engine.reader.tokenizer
-
-    def settings(self) -> dict[str, Any]:
-        return {"translator": self.engine.identity["model"], "dtype": self.engine.identity["dtype"]}
 
     def translate(
         self, texts: Sequence[str], language: str, *, max_new_tokens: int = 512, progress: Progress | None = None
@@ -100,7 +97,8 @@ def translate_family(
         found = read_rows(source, data, language=language, **names)
         path = out / family / f"{source.patterns[0].format(language=language, **names)}.jsonl"
         stamp = path.with_suffix(".json")
-        wanted = {**translator.settings(), "data": found.origin, "limit": limit}
+        identity = translator.engine.identity
+        wanted = {"translator": identity["model"], "dtype": identity["dtype"], "data": found.origin, "limit": limit}
         if path.is_file() and stamp.is_file():
             made = read_json(stamp)
             if made.get("fingerprint") != digest(wanted):
@@ -111,23 +109,13 @@ def translate_family(
                 )
             continue
         rows = [row for _, row in found.rows[:limit]]
-        write_jsonl(path, _translated(translator, rows, fields, language, progress))
+        texts = [str(row[name]) for row in rows for name in fields]
+        english = iter(texts if language == "en" else translator.translate(texts, language, progress=progress))
+        # A row keeps its own text, so that a translation can be held against it.
+        translated = [
+            {**row, **{name: next(english) for name in fields}, "original": {name: row[name] for name in fields}}
+            for row in rows
+        ]
+        write_jsonl(path, translated)
         write_json(stamp, {"format": 1, "fingerprint": digest(wanted), **wanted})
     return out
-
-
-def _translated(
-    translator: Translator,
-    rows: Sequence[Mapping[str, Any]],
-    fields: Sequence[str],
-    language: str,
-    progress: Progress | None,
-) -> list[dict[str, Any]]:
-    texts = [str(row[name]) for row in rows for name in fields]
-    english = texts if language == "en" else translator.translate(texts, language, progress=progress)
-    found = iter(english)
-    # A row keeps its own text, so that a translation can be held against it.
-    return [
-        {**row, **{name: next(found) for name in fields}, "original": {name: row[name] for name in fields}}
-        for row in rows
-    ]

@@ -1,5 +1,6 @@
 """Many inputs through a model: neighbours in length together, the longest first, smaller batches where memory ends."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -29,8 +30,9 @@ def in_batches(
         batch = order[start : start + batch_size]
         try:
             found = answer(batch)
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:  # on an accelerator, or on the CPU
+            known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if not known and not re.search("out of memory|can't allocate memory", str(error), re.IGNORECASE):
                 raise
             if len(batch) == 1:
                 raise LangBridgeError(
@@ -45,11 +47,3 @@ def in_batches(
             continue
         start += len(batch)
         yield from zip(batch, found, strict=True)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on an accelerator or on the CPU."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )

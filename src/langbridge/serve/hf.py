@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from langbridge.model.bases import spread_values
@@ -175,10 +176,8 @@ class HFEngine(Engine):
         }
 
     def _tensor(self, rows: Sequence[Sequence[int]], pad: int, side: str) -> torch.Tensor:
-        width = max(map(len, rows))
-        filled = [[pad] * (width - len(row)) for row in rows]
-        laid = [[*f, *row] if side == "left" else [*row, *f] for f, row in zip(filled, rows, strict=True)]
-        return torch.tensor(laid, device=self.device)
+        tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+        return pad_sequence(tensors, True, pad, side).to(self.device)
 
 
 def per_row(logits: torch.Tensor, rows: Sequence[list[int]]) -> list[tuple[float, bool]]:

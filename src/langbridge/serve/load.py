@@ -54,8 +54,7 @@ def load_engine(
         return engine
     if shots_in != "encoder":
         raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
-    two_sided = bool(config.get("is_encoder_decoder"))
-    reader = EncoderDecoderReader if two_sided else CausalReader
+    reader = EncoderDecoderReader if config.get("is_encoder_decoder") else CausalReader
     plain, tokenizer = _plain_model(str(name), config, dtype, device, revision)
     if dtype == "auto":
         in_fitting_precision(plain, plain.device, rows=batch_size)

@@ -63,7 +63,6 @@ def test_right_and_wrong_programs(sandbox: Sandbox) -> None:
             program("def f(x):\n    return [][x]\n"),
             program("def f(x):\n    return x +\n"),
         ],
-        workers=2,
     )
     assert (right.passed, right.reason) == (True, "passed")
     assert (wrong.passed, wrong.reason) == (False, "AssertionError")

@@ -43,26 +43,16 @@ def _checked(result: int, what: str) -> None:
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     arguments = [None if text is None else text.encode() for text in (source, target, kind)]
-    _checked(
-        _libc.mount(*arguments, ctypes.c_ulong(flags), None if options is None else options.encode()),
-        f"mount {target}",
-    )
+    more = None if options is None else options.encode()
+    _checked(_libc.mount(*arguments, ctypes.c_ulong(flags), more), f"mount {target}")
 
 
 def _read_only(target: str, attributes: int, recursive: bool) -> None:
     # struct mount_attr: set, clear, propagation, user namespace.
     settings = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
-    _checked(
-        _libc.syscall(
-            _MOUNT_SETATTR,
-            _AT_FDCWD,
-            target.encode(),
-            _AT_RECURSIVE if recursive else 0,
-            ctypes.byref(settings),
-            ctypes.c_size_t(ctypes.sizeof(settings)),
-        ),
-        f"mount_setattr {target}",
-    )
+    where = (_AT_FDCWD, target.encode(), _AT_RECURSIVE if recursive else 0)
+    size = ctypes.c_size_t(ctypes.sizeof(settings))
+    _checked(_libc.syscall(_MOUNT_SETATTR, *where, ctypes.byref(settings), size), f"mount_setattr {target}")
 
 
 def _has_id(number: int) -> bool:
@@ -77,11 +67,7 @@ def _enter(root: bool) -> None:
     user, group = os.getuid(), os.getgid()
     _checked(_libc.unshare(kinds if root else kinds | _NEW_USER), "unshare")
     if not root:
-        for file, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"65534 {user} 1"),
-            ("gid_map", f"65534 {group} 1"),
-        ):
+        for file, text in (("setgroups", "deny"), ("uid_map", f"65534 {user} 1"), ("gid_map", f"65534 {group} 1")):
             with open(f"/proc/self/{file}", "w") as opened:
                 opened.write(text)
 
@@ -92,10 +78,7 @@ def _build(job: dict[str, Any]) -> None:
     # Any folder that always exists; the old /tmp reappears once the new root has left it.
     _mount("tmpfs", "/tmp", "tmpfs", _MS_NOSUID, "size=1m,mode=755")
     os.mkdir("/tmp" + _OLD)
-    _checked(
-        _libc.syscall(_PIVOT_ROOT[os.uname().machine], b"/tmp", ("/tmp" + _OLD).encode()),
-        "pivot_root",
-    )
+    _checked(_libc.syscall(_PIVOT_ROOT[os.uname().machine], b"/tmp", ("/tmp" + _OLD).encode()), "pivot_root")
     os.chdir("/")
     for source, target in job["read_only"]:
         old = _OLD + source
@@ -110,13 +93,8 @@ def _build(job: dict[str, Any]) -> None:
     for text, path in job["links"]:
         os.symlink(text, path)
     os.makedirs(job["scratch"])
-    _mount(
-        "tmpfs",
-        job["scratch"],
-        "tmpfs",
-        _MS_NOSUID | _MS_NODEV,
-        f"size={job['scratch_bytes']},nr_inodes=1024,mode=1777",
-    )
+    size = f"size={job['scratch_bytes']},nr_inodes=1024,mode=1777"
+    _mount("tmpfs", job["scratch"], "tmpfs", _MS_NOSUID | _MS_NODEV, size)
     _checked(_libc.umount2(_OLD.encode(), _MNT_DETACH), "umount2")
     os.rmdir(_OLD)
     _read_only("/", _READ_ONLY_NOSUID | _NODEV, recursive=False)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -98,13 +98,7 @@ class Sandbox:
         limits = asdict(self.limits) | {"processes": self.limits.processes + _OUR_PROCESSES}
         if self.mechanism == "none":
             del limits["processes"]
-        task = {
-            "program": program.source,
-            "checks": program.checks,
-            "entry_point": program.entry_point,
-            "token": token,
-            "limits": limits,
-        }
+        task = {**asdict(program), "token": token, "limits": limits}
         with tempfile.TemporaryDirectory(prefix="langbridge-") as scratch:
             command, environment = _COMMANDS[self.mechanism](self.limits, scratch)
             process = subprocess.Popen(
@@ -165,25 +159,11 @@ def find_sandbox(*, unsafe_code: bool = False, limits: Limits | None = None) -> 
     )
 
 
-def run_all(
-    sandbox: Sandbox,
-    programs: Iterable[Program],
-    *,
-    workers: int | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> list[Verdict]:
-    """Verdicts in the order of the programs, `workers` at a time (default: one for each core)."""
-    verdicts = []
-    with ThreadPoolExecutor(workers or _cores()) as pool:
-        for verdict in pool.map(sandbox.run, programs):
-            verdicts.append(verdict)
-            if progress is not None:
-                progress(1)
-    return verdicts
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def run_all(sandbox: Sandbox, programs: Iterable[Program]) -> list[Verdict]:
+    """Verdicts in the order of the programs, one at a time for each core."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        return list(pool.map(sandbox.run, programs))
 
 
 @cache
@@ -246,17 +226,8 @@ def _in_bubblewrap(limits: Limits, scratch: str) -> tuple[list[str], dict[str, s
     library, python, environment = _interpreter()
     pairs, links = _files()
     # Devices by name: `--dev` would bring a shared memory folder of any size.
-    options = [
-        "--unshare-all",
-        "--die-with-parent",
-        "--new-session",
-        "--cap-drop",
-        "ALL",
-        "--uid",
-        "65534",
-        "--gid",
-        "65534",
-    ]
+    options = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options += ["--uid", "65534", "--gid", "65534"]
     for source, target in [*pairs, *library]:
         options += ["--dev-bind" if source.startswith("/dev/") else "--ro-bind", source, target]
     for text, path in links:

@@ -2,7 +2,7 @@
 
 import io
 
-from langbridge.evaluate.report.contents import GROUPS, Report, Table
+from langbridge.evaluate.report.contents import GROUPS, Table
 from langbridge.evaluate.report.wording import heading
 
 # Okabe and Ito's palette: distinct for colour-blind readers.
@@ -57,8 +57,3 @@ def draw(table: Table, title: str | None = None) -> bytes:
     figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
     return buffer.getvalue()
-
-
-def draw_all(report: Report) -> dict[str, bytes]:
-    """By task."""
-    return {table.task: draw(table) for table in report.tables if table.measure == "accuracy"}

@@ -14,6 +14,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.code.pass_at_k import pass_at_k
+from langbridge.evaluate.report.statements import state
 from langbridge.evaluate.report.statistics import Interval, Values, average, bootstrap, differences, languages_of
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import Score
@@ -110,7 +111,6 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    runs: list[Run]
     tables: list[Table]
     statements: list[tuple[str, list[tuple[str, str]]]]
     """How each run was made: (name, [(what, value)])."""
@@ -145,8 +145,6 @@ def make_report(
     compare: names of two runs whose difference, first minus second, is added to the tasks that both have. published:
     with rows of the literature. languages: only these, so that averages are over the same languages as somebody else's.
     """
-    from langbridge.evaluate.report.statements import state
-
     groups = groups or Groups.default()
     known = {code for one in runs for task in one.tasks for code in one.languages(task)}
     if strange := [code for code in languages or () if code not in known]:
@@ -160,10 +158,9 @@ def make_report(
         tables += _tables(task, having, pair, published, groups, languages)
     if not tables:
         raise LangBridgeError("nothing to report: none of the runs has a score in these languages")
-    shared = {table.task for table in tables if any(row.kind == "difference" for row in table.rows)}
-    if pair is not None and not shared:
+    if pair is not None and not any(row.kind == "difference" for table in tables for row in table.rows):
         raise LangBridgeError(f"--compare: {pair[0].name} and {pair[1].name} have no scored question in common")
-    return Report(list(runs), tables, [(one.name, state(one)) for one in runs], groups.source)
+    return Report(tables, [(one.name, state(one)) for one in runs], groups.source)
 
 
 def marks_of(samples: Sequence[Sample], measure: str = "accuracy") -> dict[tuple[str, str], list[float]]:

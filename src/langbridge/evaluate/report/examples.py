@@ -1,7 +1,5 @@
 """A run's right and wrong answers in one language, to be read by a person."""
 
-from collections.abc import Sequence
-
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.runs import Run, Sample
 
@@ -41,7 +39,5 @@ def _shown(sample: Sample) -> str:
 
 def _field(name: str, text: str) -> str:
     """The name, and the text beside it, or below and set in where it has several lines."""
-    lines: Sequence[str] = text.strip("\n").split("\n")
-    if len(lines) == 1:
-        return f"  {name}: {lines[0]}"
-    return "\n".join([f"  {name}:", *(f"    | {line}" for line in lines)])
+    text = text.strip("\n")
+    return f"  {name}: {text}" if "\n" not in text else f"  {name}:\n    | " + text.replace("\n", "\n    | ")

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from langbridge.evaluate.report import wording
-from langbridge.evaluate.report.bars import draw_all
+from langbridge.evaluate.report.bars import draw
 from langbridge.evaluate.report.contents import GROUPS, Report
 from langbridge.files import write_atomically
 from langbridge.markdown import escaped
@@ -87,7 +87,7 @@ def as_csv(report: Report) -> str:
 
 def write_report(report: Report, out: Path) -> list[Path]:
     """Write `report.md`, `report.tex`, `report.csv`, `report.html` and `bars_TASK.png` into `out`; their paths."""
-    pictures = draw_all(report)
+    pictures = {table.task: draw(table) for table in report.tables if table.measure == "accuracy"}
     names = {task: f"bars_{task}.png" for task in pictures}
     contents: dict[str, str | bytes] = {
         "report.md": as_markdown(report, names),

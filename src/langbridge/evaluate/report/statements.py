@@ -7,6 +7,8 @@ from typing import Any
 from langbridge.evaluate.runs import Run
 
 UNKNOWN = "not recorded"
+_SAID = {"name", "kind", "revision", "bases", "template", "model", "fingerprint"}
+"""Of a model, what is not said among its settings."""
 
 
 def state(run: Run) -> list[tuple[str, str]]:
@@ -17,8 +19,8 @@ def state(run: Run) -> list[tuple[str, str]]:
         ("model", _model(model)),
         *((f"{role.replace('_', ' ')}", _base(base)) for role, base in (model.get("bases") or {}).items()),
         ("template", _text(model.get("template"))),
-        ("settings", _rest(model)),
-        ("code", _versions(code)),
+        ("settings", _pairs({key: value for key, value in model.items() if key not in _SAID}) or UNKNOWN),
+        ("code", _pairs(code) or UNKNOWN),
         ("questions", "all" if results.get("limit") is None else f"the first {results['limit']} of each task"),
         ("folder", run.folder.name),
     ]
@@ -49,15 +51,6 @@ def _revision(model: Mapping[str, Any], called: str) -> str:
     if not model.get("revision") and ("bases" in model or str(model.get(called)).startswith(("/", ".", "~"))):
         return "a local folder"
     return f"revision {model.get('revision') or UNKNOWN}"
-
-
-def _rest(model: Mapping[str, Any]) -> str:
-    said = {"name", "kind", "revision", "bases", "template", "model", "fingerprint"}
-    return _pairs({key: value for key, value in model.items() if key not in said}) or UNKNOWN
-
-
-def _versions(code: Mapping[str, Any]) -> str:
-    return _pairs(code) or UNKNOWN
 
 
 def _decoding(about: Mapping[str, Any]) -> str:

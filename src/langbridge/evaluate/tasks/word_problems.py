@@ -1,11 +1,11 @@
 """Word problems whose answer is a number: their grader, and the families that are only questions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from langbridge.evaluate.answers import exact_number, last_number, reference_number
-from langbridge.evaluate.benchmarks import Benchmark, BenchmarkRows, HubPlace, dataset, read_rows
+from langbridge.evaluate.benchmarks import Benchmark, HubPlace, dataset, read_rows
 from langbridge.evaluate.graders import Grade, Grader
 from langbridge.files import BadRow
 
@@ -65,34 +65,23 @@ def number_text(value: Any, where: str) -> str:
     return format(number.normalize(), "f")
 
 
-def load_msvamp(language: str, data: Any = None, **_: Any) -> dict[str, Any]:
-    found = read_rows(MSVAMP, data, language=language)
-    return _documents(found, language, [(row["m_query"], row["response"]) for _, row in found.rows])
+def _loader(source: Benchmark, read: Callable[[Mapping[str, Any]], tuple[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The `load` of a family that is only questions. read: question and answer of a row."""
+
+    def load(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
+        found = read_rows(source, data, language=language)
+        documents = []
+        for number, (where, row) in enumerate(found.rows):
+            question, answer = read(row)
+            expected = number_text(answer, where)
+            about = {"id": str(number), "language": language}
+            documents.append({**about, "prompt": question, "expected": expected, "target": expected})
+        return {"test": dataset(documents, found.origin)}
+
+    return load
 
 
-def load_afrimgsm(language: str, data: Any = None, **_: Any) -> dict[str, Any]:
-    found = read_rows(AFRIMGSM, data, language=language)
-    return _documents(found, language, [(row["question"].strip(), row["answer_number"]) for _, row in found.rows])
-
-
-def load_gsm8k(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
-    found = read_rows(GSM8K, data, language=language)
-    return _documents(found, language, [(row["question"], row["answer"]) for _, row in found.rows])
-
-
-def load_svamp(language: str = "en", data: Any = None, **_: Any) -> dict[str, Any]:
-    found = read_rows(SVAMP, data, language=language)
-    rows = [row for _, row in found.rows]
-    return _documents(
-        found, language, [(f"{row['Body'].strip().rstrip('.')}. {row['Question']}", row["Answer"]) for row in rows]
-    )
-
-
-def _documents(found: BenchmarkRows, language: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    documents = []
-    for number, ((where, _), (question, answer)) in enumerate(zip(found.rows, pairs, strict=True)):
-        expected = number_text(answer, where)
-        documents.append(
-            {"id": str(number), "language": language, "prompt": question, "expected": expected, "target": expected}
-        )
-    return {"test": dataset(documents, found.origin)}
+load_msvamp = _loader(MSVAMP, lambda row: (row["m_query"], row["response"]))
+load_afrimgsm = _loader(AFRIMGSM, lambda row: (row["question"].strip(), row["answer_number"]))
+load_gsm8k = _loader(GSM8K, lambda row: (row["question"], row["answer"]))
+load_svamp = _loader(SVAMP, lambda row: (f"{row['Body'].strip().rstrip('.')}. {row['Question']}", row["Answer"]))

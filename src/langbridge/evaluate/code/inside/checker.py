@@ -1,6 +1,6 @@
 """The process that holds the tests: calls the candidate's function, and alone can say that a program passed.
 
-Reads one JSON object from its standard input (`program`, `checks`, `entry_point`, `token`, `limits`) and writes
+Reads one JSON object from its standard input (`source`, `checks`, `entry_point`, `token`, `limits`) and writes
 one line, `{"token", "passed", "reason"}`.
 """
 
@@ -101,7 +101,7 @@ def _check(task: dict[str, Any]) -> tuple[bool, str]:
     entry_point = task["entry_point"]
     candidate = Candidate()
     try:
-        defined = candidate.ask({"program": task["program"]})
+        defined = candidate.ask({"program": task["source"]})
         if "error" in defined:
             return False, f"{defined['error']}: {defined.get('message')}".removesuffix(": ")
 

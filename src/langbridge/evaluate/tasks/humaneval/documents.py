@@ -1,7 +1,7 @@
 """HumanEval's documents, their grader, which only makes the program, and the scorer, which runs it."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,26 +79,15 @@ def check_ready(*, unsafe_code: bool = False) -> None:
     find_sandbox(unsafe_code=unsafe_code)
 
 
-def score(
-    samples: Sequence[Sample],
-    *,
-    unsafe_code: bool = False,
-    sandbox: Sandbox | None = None,
-    workers: int | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> list[Sample]:
+def score(samples: Sequence[Sample], *, unsafe_code: bool = False, sandbox: Sandbox | None = None) -> list[Sample]:
     """Samples with their programs run: `correct`, and the extra field `reason` that says how a program failed.
 
     Raises `LangBridgeError` where this machine has no sandbox and `unsafe_code` is not given.
     """
     chosen = sandbox or find_sandbox(unsafe_code=unsafe_code)
     programs = [program(sample.extracted or "", sample.expected) for sample in samples]
-    verdicts = run_all(chosen, programs, workers=workers, progress=progress)
-    return [
-        replace(
-            sample,
-            correct=int(verdict.passed),
-            extra={**sample.extra, "reason": verdict.reason, "sandbox": chosen.mechanism},
-        )
-        for sample, verdict in zip(samples, verdicts, strict=True)
-    ]
+    scored = []
+    for sample, verdict in zip(samples, run_all(chosen, programs), strict=True):
+        extra = {**sample.extra, "reason": verdict.reason, "sandbox": chosen.mechanism}
+        scored.append(replace(sample, correct=int(verdict.passed), extra=extra))
+    return scored

@@ -54,7 +54,7 @@ def load(
     if mode not in MODES:
         raise LangBridgeError(f"mgsm: mode: got {mode!r}, expected one of {', '.join(MODES)}")
     found = read_rows(TEST, data, language=language)
-    around = _Frame.read(frame or language, mode, shots_data or data) if mode != "zero_shot" else None
+    around = _Frame(frame or language, mode, shots_data or data) if mode != "zero_shot" else None
     documents = []
     for name, (where, row) in zip(row_ids(found), found.rows, strict=True):
         expected = number_text(row["answer_number"], where)
@@ -77,7 +77,8 @@ def load(
 class _Frame:
     """The context of a question: its prefix, the opening of its answer, and the worked examples."""
 
-    def __init__(self, language: str, mode: str, native: BenchmarkRows, english: BenchmarkRows | None):
+    def __init__(self, language: str, mode: str, data: Any):
+        native = _exemplars(data, language)
         rows = [row for _, row in native.rows]
         self.origin = native.origin
         self.question = _prefix(rows[0]["question"], language)
@@ -90,21 +91,13 @@ class _Frame:
         else:
             self.answer = ENGLISH_ANSWER
             # The published exemplars have no English chain in each language: it is English's own at the same place.
-            chains = [row for _, row in english.rows] if english is not None else rows
+            has_english = all("answer_en" in row for row in rows)
+            chains = rows if has_english else [row for _, row in _exemplars(data, "en").rows]
             targets = [_without_prefix(row.get("answer_en") or row["answer"]) for row in chains]
         self.shots = [
             {"prompt": self.prompt(_without_prefix(row["question"])), "target": target}
             for row, target in zip(rows, targets, strict=True)
         ]
-
-    @classmethod
-    def read(cls, language: str, mode: str, data: Any) -> "_Frame":
-        native = _exemplars(data, language)
-        has_english = all("answer_en" in row for _, row in native.rows)
-        english = None
-        if mode == "en_cot" and not has_english:
-            english = _exemplars(data, "en")
-        return cls(language, mode, native, english)
 
     def prompt(self, question: str) -> str:
         space = "" if self.question.endswith("：") else " "

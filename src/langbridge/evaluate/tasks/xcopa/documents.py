@@ -70,10 +70,13 @@ def load(
             )
         premise, choices = row["premise"].strip(), [row["choice1"].strip(), row["choice2"].strip()]
         if form == "choice":
-            start = _without_full_stop(premise) if corrected else premise[:-1]
-            prompt, choices = _continued(start, choices, question, frame or language)
-        else:
-            prompt, choices = _asked(premise, choices, question)
+            # The published code cuts the last character of every premise, which in Thai and Tamil is mostly a letter.
+            start = premise if corrected and premise[-1] not in FULL_STOPS else premise[:-1]
+            prompt = f"{start} {CONNECTORS[frame or language][question == 'effect']}"
+            choices = [choice[0].lower() + choice[1:] for choice in choices]
+        else:  # put in English to a model that writes, the sentences in their own language
+            ask = "What was the cause of this?" if question == "cause" else "What happened as a result?"
+            prompt = f"{premise}\n{ask}\n(A) {choices[0]}\n(B) {choices[1]}\nAnswer with A or B."
         documents.append(
             {
                 "id": f"{split}/{index}",
@@ -93,20 +96,3 @@ def load(
 def corrections() -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = json.loads(CORRECTIONS.read_text(encoding="utf-8"))["wrong"]
     return found
-
-
-def _without_full_stop(premise: str) -> str:
-    """The published code cuts the last character of every premise, which in Thai and Tamil is mostly a letter."""
-    return premise[:-1] if premise[-1] in FULL_STOPS else premise
-
-
-def _continued(start: str, choices: list[str], question: str, language: str) -> tuple[str, list[str]]:
-    """The premise's start, the connector, and the choices as they go on."""
-    connector = CONNECTORS[language][question == "effect"]
-    return f"{start} {connector}", [choice[0].lower() + choice[1:] for choice in choices]
-
-
-def _asked(premise: str, choices: list[str], question: str) -> tuple[str, list[str]]:
-    """The same question put in English to a model that writes, the sentences in their own language."""
-    ask = "What was the cause of this?" if question == "cause" else "What happened as a result?"
-    return f"{premise}\n{ask}\n(A) {choices[0]}\n(B) {choices[1]}\nAnswer with A or B.", choices
