@@ -37,8 +37,8 @@ from langbridge.model import Memory
 from langbridge.serve.hf import HFEngine
 from langbridge.serve.load import load_engine
 from langbridge.train import Recipe, train
-from langbridge.train.parts.connector import start_connector
 from langbridge.train.prepare import build_model, prepare
+from langbridge.train.ridge import start_connector
 from studies.miniature.answers import Answers
 from studies.miniature.sizes import ALL, Sizes
 
@@ -195,7 +195,7 @@ def _model(run: Run, study: Study, folder: Path) -> Path:
     prepared = prepare(recipe)
     set_seed(recipe.seed)
     bridge, processor = build_model(recipe, prepared.processor), prepared.processor
-    start_connector(bridge, processor, prepared.rows.training, recipe)
+    start_connector(bridge, processor, prepared.training, recipe)
     part = folder / ".final"
     bridge.save_pretrained(part)
     processor.save_pretrained(part)

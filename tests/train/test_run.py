@@ -18,11 +18,9 @@ from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.train import Recipe, train
-from langbridge.train.parts.new_rows import reads_new_rows
 from langbridge.train.plan import plan
-from langbridge.train.prepare import build_model, load_processor
+from langbridge.train.prepare import build_model, load_processor, reads_new_rows, some_texts
 from langbridge.train.reading import PlateauWarning
-from langbridge.train.rows import some_texts
 
 
 def test_a_run_learns_and_writes_a_bridge_that_loads(recipe, tmp_path):
@@ -100,7 +98,7 @@ def test_processes_agree_on_what_a_stream_begins_with(load, tmp_path, monkeypatc
 
     alone = [some_texts(stream(rank), 16, 0) for rank in range(2)]
     assert sorted(text for texts in alone for text in texts) == sorted(row["query"] for row in rows)
-    monkeypatch.setattr("langbridge.train.rows.gather_object", lambda mine: [*alone[0], *alone[1]])
+    monkeypatch.setattr("langbridge.train.prepare.gather_object", lambda mine: [*alone[0], *alone[1]])
     for rank in range(2):
         assert reads_new_rows(processor, stream(rank))
         assert some_texts(stream(rank), 10, 0) == (alone[0] + alone[1])[:10]

@@ -9,9 +9,9 @@ from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.train import train
-from langbridge.train.parts.connector import start_connector
 from langbridge.train.plan import plan
 from langbridge.train.prepare import prepare
+from langbridge.train.ridge import start_connector
 from langbridge.train.trainer import BridgeTrainer
 
 NO_STEP = "train.max_steps=0"
@@ -42,7 +42,7 @@ def test_the_bridge_is_its_start_and_says_so(load, tmp_path, changes):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["final"]
     fresh, _ = build_bridge(**recipe.to_bridge_arguments())
     if not changes:  # a table's texts can be chosen again
-        start_connector(fresh, processor, prepare(recipe).rows.training, recipe)
+        start_connector(fresh, processor, prepare(recipe).training, recipe)
         for name, parameter in fresh.connector.named_parameters():
             torch.testing.assert_close(model.connector.get_parameter(name), parameter)
     # Finished: asked again to go on, there is nothing to do.

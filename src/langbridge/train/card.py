@@ -9,7 +9,30 @@ from langbridge.model.sequence import CHAT
 from langbridge.train.recipe import Recipe
 
 CURVES = "curves.png"
+READING = "reading_score"
 History = Sequence[Mapping[str, Any]]
+
+_USAGE = """
+```python
+from langbridge import LangBridgeModel, LangBridgeProcessor
+
+model = LangBridgeModel.from_pretrained("THIS_FOLDER")
+processor = LangBridgeProcessor.from_pretrained("THIS_FOLDER")
+inputs = processor(["your prompt"], return_tensors="pt")
+print(*processor.batch_decode(model.generate(**inputs, max_new_tokens=256)))
+```
+"""
+
+_TALK = """
+It speaks through the language model's chat template, and so answers in conversations as well:
+
+```python
+messages = [{"role": "user", "content": "your prompt"}]
+inputs = processor.apply_chat_template(
+    messages, add_generation_prompt=True, tokenize=True, return_dict=True
+)
+```
+"""
 
 
 def short_name(place: str) -> str:
@@ -18,28 +41,28 @@ def short_name(place: str) -> str:
     return path.name if path.is_absolute() or path.exists() or place.startswith(".") else place
 
 
-def figures_of(history: History) -> dict[str, list[tuple[int, float]]]:
+def _curves(history: History) -> dict[str, list[tuple[int, float]]]:
     """Steps and values of every curve of a log: loss, validation losses, reading score."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for entry in history:
         for name, value in entry.items():
-            if name in ("loss", "reading_score") or (name.startswith("eval_") and name.endswith("loss")):
+            if name in ("loss", READING) or (name.startswith("eval_") and name.endswith("loss")):
                 curves.setdefault(name, []).append((entry["step"], value))
     return curves
 
 
 def draw_curves(history: History, path: Path) -> bool:
     """Draw loss and reading score over steps into a PNG; False where the log has neither."""
-    curves = figures_of(history)
-    if not curves:
+    losses = _curves(history)
+    reading = losses.pop(READING, None)
+    panels = [(losses, "nats a target token")] if losses else []
+    if reading is not None:
+        panels.append(({READING: reading}, "reading score, nats a target token"))
+    if not panels:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    losses = {name: points for name, points in curves.items() if name != "reading_score"}
-    panels = [(losses, "nats a target token")] if losses else []
-    if "reading_score" in curves:
-        panels.append(({"reading_score": curves["reading_score"]}, "reading score, nats a target token"))
     figure = Figure(figsize=(5 * len(panels), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (lines, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -70,120 +93,91 @@ def model_card(
 ) -> str:
     """The card as Markdown with the hub's metadata on top. `parts`: the model's (`train.parts`). `data`: one line for
     each source of rows."""
-    plain, untrained = recipe.encoder is None, not _updates(history)
-    bases = [recipe.language_model] if recipe.encoder is None else [recipe.encoder, recipe.language_model]
-    named = {"language model": short_name(recipe.language_model)}
-    if recipe.encoder is not None:
-        named["encoder"] = short_name(recipe.encoder)
-    ids = [base for base in bases if short_name(base) == base and base.count("/") == 1]
-    metadata = ["---", f"library_name: {'transformers' if plain else 'langbridge'}", "pipeline_tag: text-generation"]
-    metadata += ["language: en" if plain else "language: multilingual"]
-    metadata += ["tags:", "- langbridge"] + (["base_model:"] + [f"- {name}" for name in ids] if ids else []) + ["---"]
-    lines = [*metadata, ""]
+    plain, updates = recipe.encoder is None, max((entry["step"] for entry in history), default=0)
+    bases = {"encoder": recipe.encoder, "language model": recipe.language_model}
+    named = {role: short_name(base) for role, base in bases.items() if base is not None}
+    ids = [name for role, name in named.items() if name == bases[role] and name.count("/") == 1]
+    lm, fitted = named["language model"], "trained" if updates else "fitted"
+    lines = [
+        "---",
+        f"library_name: {'transformers' if plain else 'langbridge'}",
+        "pipeline_tag: text-generation",
+        f"language: {'en' if plain else 'multilingual'}",
+        "tags:",
+        "- langbridge",
+        *(["base_model:", *(f"- {name}" for name in ids)] if ids else []),
+        "---",
+        "",
+    ]
     if plain:
-        lines += [f"# {named['language model']}, fine-tuned", "", "A plain language model, fine-tuned as a baseline."]
+        lines += [f"# {lm}, fine-tuned", "", "A plain language model, fine-tuned as a baseline."]
+        languages = "It reads and writes what the language model does."
     else:
         lines += [
-            f"# {named['language model']} bridged to {named['encoder']}",
+            f"# {lm} bridged to {named['encoder']}",
             "",
             "A bridge after LangBridge (Yoon et al., ACL 2024, [arXiv 2401.10695](https://arxiv.org/abs/2401.10695)): "
-            f"a multilingual encoder reads the prompt, a {'fitted' if untrained else 'trained'} connector turns its "
+            f"a multilingual encoder reads the prompt, a {fitted} connector turns its "
             "states into soft prompts, and a language model answers.",
-            "",
-            *_usage(recipe),
-            "",
-            *_bases([part.name for part in parts if part.outside], named),
+            _USAGE + (_TALK if recipe.template == CHAT else ""),
+            _needed({part.name: named[part.name] for part in parts if part.outside}),
         ]
-    lines += ["", "## Languages", ""]
-    lines += [
-        ("Fitted to prompts of the rows below alone. " if untrained else "Trained on the rows below alone. ")
-        + (
-            "It reads and writes what the language model does."
-            if plain
-            else f"It reads the languages that {named['encoder']} reads, as far as its states are language-agnostic; "
-            f"it answers in the language that {named['language model']} answers in. No score by language is claimed "
+        languages = (
+            f"It reads the languages that {named['encoder']} reads, as far as its states are language-agnostic; "
+            f"it answers in the language that {lm} answers in. No score by language is claimed "
             "here: measure it on yours."
         )
-    ]
-    described = [(part.name, part.described(recipe, run["start"], _updates(history))) for part in parts]
+    described = [(part.name, part.described(recipe, run["start"], updates)) for part in parts]
     rows = [[name, *about] for name, about in described if about is not None]
+    began = "Trained on the rows below alone." if updates else "Fitted to prompts of the rows below alone."
+    lines += ["", "## Languages", "", f"{began} {languages}"]
     lines += ["", "## Parts", "", table(["part", "from", "in this run"], rows, texts=(1, 2))]
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
-    lines += ["", "## Training", "", *_training(recipe, history, run)]
+    lines += ["", "## Training", "", *_training(recipe, updates, history, run)]
     if curves:
         lines += ["", f"![Loss and reading score]({CURVES})"]
     return "\n".join(lines) + "\n"
 
 
-def _bases(outside: Sequence[str], named: Mapping[str, str]) -> list[str]:
-    """What the folder needs beside itself."""
-    missing = {role: named[role] for role in outside}
-    if not missing:
-        return ["Everything it needs is in this folder."]
-    which = " and ".join(f"the {role} `{name}`" for role, name in missing.items())
-    given = " and ".join(f"`{role.replace(' ', '_')}=`" for role in missing)
-    return [
+def _needed(bases: Mapping[str, str]) -> str:
+    """What the folder needs beside itself: `bases` by their role."""
+    if not bases:
+        return "Everything it needs is in this folder."
+    which = " and ".join(f"the {role} `{name}`" for role, name in bases.items())
+    given = " and ".join(f"`{role.replace(' ', '_')}=`" for role in bases)
+    return (
         f"Not in this folder: {which}. Each is loaded from where it was in training, or from the folder or hub id "
         f"given as {given}, and must be the same model; `langbridge export` writes a folder with everything inside."
-    ]
+    )
 
 
-def _usage(recipe: Recipe) -> list[str]:
-    talk = [
-        "",
-        "It speaks through the language model's chat template, and so answers in conversations as well:",
-        "",
-        "```python",
-        'messages = [{"role": "user", "content": "your prompt"}]',
-        "inputs = processor.apply_chat_template(",
-        "    messages, add_generation_prompt=True, tokenize=True, return_dict=True",
-        ")",
-        "```",
-    ]
-    return [
-        "```python",
-        "from langbridge import LangBridgeModel, LangBridgeProcessor",
-        "",
-        'model = LangBridgeModel.from_pretrained("THIS_FOLDER")',
-        'processor = LangBridgeProcessor.from_pretrained("THIS_FOLDER")',
-        'inputs = processor(["your prompt"], return_tensors="pt")',
-        "print(*processor.batch_decode(model.generate(**inputs, max_new_tokens=256)))",
-        "```",
-        *(talk if recipe.template == CHAT else []),
-    ]
-
-
-def _updates(history: History) -> int:
-    return max((entry["step"] for entry in history), default=0)
-
-
-def _training(recipe: Recipe, history: History, run: Mapping[str, Any]) -> list[str]:
+def _training(recipe: Recipe, updates: int, history: History, run: Mapping[str, Any]) -> list[str]:
     train, start = recipe.train, run["start"]
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
-    lines = [
-        f"{steps} updates of {batch} rows, objective `{recipe.objective}`, learning rate {train.learning_rate:g} "
+    text = (
+        f"{updates} updates of {batch} rows, objective `{recipe.objective}`, learning rate {train.learning_rate:g} "
         f"({train.lr_scheduler_type}), seed {recipe.seed}."
-        if (steps := _updates(history))
+        if updates
         else "No update was made: the connector is the closed-form start alone, a ridge regression of the language "
-        "model's input embeddings on the encoder's states.",
-    ]
+        "model's input embeddings on the encoder's states."
+    )
     if start:
-        lines[0] += (
+        text += (
             f" The start was fitted to {start['tokens']:,} encoder tokens of {start['texts']} prompts, and explains "
             f"{start['explained']:.3f} of the embeddings' variance there, {start['explained_held_out']:.3f} in prompts "
             "held out."
         )
-    lines[0] += (
+    text += (
         " Every setting is in `recipe.yaml`, the whole log in `training_log.json`; code "
         f"{run['revision']}, torch {run['torch']}, transformers {run['transformers']}."
     )
-    last = {name: points[-1] for name, points in figures_of(history).items()}
+    lines, last = [text], {name: points[-1] for name, points in _curves(history).items()}
     if last:
         rows = [
-            ["reading score" if name == "reading_score" else f"{_spoken(name)} loss", str(step), f"{value:.4f}"]
+            ["reading score" if name == READING else f"{_spoken(name)} loss", str(step), f"{value:.4f}"]
             for name, (step, value) in last.items()
         ]
         lines += ["", table(["the last of each", "after update", "nats a target token"], rows)]
-    if "reading_score" in last:
+    if READING in last:
         lines += ["", "The reading score is what the loss on held-out rows grows by with another row's soft prompts."]
     return lines

@@ -10,15 +10,13 @@ from typing import Any
 from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
-from langbridge.train.recipe import Recipe
-from langbridge.train.rows import Rows
+from langbridge.train.prepare import Prepared
 from langbridge.train.trainer import BridgeTrainer
 
 
 def write_final(
     trainer: BridgeTrainer,
-    recipe: Recipe,
-    rows: Rows,
+    prepared: Prepared,
     run: dict[str, Any],
     final: Path,
     lay: Callable[[Path], None] | None = None,
@@ -34,14 +32,12 @@ def write_final(
             for own in trainer.parts:
                 own.save_base(part)
             history = trainer.state.log_history
-            write_atomically(
-                part / "training_log.json", json.dumps({"start": run["start"], "history": history}, indent=1)
-            )
+            log = json.dumps({"start": run["start"], "history": history}, indent=1)
+            write_atomically(part / "training_log.json", log)
             # A point is no curve.
             curves = trainer.state.global_step > 0 and draw_curves(history, part / CURVES)
-            write_atomically(
-                part / "README.md", model_card(recipe, trainer.parts, history, run, _sources(rows, recipe, run), curves)
-            )
+            card = model_card(prepared.recipe, trainer.parts, history, run, _sources(prepared, run), curves)
+            write_atomically(part / "README.md", card)
             if lay is not None:
                 lay(part)
             shutil.rmtree(final, ignore_errors=True)
@@ -54,28 +50,28 @@ def write_final(
     trainer.accelerator.wait_for_everyone()
 
 
-def _sources(rows: Rows, recipe: Recipe, run: dict[str, Any]) -> list[str]:
+def _sources(prepared: Prepared, run: dict[str, Any]) -> list[str]:
     """One line for each source of rows, and for what was left out of the training's."""
-    shares = getattr(rows.training, "shares", {})
-    lines = [f"`{short_name(path)}`: {used} of {there} rows" for path, (used, there) in shares.items()]
-    if not lines:
+    recipe, table = prepared.recipe, prepared.table
+    if table is None:
         lines = [f"`{short_name(source.path)}`, streamed" for source in recipe.data.training_sources]
-    if rows.lengths is not None:
-        start_alone = recipe.train.max_steps == 0
-        lines.append(f"{len(rows.training)} rows to {'choose prompts from' if start_alone else 'train on'} in all")
+    else:
+        lines = [f"`{short_name(path)}`: {used} of {there} rows" for path, (used, there) in table.shares.items()]
+        purpose = "choose prompts from" if recipe.train.max_steps == 0 else "train on"
+        lines.append(f"{len(table)} rows to {purpose} in all")
     if run["cut"]:
         lines.append(run["cut"])
-    if skipped := getattr(rows.training, "skipped", None):
+    if skipped := prepared.training.skipped:
         lines.append(str(skipped))
-    for kind, table in rows.validation.items():
-        ((path, (used, _)),) = table.shares.items()
-        left_out = f"; {table.skipped}" if table.skipped else ""
+    for kind, held_out in prepared.validation.items():
+        ((path, (used, _)),) = held_out.shares.items()
+        left_out = f"; {held_out.skipped}" if held_out.skipped else ""
         lines.append(f"`{short_name(path)}`: {used} {kind} rows to validate on{left_out}")
     return lines
 
 
-def upload(final: Path, name: str, private: bool | None) -> str:
-    """Upload the final folder to the Hugging Face hub as `name`; the repository's id is returned."""
+def upload(final: Path, name: str, private: bool | None) -> None:
+    """Upload the final folder to the Hugging Face hub as `name`."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -87,4 +83,3 @@ def upload(final: Path, name: str, private: bool | None) -> str:
         raise LangBridgeError(
             f"train.push_to_hub: the upload failed: {error}. The bridge is whole in {final}"
         ) from error
-    return repository

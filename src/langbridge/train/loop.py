@@ -12,7 +12,7 @@ from transformers.trainer_callback import TrainerState
 from langbridge.data.cuts import told
 from langbridge.errors import LangBridgeError
 from langbridge.train.checkpointing import RECIPE, RUN, STATE, STREAM, load_checkpoint, step_of
-from langbridge.train.console import ConsoleLog
+from langbridge.train.console import ConsoleLog, Tell
 from langbridge.train.parts import parts_of
 from langbridge.train.prepare import Prepared
 from langbridge.train.reading import ReadingMonitor, reading_batches, reading_score
@@ -20,31 +20,22 @@ from langbridge.train.recipe import Recipe
 from langbridge.train.trainer import BridgeTrainer
 
 
-def build_trainer(
-    model: Any,
-    prepared: Prepared,
-    out: Path,
-    *,
-    run: dict[str, Any] | None = None,
-    progress: bool = False,
-) -> BridgeTrainer:
+def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any], tell: Tell) -> BridgeTrainer:
     """The trainer of a recipe, ready to run. `run` is what is known of the run, for its checkpoints. Raises
     `LangBridgeError` for settings that this machine does not have."""
-    recipe, rows, collate = prepared.recipe, prepared.rows, prepared.collate
-    learn = recipe.train
+    recipe, learn, collate = prepared.recipe, prepared.recipe.train, prepared.collate
     assert learn.learning_rate is not None, "the recipe has put its objective's in the place of null"
     parts = parts_of(
         model, learn.learning_rate, learn.weight_decay, learn.encoder_learning_rate, learn.encoder_weight_decay,
         recipe.lora,
     )  # fmt: skip
-    settings = recipe.train.arguments()
+    settings = learn.arguments()
     if "activation_checkpointing" in settings and not hasattr(TrainingArguments, "activation_checkpointing"):
         settings["gradient_checkpointing"] = settings.pop("activation_checkpointing")
     if not torch.accelerator.is_available():  # or transformers would take mixed precision for a GPU's alone
         settings["use_cpu"] = True
-    # The run's own kind first: it stands for all where the best checkpoint is chosen.
-    validation = {kind: rows.validation[kind] for kind in collate if kind in rows.validation}
-    several = len(validation) > 1
+    several = len(prepared.validation) > 1  # a single set has no name
+    validation = {kind if several else "": table for kind, table in prepared.validation.items()}
     try:
         arguments = TrainingArguments(
             output_dir=str(out),
@@ -57,16 +48,16 @@ def build_trainer(
         trainer = BridgeTrainer(
             model=model,
             args=arguments,
-            train_dataset=rows.training,
-            eval_dataset=validation if several else next(iter(validation.values()), None),
+            train_dataset=prepared.training,
+            eval_dataset=validation or None,
             processing_class=prepared.processor,
-            data_collator=collate[rows.kind],
+            data_collator=collate[prepared.objective.kind],
             parts=parts,
             loss=prepared.objective.loss,
-            positions_per_pass=recipe.train.positions_per_pass,
-            lengths=rows.lengths,
-            eval_lengths={name if several else "": table.lengths.tolist() for name, table in validation.items()},
-            eval_collators={name if several else "": collate[name] for name in validation},
+            positions_per_pass=learn.positions_per_pass,
+            lengths=getattr(prepared.table, "lengths", None),
+            eval_lengths={name: table.lengths.tolist() for name, table in validation.items()},
+            eval_collators={kind if several else "": collate[kind] for kind in prepared.validation},
             records={RECIPE: recipe.to_yaml(), RUN: json.dumps(run, indent=1)},
         )
     except (ValueError, RuntimeError) as error:
@@ -75,40 +66,39 @@ def build_trainer(
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(out / "tensorboard")
-    if rows.reading is not None and rows.reading_kind is not None:
-        batches = reading_batches(rows.reading, collate[rows.reading_kind], recipe.train.per_device_eval_batch_size)
+    if prepared.reading is not None:
+        kind, rows = prepared.reading
+        batches = reading_batches(rows, collate[kind], learn.per_device_eval_batch_size)
         trainer.monitor = ReadingMonitor(
             trainer.measuring(lambda: reading_score(model, batches)),
             trainer.log,
-            steps=recipe.train.reading_score_steps,
-            low=recipe.train.plateau_score,
-            patience=recipe.train.plateau_patience,
-            causes=likely_causes(recipe, len(rows.training) if rows.lengths is not None else None),
-            stop=recipe.train.stop_on_plateau,
+            steps=learn.reading_score_steps,
+            low=learn.plateau_score,
+            patience=learn.plateau_patience,
+            causes=_likely_causes(recipe, None if prepared.table is None else len(prepared.table)),
+            stop=learn.stop_on_plateau,
         )
-    if progress:  # before the monitor, so that the first score is in its clock and is taken off again
-        trainer.add_callback(ConsoleLog(trainer.monitor))
+    # Before the monitor, so that the first score is in its clock and is taken off again.
+    trainer.add_callback(ConsoleLog(trainer.monitor, tell))
     if trainer.monitor is not None:
         trainer.add_callback(trainer.monitor)
     return trainer
 
 
-def likely_causes(recipe: Recipe, rows: int | None) -> str:
+def _likely_causes(recipe: Recipe, rows: int | None) -> str:
     """Why a run may sit on the plateau, with this recipe's own numbers.
 
     After the one public log of an English-only bridge (MMerge, 2024): at a rate of 6e-4 reading came abruptly, after
     120,000 to 140,000 examples with mT5-XL and 170,000 to 190,000 with mT5-large; at 2e-4 not within 395,000.
     """
-    rate = recipe.train.learning_rate
-    causes = [
-        f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows})"
-    ]
-    causes.append(f"a learning rate too small for the connector (train.learning_rate is {rate:g}; the paper's is 6e-4)")
-    if recipe.connector.closed_form and recipe.init == "random":
-        causes.append("a random start (init: ridge makes the prompt readable before the first step)")
-    causes.append("an encoder too small, or one that does not know the prompts' language")
-    causes.append("targets that can be written without the prompt, or prompts in another column than data.input")
-    return "; ".join(causes)
+    random = "a random start (init: ridge makes the prompt readable before the first step); "
+    return (
+        f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows}); "
+        f"a learning rate too small for the connector (train.learning_rate is {recipe.train.learning_rate:g}; the "
+        f"paper's is 6e-4); {random if recipe.connector.closed_form and recipe.init == 'random' else ''}"
+        "an encoder too small, or one that does not know the prompts' language; "
+        "targets that can be written without the prompt, or prompts in another column than data.input"
+    )
 
 
 def run_loop(trainer: BridgeTrainer, checkpoint: Path | None, *, start_alone: bool) -> None:
@@ -124,10 +114,9 @@ def run_loop(trainer: BridgeTrainer, checkpoint: Path | None, *, start_alone: bo
         load_checkpoint(trainer.model, trainer.parts, checkpoint)
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     else:
-        position = checkpoint / STREAM if checkpoint is not None else None
-        if position is not None and position.is_file():
+        if checkpoint is not None and (checkpoint / STREAM).is_file():
             rows: Any = trainer.train_dataset
-            rows.load_state_dict(json.loads(position.read_text(encoding="utf-8")))
+            rows.load_state_dict(json.loads((checkpoint / STREAM).read_text(encoding="utf-8")))
             trainer.args.ignore_data_skip = True
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.monitor is not None and trainer.monitor.stopped:

@@ -1,14 +1,19 @@
-"""What a run is made of, out of its recipe: each is made once here and handed on."""
+"""What a run is made of, out of its recipe: tokenizers, rows and models. Each is made once here and handed on."""
 
+import itertools
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 
-from langbridge.data import Regime
+from langbridge.data import BatchRow, Example, Regime, RowTable, open_data, open_validation
+from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
-from langbridge.model import LangBridgeConfig, LangBridgeModel, LangBridgeProcessor, build_bridge
+from langbridge.model import LangBridgeModel, LangBridgeProcessor, build_bridge
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, checkpoint_folder
 from langbridge.model.checkpoint import end_as_the_template
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
@@ -17,26 +22,101 @@ from langbridge.model.loading import read_config, read_weights
 from langbridge.model.tokenizers import load_tokenizer
 from langbridge.train.objectives import Objective, collators, objective_of
 from langbridge.train.recipe import Recipe
-from langbridge.train.rows import Rows, open_rows
+
+CUT = 2000
+"""Characters of an unlabelled text, which may be a book, that the start and the search for white space look at."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before any weights are loaded. `processor` is the bridge's, or the plain language model's tokenizer;
-    `collate` makes batches of the rows of each kind."""
+    """A run before any weights are loaded.
+
+    processor: the bridge's, or the plain language model's tokenizer. collate: makes batches of the rows of each kind,
+    the run's own first. reading: held-out rows for the reading score, and their kind; None for no score.
+    """
 
     recipe: Recipe
     objective: Objective
     processor: Any
     collate: dict[Regime, Any]
-    rows: Rows
+    training: RowTable | RowStream
+    validation: dict[Regime, RowTable]
+    reading: tuple[Regime, RowTable] | None
+
+    @property
+    def table(self) -> RowTable | None:
+        """The training rows where they are no stream."""
+        return self.training if isinstance(self.training, RowTable) else None
 
 
 def prepare(recipe: Recipe) -> Prepared:
     """Tokenizers and rows of a run. Raises `LangBridgeError` for rows that are missing or bad."""
     objective, processor = objective_of(recipe), load_processor(recipe)
     collate = collators(objective, processor)
-    return Prepared(recipe, objective, processor, collate, open_rows(recipe, collate))
+    kind, size = objective.kind, recipe.train.per_device_train_batch_size
+    training = open_data(recipe.data, regime=kind, seed=recipe.seed, judge=collate[kind], batch_size=size)
+    validation = open_validation(recipe.data, regime=kind, judges=dict(collate))
+    validation = {kind: validation[kind] for kind in collate if kind in validation}
+    reading = None
+    if objective.bridged and recipe.train.reading_score_steps:
+        training, reading = _set_apart(recipe, kind, training, validation)
+    return Prepared(recipe, objective, processor, collate, training, validation, reading)
+
+
+def _set_apart(
+    recipe: Recipe, kind: Regime, training: RowTable | RowStream, validation: dict[Regime, RowTable]
+) -> tuple[RowTable | RowStream, tuple[Regime, RowTable] | None]:
+    """The training rows, and those of the reading score: held-out ones if there are any, or else a few of the former,
+    which are taken out of them."""
+    wanted, rng = recipe.train.reading_rows, random.Random(f"{recipe.seed}/reading")
+    if validation:
+        held_out, table = next(iter(validation.items()))
+        rows = rng.sample(range(len(table)), min(wanted, len(table))) if len(table) > 1 else []
+        return training, (held_out, _chosen(table, rows)) if rows else None
+    if isinstance(training, RowStream) or len(training) < 40:
+        return training, None
+    apart = sorted(rng.sample(range(len(training)), min(wanted, len(training) // 20)))
+    others = np.setdiff1d(np.arange(len(training)), apart)
+    return _chosen(training, others), (kind, _chosen(training, apart))
+
+
+def _chosen(table: RowTable, positions: Any) -> RowTable:
+    inner = np.asarray(positions) if table.indices is None else table.indices[positions]
+    return RowTable(table.dataset, table.skipped, indices=inner, shares=table.shares)
+
+
+def some_texts(examples: RowTable | RowStream, count: int, seed: int) -> list[str]:
+    """Prompts, or texts, of a seeded sample of rows; of a stream, its first. The same on every process."""
+    if isinstance(examples, RowStream):
+        mine = [text_of(example) for example in itertools.islice(examples, -(-count // examples.world_size))]
+        examples.set_epoch(0)  # back to where it stood
+        return gather_object(mine)[:count]
+    order = random.Random(seed).sample(range(len(examples)), min(count, len(examples)))
+    return [text_of(example) for example in examples.__getitems__(order)]
+
+
+def some_examples(examples: RowTable | RowStream) -> list[Any]:
+    """Two of the training rows, to be one batch; of a stream, its first."""
+    if isinstance(examples, RowStream):
+        examples.set_epoch(0)
+        return list(itertools.islice(examples, 1))
+    return examples.__getitems__([BatchRow(row, 0) for row in range(min(2, len(examples)))])
+
+
+def text_of(example: Any) -> str:
+    return example.prompt if isinstance(example, Example) else example.text[:CUT]
+
+
+def reads_new_rows(processor: LangBridgeProcessor, examples: RowTable | RowStream) -> bool:
+    """Whether the prompts hold a token that was added to the encoder's tokenizer.
+
+    Only then are the new rows worth training: it costs a backward pass through the frozen encoder. Of a stream the
+    first 1,000 rows are asked.
+    """
+    added = processor.encoder_tokenizer.convert_ids_to_tokens(processor.new_token_ids)
+    streamed = isinstance(examples, RowStream)
+    texts = some_texts(examples, 1000, 0) if streamed else (text_of(example) for example in examples)
+    return any(token in source for text in texts for source in processor.layout.sources(text) for token in added)
 
 
 def load_processor(recipe: Recipe) -> Any:
@@ -45,16 +125,10 @@ def load_processor(recipe: Recipe) -> Any:
         return load_tokenizer(recipe.language_model)
     arguments = recipe.to_bridge_arguments()
     if recipe.begins_with is not None:
-        arguments["config"] = _config_of(recipe)
+        config = arguments["config"] = read_config(checkpoint_folder(recipe.begins_with))
+        if config.connector != recipe.connector:
+            raise LangBridgeError(f"connector: got {recipe.connector}, but {recipe.init} has {config.connector}")
     return LangBridgeProcessor.from_bases(**arguments)
-
-
-def _config_of(recipe: Recipe) -> LangBridgeConfig:
-    """Of the bridge that a run begins with."""
-    config = read_config(checkpoint_folder(recipe.begins_with))
-    if config.connector != recipe.connector:
-        raise LangBridgeError(f"connector: got {recipe.connector}, but {recipe.init} has {config.connector}")
-    return config
 
 
 def build_model(recipe: Recipe, processor: Any) -> Any:

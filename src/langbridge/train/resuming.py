@@ -14,7 +14,10 @@ from typing import Any
 from langbridge.data import RowTable
 from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
-from langbridge.model.bases import LANGUAGE_MODEL, check_same
+from langbridge.model import LangBridgeModel
+from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same
+from langbridge.train.checkpointing import RECIPE, RUN
+from langbridge.train.parts.adapters import CONFIG, UNMERGED_CONFIG
 from langbridge.train.recipe import Recipe
 
 _HARMLESS = """
@@ -29,12 +32,11 @@ HARMLESS = frozenset(f"train.{name}" for name in _HARMLESS.split())
 _OF_LENGTH = {"train.num_train_epochs", "train.max_steps"}
 
 
-def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], before: dict[str, Any]) -> None:
-    """Raise `LangBridgeError` unless `recipe` goes on with what the checkpoint was written by.
-
-    run, before: what `run.json` holds, of now and of the checkpoint.
-    """
-    wrong = list(changed(Recipe.load(checkpoint / "recipe.yaml"), recipe))
+def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], model: Any) -> dict[str, Any]:
+    """What `run.json` of the checkpoint holds. Raises `LangBridgeError` unless `recipe` goes on with what the
+    checkpoint was written by. `run` is what `run.json` will hold now."""
+    before: dict[str, Any] = json.loads((checkpoint / RUN).read_text(encoding="utf-8"))
+    wrong = list(changed(Recipe.load(checkpoint / RECIPE), recipe))
     if before["processes"] != run["processes"]:
         wrong.append(f"processes: {before['processes']} in the checkpoint, {run['processes']} now")
     # Earlier checkpoints recorded less: what is not in both cannot be compared.
@@ -47,10 +49,19 @@ def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], before
             f"{checkpoint}: cannot go on with another run: {'; '.join(wrong)}. Take the change back, or begin a new "
             "run in another folder with --out"
         )
-    if LANGUAGE_MODEL in run and LANGUAGE_MODEL in before:
-        check_same(
-            LANGUAGE_MODEL, before[LANGUAGE_MODEL], run[LANGUAGE_MODEL], recipe.language_model, "the checkpoint's"
-        )
+    # The bases must be those that the checkpoint was trained on, wherever they are now: as they were loaded, since by
+    # now the encoder's table may have grown by its new rows.
+    if isinstance(model, LangBridgeModel):
+        file = next(checkpoint / name for name in (CONFIG, UNMERGED_CONFIG) if (checkpoint / name).is_file())
+        config = json.loads(file.read_text(encoding="utf-8"))
+        then = {role: config[f"{role}_base"]["fingerprint"] for role in (ENCODER, LANGUAGE_MODEL)}
+        now = {role: getattr(model.config, f"{role}_base")["fingerprint"] for role in then}
+    else:
+        then = {LANGUAGE_MODEL: before[LANGUAGE_MODEL]} if LANGUAGE_MODEL in before else {}
+        now = run
+    for role in then:
+        check_same(role, then[role], now[role], getattr(recipe, role), "the checkpoint's")
+    return before
 
 
 def data_fingerprint(rows: RowTable | RowStream) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.train.prepare import some_texts
+from langbridge.train.recipe import Recipe
 
 HELD_OUT = 0.1
 """Share of the texts that the fit does not see and is judged on."""
@@ -45,6 +47,16 @@ class RidgeFit:
             f"ridge start: {self.texts} texts, {self.tokens} tokens, variance explained {self.explained:.3f}"
             f" (held out {self.explained_held_out:.3f})"
         )
+
+
+def start_connector(
+    model: LangBridgeModel, processor: LangBridgeProcessor, examples: Any, recipe: Recipe
+) -> RidgeFit | None:
+    """Apply `init`: ridge on a seeded sample of the training prompts, or the connector as it is (None)."""
+    if recipe.init == "random" or recipe.begins_with is not None or not recipe.connector.closed_form:
+        return None
+    texts = some_texts(examples, recipe.ridge.texts, recipe.seed)
+    return ridge_start(model, processor, texts, penalty=recipe.ridge.penalty, balance=recipe.ridge.balance)
 
 
 def ridge_start(

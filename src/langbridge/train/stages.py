@@ -5,56 +5,55 @@ DIR/final     what the last stage left, with the whole recipe, and in stages/ wh
 """
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.train.console import Tell
 from langbridge.train.recipe import Recipe
 from langbridge.train.resuming import changed
 
 RECORDS = ("recipe.yaml", "run.json", "training_log.json")
 
 
-def stage_folder(out: Path, number: int) -> Path:
-    """The folder of a stage's run; stages are counted from 1."""
-    return out / f"stage-{number}"
+def run_stages(recipe: Recipe, out: Path, run: Callable[..., Path], *, resume: bool, tell: Tell) -> Path:
+    """Every stage in its folder, of which those that are finished stay; the last one's final folder is the run's.
 
-
-def check_new(out: Path) -> None:
-    """Raise `LangBridgeError` where a folder holds stages of a run already."""
-    if stage_folder(out, 1).exists() or (out / "final").exists():
+    run: trains a recipe, with a folder for its checkpoints and its final folder.
+    """
+    if not resume and ((out / "stage-1").exists() or (out / "final").exists()):
         raise LangBridgeError(f"{out}: holds a run already; go on with it by --resume, or give another with --out")
+    stages, final = recipe.stage_recipes, out / "final"
+    for number, stage in enumerate(stages, start=1):
+        if number > 1:
+            stage = stage.model_copy(update={"language_model" if stage.encoder is None else "init": str(final)})
+        last, folder = number == len(stages), out / f"stage-{number}"
+        final = (out if last else folder) / "final"
+        tell(f"stage {number} of {len(stages)}: {stage.objective}{', finished' if final.is_dir() else ''}")
+        if final.is_dir():
+            _check_finished(final / "stages" / str(number) if last else final, stage, number)
+        else:
+            run(stage, folder, final, lay=partial(_lay_records, recipe, out) if last else None)
+    return final
 
 
-def folder_of_records(final: Path, number: int) -> Path:
-    """Where a finished stage's own recipe is."""
-    kept = final / "stages" / str(number)
-    return kept if kept.is_dir() else final
-
-
-def check_finished(folder: Path, stage: Recipe, number: int) -> None:
-    """Raise `LangBridgeError` unless a stage that is finished, with its records in `folder`, was of this recipe."""
-    wrong = list(changed(Recipe.load(folder / "recipe.yaml"), stage))
+def _check_finished(records: Path, stage: Recipe, number: int) -> None:
+    wrong = list(changed(Recipe.load(records / "recipe.yaml"), stage))
     if wrong:
         raise LangBridgeError(
-            f"{folder}: stage {number} is finished, and was another: {'; '.join(wrong)}. Take the change back, or "
+            f"{records}: stage {number} is finished, and was another: {'; '.join(wrong)}. Take the change back, or "
             "begin a new run in another folder with --out"
         )
 
 
-def after(stage: Recipe, final: Path | None) -> Recipe:
-    """A stage that begins with the final folder of the one before."""
-    if final is None:
-        return stage
-    return stage.model_copy(update={"language_model" if stage.encoder is None else "init": str(final)})
-
-
-def lay_records(recipe: Recipe, out: Path, folder: Path) -> None:
+def _lay_records(recipe: Recipe, out: Path, folder: Path) -> None:
     """Make the last stage's final folder that of the whole run, before it appears: `recipe` is the whole one."""
     last = len(recipe.stages)
     lines = ["", "## Stages", "", "Trained in stages, of which the last is above; `stages/` has the log of each:", ""]
     for number, stage in enumerate(recipe.stage_recipes, start=1):
-        source = folder if number == last else stage_folder(out, number) / "final"
+        source = folder if number == last else out / f"stage-{number}" / "final"
         target = folder / "stages" / str(number)
         target.mkdir(parents=True)
         for name in RECORDS:

@@ -1,21 +1,13 @@
-"""What a run may train, one file a part: optimiser, checkpoints and merging go through the parts and know none by name.
+"""What a run may train: optimiser, checkpoints and merging go through the parts and know none by name.
 
-- connector: maps the encoder's states to soft prompts
-- new_rows: embeddings of white space that the encoder's tokenizer would lose
-- encoder: reads the prompt
-- language_model: frozen, or trained whole where there is no bridge
-- adapters: the frozen language model with low-rank adapters
+`base.py` has what a part is, and those that every model has; a file each has what is laid around them.
 """
 
 from typing import Any
 
 from langbridge.model import LangBridgeModel
 from langbridge.train.parts.adapters import AdaptersPart
-from langbridge.train.parts.base import Part
-from langbridge.train.parts.connector import ConnectorPart
-from langbridge.train.parts.encoder import EncoderPart
-from langbridge.train.parts.language_model import LanguageModelPart
-from langbridge.train.parts.new_rows import NewRowsPart
+from langbridge.train.parts.base import ConnectorPart, EncoderPart, LanguageModelPart, NewRowsPart, Part
 from langbridge.train.recipe import Lora
 
 __all__ = ["Part", "parts_of"]

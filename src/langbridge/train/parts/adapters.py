@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
-from langbridge.train.parts.language_model import LanguageModelPart
+from langbridge.train.parts.base import LanguageModelPart
 from langbridge.train.recipe import ALL_LINEAR, Lora
 
 ADAPTER = "adapter"
