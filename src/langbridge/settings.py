@@ -92,18 +92,26 @@ class _Override(str):
 
 
 def override(mapping: dict[str, Any], assignment: str) -> None:
-    """Carry one `a.b=value` into `mapping`, in place."""
+    """Carry one `a.b=value`, or `a.0.b=value` where `a` is a list, into `mapping`, in place."""
     dotted, equals, text = assignment.partition("=")
-    *blocks, last = dotted.strip().split(".")
-    if not equals or not all((*blocks, last)):
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
         raise LangBridgeError(f"override {assignment!r}: expected key=value, as in train.learning_rate=1e-3")
-    for block in blocks:
-        inner = mapping.get(block) or {}
-        if not isinstance(inner, dict):  # a kind alone, as in `connector: resampler`
+    block: Any = mapping
+    for depth, key in enumerate(keys, start=1):
+        place: Any = key
+        if isinstance(block, list):
+            if not key.isdecimal() or int(key) >= len(block):
+                raise LangBridgeError(f"{'.'.join(keys[:depth])}: expected a place in the list, 0 to {len(block) - 1}")
+            place = int(key)
+        if depth == len(keys):
+            block[place] = _Override(text)
+            return
+        inner = (block[place] if isinstance(block, list) else block.get(place)) or {}
+        if not isinstance(inner, dict | list):  # a kind alone, as in `connector: resampler`
             inner = {"kind": inner}
-        mapping[block] = inner
-        mapping = inner
-    mapping[last] = _Override(text)
+        block[place] = inner
+        block = inner
 
 
 def read_yaml(path: Path) -> Any:

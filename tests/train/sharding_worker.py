@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 from tiny import make_batch, make_bridge
 
 from langbridge.model.language_models import remove_dropout
-from langbridge.train.sharding import gathered_state, is_sharded, shard
+from langbridge.train.sharding import gathered_state, shard
 
 RATE = 0.1
 
@@ -61,7 +61,7 @@ def run(out: Path, case: str) -> None:
     expected = [step(alone, batch, count, 1) for _ in range(2)]
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16) if case == "bf16" else None
     shard(bridge, mesh, mp_policy=policy)
-    assert is_sharded(bridge)
+    assert any(isinstance(p, DTensor) for p in bridge.parameters())
     whole = [name for name, p in bridge.named_parameters() if not isinstance(p, DTensor)]
     blocks = [
         name

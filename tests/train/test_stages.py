@@ -37,6 +37,15 @@ def staged(recipe_file, tmp_path):
     return lambda *changes: Recipe.load(recipe_file, (*SHORT, *changes))
 
 
+def test_an_override_reaches_into_a_stage(staged):
+    first, second, _ = staged("stages.1.train.max_steps=5", "stages.1.freeze_encoder=true").stage_recipes
+    assert (first.train.max_steps, second.train.max_steps, second.train.save_steps) == (3, 5, 2)
+    with pytest.raises(LangBridgeError, match=r"override stages\.3: expected a place in the list, 0 to 2"):
+        staged("stages.3.seed=1")
+    with pytest.raises(LangBridgeError, match=r"override stages\[1\]\.train\.steps: unknown key"):
+        staged("stages.1.train.steps=5")
+
+
 def test_an_encoder_that_was_trained_keeps_its_precision(load, recipe_file, tmp_path):
     recipe_file.write_text(recipe_file.read_text() + "\nstages: [{freeze_encoder: false}, {freeze_encoder: true}]\n")
     changes = ("dtype=bfloat16", "train.encoder_learning_rate=1e-3", "train.max_steps=2")

@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from langbridge.cli.bridge import model_folder
+from langbridge.cli.bridge import Folder, SourceLanguage, model_folder
 from langbridge.cli.progress import progress_bar
 
 app = typer.Typer(
     help="Look at representations, answers and soft prompts.", rich_markup_mode=None, pretty_exceptions_enable=False
 )
-
-Folder = Annotated[Path, typer.Argument(help="The bridge's folder.")]
 
 
 @app.command()
@@ -112,10 +110,7 @@ def soft_prompts(
     folder: Folder,
     prompt: Annotated[str, typer.Argument(help="What to look at; the bridge's template is put around it.")],
     top: Annotated[int, typer.Option("--top", min=1, help="Nearest tokens of each soft prompt.")] = 5,
-    source_language: Annotated[
-        str | None,
-        typer.Option("--source-language", metavar="CODE", help="The prompt's language, for encoders that mark it."),
-    ] = None,
+    source_language: SourceLanguage = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
     """The language model's tokens nearest to each soft prompt, with their scripts."""

@@ -1,12 +1,21 @@
-"""Opening a bridge's folder, for every command that uses one."""
+"""A bridge's folder, for every command that uses one: its options, and how it is opened."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from langbridge.errors import LangBridgeError
 
 if TYPE_CHECKING:
     from langbridge.serve.engine import Engine
+
+Folder = Annotated[Path, typer.Argument(help="The bridge's folder.")]
+SourceLanguage = Annotated[
+    str | None,
+    typer.Option("--source-language", metavar="CODE", help="The prompts' language, for encoders that mark it."),
+]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 
 
 def model_folder(folder: Path) -> Path:

@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from langbridge.cli.bridge import open_bridge
+from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, open_bridge
 
 if TYPE_CHECKING:
     from langbridge.serve.engine import Decoding, Engine, Request
@@ -17,12 +16,9 @@ ANEW = "/new"
 
 
 def chat(
-    folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
-    source_language: Annotated[
-        str | None,
-        typer.Option("--source-language", metavar="CODE", help="The prompts' language, for encoders that mark it."),
-    ] = None,
+    folder: Folder,
+    max_new_tokens: MaxNewTokens = 256,
+    source_language: SourceLanguage = None,
 ) -> None:
     """Talk to a bridge in the terminal; end with Ctrl-D.
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from langbridge.cli.bridge import model_folder
+from langbridge.cli.bridge import Folder, model_folder
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
+    folder: Folder,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the full model is written.")],
 ) -> None:
     """Write a bridge and its bases as one full model that needs nothing else."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langbridge.cli.bridge import model_folder, open_bridge
+from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, model_folder, open_bridge
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field, write_jsonl
@@ -16,17 +16,14 @@ OUTPUT = "output"
 
 
 def generate(
-    folder: Annotated[Path, typer.Argument(help="The bridge's folder.")],
+    folder: Folder,
     prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to answer.")] = None,
     input_file: Annotated[
         Path | None,
         typer.Option("--input", metavar="FILE", help="Rows to answer: JSON, Parquet, CSV, TSV, or text by line."),
     ] = None,
     field: Annotated[str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")] = "prompt",
-    source_language: Annotated[
-        str | None,
-        typer.Option("--source-language", metavar="CODE", help="The prompts' language, for encoders that mark it."),
-    ] = None,
+    source_language: SourceLanguage = None,
     language_field: Annotated[
         str | None,
         typer.Option("--language-field", metavar="NAME", help="The rows' field with their language, instead."),
@@ -36,7 +33,7 @@ def generate(
         typer.Option("--out", metavar="F.jsonl", help="Where the rows go with their answers; default: stdout."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
+    max_new_tokens: MaxNewTokens = 256,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output"."""

@@ -5,6 +5,7 @@ loaded, no weights.
 """
 
 import dataclasses
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ import typer
 from langbridge.cli.train import MoreOverrides, Overrides, overrides_of
 
 _READABLE = str.maketrans({" ": "▁", "\n": "⏎", "\t": "⇥", "\r": "␍"})
+_STYLES: dict[str, dict[str, Any]] = {
+    "read": {}, "soft": {"fg": "cyan"}, "trained": {"fg": "green", "bold": True}, "padding": {"dim": True}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +36,8 @@ def stretches(tokens: list[str], kinds: list[str]) -> list[Stretch]:
     kinds   read soft  soft   trained  trained
     found   [read: <s>] [soft: 2 tokens] [trained: ▁4 </s>]
     """
-    found: list[Stretch] = []
-    for token, kind in zip(tokens, kinds, strict=True):
-        if found and found[-1].kind == kind:
-            found[-1].tokens.append(token)
-        else:
-            found.append(Stretch(kind, [token]))
-    return found
+    groups = itertools.groupby(zip(tokens, kinds, strict=True), key=lambda pair: pair[1])
+    return [Stretch(kind, [token for token, _ in group]) for kind, group in groups]
 
 
 def paint(stretch: Stretch, colour: bool) -> str:
@@ -50,13 +49,7 @@ def paint(stretch: Stretch, colour: bool) -> str:
     elif stretch.kind == "padding":
         text = f"[padding x {len(stretch.tokens)}]"
     if colour:
-        style: dict[str, Any] = {
-            "soft": {"fg": "cyan"},
-            "trained": {"fg": "green", "bold": True},
-            "padding": {"dim": True},
-            "read": {},
-        }
-        return typer.style(text, **style[stretch.kind])
+        return typer.style(text, **_STYLES[stretch.kind])
     return f"«{text}»" if stretch.kind == "trained" else text
 
 
@@ -102,17 +95,14 @@ def _show_batch(recipe: Any, rows: int) -> None:
     for index in range(len(chosen)):
         row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")
-        parts = [("language model", _lm_tokens(row, processor))]
+        parts = {"language model": _lm_tokens(row, processor)}
         if recipe.encoder is not None:
-            parts.insert(0, ("encoder", _encoder_tokens(row, processor)))
-        for name, found in parts:
+            kinds = ["read" if seen else "padding" for seen in row["encoder_attention_mask"]]
+            tokens = _readable(processor.encoder_tokenizer, row["encoder_input_ids"])
+            parts = {"encoder": stretches(tokens, kinds), **parts}
+        for name, found in parts.items():
             typer.echo(f"  {name}, {_counts(found)}")
             typer.echo("    " + " ".join(paint(one, colour) for one in found))
-
-
-def _encoder_tokens(row: dict[str, list[int]], processor: Any) -> list[Stretch]:
-    kinds = ["read" if seen else "padding" for seen in row["encoder_attention_mask"]]
-    return stretches(_readable(processor.encoder_tokenizer, row["encoder_input_ids"]), kinds)
 
 
 def _lm_tokens(row: dict[str, list[int]], processor: Any) -> list[Stretch]:
@@ -150,7 +140,5 @@ def _text_of(raw: bytes) -> str:
 
 
 def _counts(found: list[Stretch]) -> str:
-    counts = {"read": 0, "soft": 0, "trained": 0, "padding": 0}
-    for stretch in found:
-        counts[stretch.kind] += len(stretch.tokens)
+    counts = {kind: sum(len(one.tokens) for one in found if one.kind == kind) for kind in _STYLES}
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

@@ -35,9 +35,6 @@ CHAT = "chat"
 END_VECTORS = 1
 """Positions after the soft prompts of a source: its end vector's."""
 
-LEAST_AROUND = END_VECTORS + 1
-"""Positions besides the soft prompts and the target of a row, where no tokenizer can be asked: with a begin token."""
-
 
 class Own(NamedTuple):
     """Text that the language model reads as its own tokens."""
@@ -57,6 +54,12 @@ Part = Own | Soft
 def sources_of(rows: Sequence[Sequence[Part]]) -> list[str]:
     """The texts that the encoder reads, row by row."""
     return [part.text for row in rows for part in row if isinstance(part, Soft)]
+
+
+def least_positions(template: str, soft: int) -> int:
+    """Of a row without its target, where no tokenizer can be asked: `soft` prompts, an end vector for each source, and
+    a begin token."""
+    return soft + END_VECTORS * max(template.count(OPEN), 1) + 1
 
 
 _PROMPT, _SHOTS = "\0prompt\0", "\0shots\0"

@@ -38,17 +38,14 @@ class GradientGuard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
         rows, self.rows = self.rows, []
-        gradients = [_local(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        # Of a gradient in pieces this process's own; one process that stops stops them all.
+        gradients = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in gradients]
         if not gradients:
             return  # an engine that keeps them to itself (DeepSpeed); the loss is checked all the same
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
             raise _stopped(state.global_step + 1, f"the gradient's norm is {norm}", rows)
-
-
-def _local(gradient: torch.Tensor) -> torch.Tensor:
-    """This process's part of a gradient that is sharded over several; one process that stops stops them all."""
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def _stopped(step: int, what: str, rows: Sequence[str] | None) -> LangBridgeError:

@@ -7,21 +7,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from langbridge.errors import LangBridgeError
 from langbridge.settings import Settings
 
-OURS = frozenset(
-    {
-        "encoder_learning_rate",
-        "encoder_weight_decay",
-        "positions_per_pass",
-        "reading_score_steps",
-        "reading_score_rows",
-        "plateau_score",
-        "plateau_patience",
-        "stop_on_plateau",
-        "push_to_hub",
-        "hub_model_id",
-        "hub_private_repo",
-    }
-)
+_OURS = """
+    encoder_learning_rate encoder_weight_decay positions_per_pass reading_score_steps reading_score_rows plateau_score
+    plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
+"""
+OURS = frozenset(_OURS.split())
 """Keys that `Train.arguments` leaves out. The last three have the names of `TrainingArguments`, but what goes to the
 hub is our final folder, once, and not the trainer's own uploads."""
 

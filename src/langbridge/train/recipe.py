@@ -251,7 +251,7 @@ class Recipe(Settings):
                 override(mapping, assignment)
             return cls.read(mapping)._resolved(path.parent)
         except LangBridgeError as error:
-            key = re.escape(str(error).partition(": ")[0])
+            key = re.escape(re.sub(r"\[(\d+)\]", r".\1", str(error).partition(": ")[0]))
             overridden = any(re.match(rf"\s*{key}\s*[.=]", assignment) for assignment in overrides)
             raise LangBridgeError(f"{path}: {'override ' if overridden else ''}{error}") from None
 

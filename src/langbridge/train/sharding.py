@@ -81,8 +81,3 @@ def _whole(parameter: nn.Parameter) -> Any:
 
     # One at a time: together, the trained encoder would not fit beside the rest.
     return deepspeed.zero.GatheredParameters([parameter])
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether some weight lies in pieces, so that a plain `state_dict()` would not hold it."""
-    return any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters())

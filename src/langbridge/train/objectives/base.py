@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from langbridge.data import Regime
 from langbridge.errors import LangBridgeError
-from langbridge.model.sequence import LEAST_AROUND
+from langbridge.model.sequence import least_positions
 
 Loss = Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]
 """From a model and a batch to the sum of the losses of its target tokens, a tensor, and their number."""
@@ -53,7 +53,7 @@ class Objective(ABC):
             raise LangBridgeError("encoder: missing, and it has no default")
         # What stands around the soft prompts and a target of one must fit as well.
         soft = recipe.connector.soft_length(recipe.max_encoder_length)
-        least = soft + LEAST_AROUND + 1
+        least = least_positions(recipe.template, soft) + 1
         if recipe.max_length < least:
             raise LangBridgeError(
                 f"max_length: {recipe.max_length} leaves no room for a target after max_encoder_length "

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from langbridge.model import LangBridgeConfig, LangBridgeModel
 from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
-from langbridge.model.sequence import LEAST_AROUND
+from langbridge.model.sequence import least_positions
 from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
 from langbridge.train.objectives import objective_of
 from langbridge.train.parts.adapters import is_named, untie_adapted
@@ -257,7 +257,7 @@ class Layout:
         targets = recipe.max_length - 1
         if self.bridge is not None:
             shortest = recipe.connector.soft_length(objective_of(recipe).shortest_source)
-            targets = recipe.max_length - shortest - LEAST_AROUND
+            targets = recipe.max_length - least_positions(recipe.template, shortest)
         targets *= self._rows_at_once
         kept = 0
         head = self.lm.get_output_embeddings()
