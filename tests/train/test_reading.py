@@ -8,6 +8,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from langbridge.model import ConnectorSettings, build_bridge
+from langbridge.train.hyperparameters import Train
 from langbridge.train.reading import PlateauWarning, ReadingMonitor, ReadingScore, reading_score, with_other_prompts
 
 PAIRS = [("say a", "aa"), ("say aaaa", "aaaa"), ("say bb", "b"), ("ab", "abab"), ("say b" * 4, "bb")]
@@ -94,7 +95,8 @@ class Run:
         self.monitor = ReadingMonitor(
             lambda: ReadingScore(score=next(self.values), error=0.01, own=1.0, other=1.0, rows=8),
             lambda logs: self.state.log_history.append({**logs, "step": self.state.global_step}),
-            **{"steps": 2, "low": 0.05, "patience": 3, "causes": "causes.", "stop": False, **settings},
+            Train(reading_score_steps=2, plateau_patience=3, **settings),
+            "causes.",
         )
         self.monitor.on_train_begin(None, self.state, self.control)
 
@@ -136,7 +138,7 @@ def test_a_run_that_ends_before_patience_does_is_warned_of_at_its_end():
 
 
 def test_a_run_stops_on_the_plateau_by_choice_and_keeps_its_state():
-    run = Run([0.0, 0.01, 0.02, 0.0], stop=True)
+    run = Run([0.0, 0.01, 0.02, 0.0], stop_on_plateau=True)
     with pytest.warns(PlateauWarning):
         run.step(6)
     assert run.control.should_training_stop

@@ -102,27 +102,21 @@ class Checkpoints(Trainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.train`. `resume_from_checkpoint=True` takes the last whole checkpoint."""
+        """As `Trainer.train`. `resume_from_checkpoint=True` takes the last whole checkpoint. Raises `LangBridgeError`
+        for a checkpoint that cannot be written."""
         if resume_from_checkpoint is True:
             found = last_checkpoint(Path(self.args.output_dir))
             if found is None:
                 raise LangBridgeError(f"resume_from_checkpoint: no whole checkpoint is in {self.args.output_dir}")
             resume_from_checkpoint = str(found)
-        if not isinstance(self.model, LangBridgeModel):
-            return self._train(resume_from_checkpoint, *args, **kwargs)
-        if resume_from_checkpoint:
-            load_checkpoint(self.model, self.parts, Path(resume_from_checkpoint))
-        # `Trainer` loads the same weights again, and would tell of every frozen one that it misses.
-        quiet = self.model.register_load_state_dict_post_hook(lambda _, keys: keys.missing_keys.clear())
+        hooks = []
+        if isinstance(self.model, LangBridgeModel):
+            if resume_from_checkpoint:
+                load_checkpoint(self.model, self.parts, Path(resume_from_checkpoint))
+            # `Trainer` loads the same weights again, and would tell of every frozen one that it misses.
+            hooks = [self.model.register_load_state_dict_post_hook(lambda _, keys: keys.missing_keys.clear())]
         try:
-            return self._train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            quiet.remove()
-
-    def _train(self, *args: Any, **kwargs: Any) -> Any:
-        """`Trainer.train`, in which a checkpoint that cannot be written is a clear error."""
-        try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
         except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch's own of writing
             if self.writing is None:
                 raise
@@ -134,6 +128,9 @@ class Checkpoints(Trainer):
                 f"{error}. "
                 + (f"{kept} is whole; make room and go on with --resume" if kept else "No earlier checkpoint is there")
             ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 class CheckpointKeeper(TrainerCallback):

@@ -70,13 +70,10 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
         kind, rows = prepared.reading
         batches = reading_batches(rows, collate[kind], learn.per_device_eval_batch_size)
         trainer.monitor = ReadingMonitor(
-            trainer.measuring(lambda: reading_score(model, batches)),
+            trainer.off_the_clock()(lambda: reading_score(model, batches)),
             trainer.log,
-            steps=learn.reading_score_steps,
-            low=learn.plateau_score,
-            patience=learn.plateau_patience,
-            causes=_likely_causes(recipe, None if prepared.table is None else len(prepared.table)),
-            stop=learn.stop_on_plateau,
+            learn,
+            _likely_causes(recipe, None if prepared.table is None else len(prepared.table)),
         )
     # Before the monitor, so that the first score is in its clock and is taken off again.
     trainer.add_callback(ConsoleLog(trainer.monitor, tell))

@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from langbridge.data import BatchRow, RowTable
 from langbridge.model import LangBridgeModel
 from langbridge.model.configuration import IGNORE
+from langbridge.train.hyperparameters import Train
 
 Batch = Mapping[str, Tensor]
 
@@ -122,25 +123,15 @@ def _row_losses(model: LangBridgeModel, batch: Batch) -> list[float]:
 class ReadingMonitor(TrainerCallback):
     """Takes the score at an interval, logs it, and warns (or stops the run) where the prompt is not read.
 
-    measure: takes the score. log: the trainer's. steps: updates between two scores. low: a score below this, or
-    below two of its errors, is low.
-    patience: low scores in a row before the warning. causes: what to say of them. stop: whether to stop there.
+    measure: takes the score. log: the trainer's. settings: when, and which scores are low. causes: what to say of them.
     `stopped` holds the message of a run that was stopped.
     """
 
     def __init__(
-        self,
-        measure: Callable[[], ReadingScore],
-        log: Callable[[dict[str, float]], None],
-        *,
-        steps: int,
-        low: float,
-        patience: int,
-        causes: str,
-        stop: bool,
+        self, measure: Callable[[], ReadingScore], log: Callable[[dict[str, float]], None], settings: Train, causes: str
     ) -> None:
-        self.measure, self.log = measure, log
-        self.steps, self.low, self.patience, self.causes, self.stop = steps, low, patience, causes, stop
+        self.measure, self.log, self.settings, self.causes = measure, log, settings, causes
+        self.steps = settings.reading_score_steps
         self.warned = False
         self.stopped: str | None = None
         self.seconds = self.last_seconds = 0.0
@@ -157,14 +148,19 @@ class ReadingMonitor(TrainerCallback):
         self.take()
         control.should_log = due  # logging the score would cancel the line of the loss
         # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
-        recent = scores(state)[1:][-self.patience :]
-        if len(recent) == self.patience and all(map(self._is_low, recent)):
-            self._plateau(state, control)
+        patience = self.settings.plateau_patience
+        recent = _scores(state)[1:][-patience:]
+        if len(recent) == patience and all(map(self._is_low, recent)):
+            if not self.warned:
+                message = self._warn(state)
+                if self.settings.stop_on_plateau:
+                    self.stopped = message
+                    control.should_training_stop = control.should_save = True
         elif recent and not self._is_low(recent[-1]):
             self.warned = False
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        found = scores(state)
+        found = _scores(state)
         if found and self._is_low(found[-1]) and not self.warned:
             self._warn(state)
 
@@ -182,27 +178,20 @@ class ReadingMonitor(TrainerCallback):
 
     def _is_low(self, entry: Mapping[str, float]) -> bool:
         # The rows are the same every time, so a chance that favours them would do so at every score.
-        return entry["reading_score"] < max(self.low, 2 * entry["reading_score_error"])
-
-    def _plateau(self, state: TrainerState, control: TrainerControl) -> None:
-        if not self.warned:
-            message = self._warn(state)
-            if self.stop:
-                self.stopped = message
-                control.should_training_stop = control.should_save = True
+        return entry["reading_score"] < max(self.settings.plateau_score, 2 * entry["reading_score_error"])
 
     def _warn(self, state: TrainerState) -> str:
-        self.warned, last = True, scores(state)[-1]
+        self.warned, last = True, _scores(state)[-1]
         message = (
             f"step {state.global_step}: the language model does not read the prompt: reading score "
             f"{last['reading_score']:.3f} ± {last['reading_score_error']:.3f} nats a target token, expected at least "
-            f"{self.low:g} and two errors. Likely causes: {self.causes}"
+            f"{self.settings.plateau_score:g} and two errors. Likely causes: {self.causes}"
         )
         if state.is_world_process_zero:
             warnings.warn(message, PlateauWarning, stacklevel=2)
         return message
 
 
-def scores(state: TrainerState) -> list[dict[str, float]]:
+def _scores(state: TrainerState) -> list[dict[str, float]]:
     """The entries of a run's log with a reading score, from the start's on."""
     return [entry for entry in state.log_history if "reading_score" in entry]
