@@ -83,7 +83,7 @@ def test_plain_arguments_and_a_plain_dataset_do(build):
     assert len(losses) == 8
     assert losses[-1] < losses[0]
     assert trainer.lengths == [len(p) + len(t) for p, t in PAIRS]
-    with pytest.raises(LangBridgeError, match=r"no column 'query', it has prompt, answer"):
+    with pytest.raises(LangBridgeError, match=r"row 1: no field 'query'; the row has 'prompt', 'answer'"):
         build(dataset=datasets.Dataset.from_dict({"prompt": ["a"], "answer": ["b"]}))
 
 

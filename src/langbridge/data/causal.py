@@ -51,26 +51,25 @@ class CausalCollator:
 
     def __call__(self, examples: Sequence[Example | TextExample]) -> dict[str, Any]:
         import torch
+        from torch.nn.utils.rnn import pad_sequence
 
         from langbridge.model.configuration import IGNORE
 
-        rows = []
+        ids, masks, labels = [], [], []
         for example, (head, tail) in zip(examples, self._ids(examples), strict=True):
             if not tail:
                 raise self._cut_whole(example, len(head))
-            rows.append((head, tail))
-        width = max(len(head) + len(tail) for head, tail in rows)
+            ids.append(torch.tensor(head + tail))
+            masks.append(torch.ones_like(ids[-1]))
+            labels.append(torch.tensor([IGNORE] * len(head) + tail))
+            labels[-1][0] = IGNORE  # it is predicted from nothing, with or without BOS
         pad = self.tokenizer.pad_token_id
-        ids = torch.full((len(rows), width), self.tokenizer.eos_token_id if pad is None else pad)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE)
-        for row, (head, tail) in enumerate(rows):
-            end = len(head) + len(tail)
-            ids[row, :end] = torch.tensor(head + tail)
-            mask[row, :end] = 1
-            labels[row, len(head) : end] = ids[row, len(head) : end]
-        # The first token is predicted from nothing, with or without BOS.
-        labels[:, 0] = IGNORE
-        batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        pad = self.tokenizer.eos_token_id if pad is None else pad
+        batch: dict[str, Any] = {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
+            "attention_mask": pad_sequence(masks, batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
+        }
         if self.with_rows:
             batch[ROWS] = origins_of(examples)
         return batch

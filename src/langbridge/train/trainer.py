@@ -8,7 +8,7 @@ import contextlib
 import copy
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from langbridge.data import Example, LabelledCollator
+from langbridge.data.examples import Extractor
+from langbridge.data.settings import Source
 from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.train.checkpointing import CheckpointKeeper, Checkpoints
@@ -250,26 +252,21 @@ def _refuse_what_is_not_done(given: Mapping[str, Any]) -> None:
 
 
 class ColumnCollator:
-    """Rows of a `datasets.Dataset` to a batch: its columns `input` and `output`, through `collate`."""
+    """Rows of a `datasets.Dataset` to a batch through `collate`: `input` and `output` are columns, or templates over
+    several, as in a recipe."""
 
     def __init__(self, input: str, output: str, collate: LabelledCollator) -> None:
-        self.input, self.output, self.collate = input, output, collate
+        self.read = Extractor(Source(path="train_dataset", input=input, output=output), "labelled")
+        self.collate = collate
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return self.collate([Example(self._text(row, self.input), self._text(row, self.output)) for row in rows])
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        pairs = (self.read(row, "train_dataset") for row in rows)
+        return self.collate([Example(pair["prompt"], pair["target"]) for pair in pairs])
 
     def lengths(self, dataset: Any) -> list[int]:
         """The rows' lengths in characters."""
-        return [len(self._text(row, self.input)) + len(self._text(row, self.output)) for row in dataset]
-
-    def _text(self, row: Mapping[str, Any], column: str) -> str:
-        if column not in row:
-            raise LangBridgeError(
-                f"train_dataset: no column {column!r}, it has {', '.join(row)}; name yours as input=, output="
-            )
-        if not isinstance(row[column], str):
-            raise LangBridgeError(f"train_dataset, column {column!r}: expected text, got {type(row[column]).__name__}")
-        return row[column]
+        rows = enumerate(dataset, start=1)
+        return [sum(map(len, self.read(row, f"train_dataset, row {number}").values())) for number, row in rows]
 
 
 class _Upkeep(TrainerCallback):
