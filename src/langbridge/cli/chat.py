@@ -15,11 +15,7 @@ ANEW = "/new"
 """The line that begins a new conversation."""
 
 
-def chat(
-    folder: Folder,
-    max_new_tokens: MaxNewTokens = 256,
-    source_language: SourceLanguage = None,
-) -> None:
+def chat(folder: Folder, max_new_tokens: MaxNewTokens = 256, source_language: SourceLanguage = None) -> None:
     """Talk to a bridge in the terminal; end with Ctrl-D.
 
     A bridge with `template: chat` keeps the conversation, and the line /new begins another. To other bridges every line

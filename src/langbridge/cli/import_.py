@@ -16,8 +16,7 @@ def import_(
         typer.Option("--encoder", metavar="FOLDER", help="The encoder's folder, instead of the recorded id."),
     ] = None,
     language_model: Annotated[
-        str | None,
-        typer.Option("--language-model", metavar="FOLDER", help="The language model's folder, likewise."),
+        str | None, typer.Option("--language-model", metavar="FOLDER", help="The language model's folder, likewise.")
     ] = None,
 ) -> None:
     """Read a checkpoint in the published format and write it as a bridge's folder."""

@@ -36,11 +36,7 @@ COMMANDS = {
 """By name: `module:attribute` (a function, or a `typer.Typer` with its own commands) and one line of help."""
 
 # Plain help: rich's panels would cost more time than everything else in `--help`.
-_PLAIN: dict[str, typing.Any] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-}
+_PLAIN: dict[str, typing.Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
 class _Commands(TyperGroup):

@@ -84,12 +84,7 @@ def _spoken(name: str) -> str:
 
 
 def model_card(
-    recipe: Recipe,
-    parts: Sequence[Any],
-    history: History,
-    run: Mapping[str, Any],
-    data: Sequence[str],
-    curves: bool,
+    recipe: Recipe, parts: Sequence[Any], history: History, run: Mapping[str, Any], data: Sequence[str], curves: bool
 ) -> str:
     """The card as Markdown with the hub's metadata on top. `parts`: the model's (`train.parts`). `data`: one line for
     each source of rows."""

@@ -282,10 +282,7 @@ class Recipe(Settings):
                 f"init: expected auto, ridge, random, or the folder of a bridge, got {self.init!r}, which is none"
             )
         self.data.check_files("data")
-        for name, file in (
-            ("train.deepspeed", self.train.deepspeed),
-            ("train.fsdp_config", self.train.fsdp_config),
-        ):
+        for name, file in (("train.deepspeed", self.train.deepspeed), ("train.fsdp_config", self.train.fsdp_config)):
             if file is not None and not Path(file).is_file():
                 raise LangBridgeError(f"{name}: no such file: {file}")
         for name, base in (("encoder", self.encoder), ("language_model", self.language_model)):

@@ -73,10 +73,7 @@ def ridge_start(
     end vector starts as what the language model reads where a prompt ends: its newline. Embeddings are taken as the
     model feels them, scaling included.
     """
-    for name, tokenizer in (
-        ("encoder", processor.encoder_tokenizer),
-        ("language model", processor.tokenizer),
-    ):
+    for name, tokenizer in (("encoder", processor.encoder_tokenizer), ("language model", processor.tokenizer)):
         if not tokenizer.is_fast:
             warnings.warn(
                 f"the {name}'s tokenizer ({type(tokenizer).__name__}) gives no character offsets: no ridge start is "
@@ -115,10 +112,7 @@ def ridge_start(
     held_out = collect(model, processor, texts[fitted:])[:2] if fitted < len(texts) else (states, targets)
     model.connector.set_affine(weight, bias, end_vector(model, processor, target_mean))
     return RidgeFit(
-        texts=fitted,
-        tokens=len(states),
-        explained=explained(states, targets),
-        explained_held_out=explained(*held_out),
+        texts=fitted, tokens=len(states), explained=explained(states, targets), explained_held_out=explained(*held_out)
     )
 
 

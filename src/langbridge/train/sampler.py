@@ -38,14 +38,7 @@ class LengthGrouped(Sampler[list[int]]):
     """
 
     def __init__(
-        self,
-        lengths: Sequence[int],
-        batch_size: int,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        accumulated: int = 1,
+        self, lengths: Sequence[int], batch_size: int, seed: int, *, rank: int = 0, ranks: int = 1, accumulated: int = 1
     ) -> None:
         if len(lengths) < ranks:
             raise LangBridgeError(f"data: {len(lengths)} rows for {ranks} processes; expected at least one row each")

@@ -68,13 +68,7 @@ def kept_by_encoder(
 
 
 def kept_by_language_model(
-    config: PreTrainedConfig,
-    rows: int,
-    length: int,
-    *,
-    dtype: torch.dtype,
-    bf16: bool,
-    trained: frozenset[str] | None,
+    config: PreTrainedConfig, rows: int, length: int, *, dtype: torch.dtype, bf16: bool, trained: frozenset[str] | None
 ) -> int:
     """Bytes kept of a language model that reads `rows` of `length` embedded positions, its logits apart. A gradient
     runs through it to its input; `trained` names the layers whose weights are trained too, None stands for all."""

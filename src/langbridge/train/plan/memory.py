@@ -129,11 +129,7 @@ class Layout:
         return parts
 
     def _part(
-        self,
-        name: str,
-        parameters: Iterable[nn.Parameter],
-        frozen: torch.dtype = torch.float32,
-        activations: int = 0,
+        self, name: str, parameters: Iterable[nn.Parameter], frozen: torch.dtype = torch.float32, activations: int = 0
     ) -> PartSize:
         parameters = list(parameters)
         trained = [p for p in parameters if p.requires_grad]
