@@ -125,10 +125,13 @@ def is_same_language(one: str, other: str) -> bool:
     return not first or not second or first == second
 
 
-def group_of(language: str) -> str:
-    """`"high"` or `"low"` for a language code such as `sw`, `zh-Hant` or `zho_Hant`; only the first part counts."""
+def group_of(language: str, where: str = "language") -> str:
+    """`"high"` or `"low"` for a language code such as `sw`, `zh-Hant` or `zho_Hant`; only the first part counts.
+
+    Raises `LangBridgeError`, which begins with `where`, for what is no code.
+    """
     if not _CODE.fullmatch(language):
-        raise LangBridgeError(f"language: expected a code such as 'sw' or 'zh-Hant', got {language!r}")
+        raise LangBridgeError(f"{where}: expected a code such as 'sw' or 'zh-Hant', got {language!r}")
     return "low" if LLAMA2_PERCENT.get(two_letter(language), 0.0) < LOW_BELOW_PERCENT else "high"
 
 

@@ -110,7 +110,7 @@ def test_what_is_not_parallel_is_named(tmp_path: Path) -> None:
     (flores / "swh.devtest").write_text("a\n" * 5 + "\n" + "a\n" * 6)
     says(flores, "swh.devtest, line 6", "empty")
     (flores / "swh.devtest").write_bytes(b"a\xff\n")
-    says(flores, "not UTF-8 (byte 2)")
+    says(flores, "row 1: not UTF-8 (byte 2 of the row)")
     (flores / "swahili.devtest").write_text("a\n" * 12)
     (flores / "swh.devtest").unlink()
     says(flores, "swahili.devtest", "language: expected a code such as 'sw'", "got 'swahili'")

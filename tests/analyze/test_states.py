@@ -30,8 +30,13 @@ def test_means_are_over_the_text_s_own_tokens(bridge, tmp_path: Path) -> None:
     """By hand, one text at a time: the tokenizers are of characters, so the text's place in the template is known."""
     model, processor = bridge
     pooled = pool_states(model, processor, CORPUS, tmp_path, batch_size=3)
-    assert [stage.name for stage in pooled.of(BRIDGE)] == ["encoder", "soft prompts", "layer 1", "layer 2"]
-    assert [stage.name for stage in pooled.of(LM)] == ["embeddings", "layer 1", "layer 2"]
+    assert [stage.name for stage in pooled.stages if stage.model == BRIDGE] == [
+        "encoder",
+        "soft prompts",
+        "layer 1",
+        "layer 2",
+    ]
+    assert [stage.name for stage in pooled.stages if stage.model == LM] == ["embeddings", "layer 1", "layer 2"]
     for j, code in enumerate(CORPUS.languages):
         for i, text in enumerate(TEXTS[code]):
             own = slice(3, 3 + len(text))  # after "Q: ", before "\nA:" and </s>

@@ -92,17 +92,11 @@ def test_parquet_reads_the_columns_that_are_asked_for(tmp_path: Path) -> None:
     assert next(iter(read_rows(path)))[1] == {"query": "a", "n": 0, "response": "b"}
 
 
-def test_parquet_rows_that_are_not_utf8_are_named_one_by_one(tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
-    texts = [b"a" if number not in (2, 300) else b"\xff" for number in range(1, 601)]
-    # As writers in other languages do, without a look at what they are given.
-    column = pyarrow.array(texts, pyarrow.binary()).cast(pyarrow.string(), safe=False).view(pyarrow.string())
-    pyarrow.parquet.write_table(pyarrow.table({"query": column}), path)
-    rows = list(read_rows(path))
-    assert [number for number, _ in rows] == list(range(1, 601))
-    bad = [str(row) for _, row in rows if isinstance(row, BadRow) and row.reason == "not UTF-8"]
-    assert bad == [f"{path}, row 2: not UTF-8", f"{path}, row 300: not UTF-8"]
-    assert all(row == {"query": "a"} for _, row in rows if not isinstance(row, BadRow))
+def test_parquet_whose_text_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    column = pyarrow.array([b"a", b"\xff"], pyarrow.binary()).cast(pyarrow.string(), safe=False).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"query": column}), tmp_path / "rows.parquet")
+    with pytest.raises(LangBridgeError, match=r"rows\.parquet: is no Parquet file that can be read: 'utf-8' codec"):
+        list(read_rows(tmp_path / "rows.parquet"))
 
 
 TEXT = b"\xef\xbb\xbfone\r\n\n  two  \nthree\n\n \n\nfour"

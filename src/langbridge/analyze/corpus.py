@@ -116,7 +116,7 @@ def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
                 raise row
             language = _language(row, where)
             if language not in found:
-                _check_code(language, where)
+                group_of(language, f"{where}, language")
             key = row.get("id")
             if isinstance(key, bool) or not isinstance(key, str | int):
                 raise LangBridgeError(f"{where}, field 'id': expected a text or a whole number, got {key!r}")
@@ -133,30 +133,21 @@ def _language(row: Mapping[str, Any], where: str) -> str:
     return text_field(row, "lang" if "lang" in row or "language" not in row else "language", where)
 
 
-def _check_code(language: str, where: str) -> None:
-    try:
-        group_of(language)
-    except LangBridgeError as error:
-        raise LangBridgeError(f"{where}, {error}") from error
-
-
 def _read_lines(files: Sequence[Path]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in files:
-        _check_code(path.stem, str(path))
-        try:
-            # Split on "\n" alone, as every other reader of these files does: U+2028 may stand inside a sentence.
-            lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-        except UnicodeDecodeError as error:
-            raise LangBridgeError(f"{path}: not UTF-8 (byte {error.start + 1})") from error
-        lines = [line.rstrip("\r") for line in lines]
-        if empty := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
-            raise LangBridgeError(f"{path}, line {empty[0]}: the line is empty, expected one sentence a line")
-        found[path.stem] = {str(number): line for number, line in enumerate(lines, start=1)}
-    sizes = {code: len(rows) for code, rows in found.items()}
-    if len(set(sizes.values())) > 1:
+        group_of(path.stem, f"{path}, language")
+        rows: dict[str, str] = {}
+        for number, row in read_rows(path):
+            if isinstance(row, BadRow):
+                raise row
+            if number != len(rows) + 1:
+                raise LangBridgeError(f"{path}, line {len(rows) + 1}: the line is empty, expected one sentence a line")
+            rows[str(number)] = row["text"]
+        found[path.stem] = rows
+    if len({len(rows) for rows in found.values()}) > 1:
+        sizes = ", ".join(f"{code} {len(rows)}" for code, rows in found.items())
         raise LangBridgeError(
-            f"{files[0].parent}: the files have different numbers of lines "
-            f"({', '.join(f'{code} {size}' for code, size in sizes.items())}), so they are not parallel"
+            f"{files[0].parent}: the files have different numbers of lines ({sizes}), so they are not parallel"
         )
     return found

@@ -238,6 +238,8 @@ def draw_answers(
 ) -> None:
     """A table in shades: for each language of the questions (rows) the per cent of answers in each language (columns);
     the expected language is framed."""
+    from matplotlib.patches import Rectangle
+
     height, width = 1.0 + 0.24 * len(rows), min(_WIDTH, 1.9 + 0.46 * len(columns))
     with figure(path, figsize=(width, height), layout="constrained") as (_, ax):
         # Up to a middle grey, on which black figures and the frame stay legible.
@@ -249,7 +251,9 @@ def draw_answers(
                     text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
                     ax.text(j + 0.5, i + 0.53, text, ha="center", va="center", fontsize=7)
                 if column == expected[row]:
-                    ax.add_patch(_rectangle((j + 0.04, i + 0.06), 0.92, 0.88))
+                    ax.add_patch(
+                        Rectangle((j + 0.04, i + 0.06), 0.92, 0.88, fill=False, edgecolor="black", linewidth=0.8)
+                    )
         for group in ("high", "low"):
             if chosen := [i for i, code in enumerate(rows) if group_of(code) == group]:
                 middle = (chosen[0] + chosen[-1] + 1) / 2
@@ -265,9 +269,3 @@ def draw_answers(
         ax.set_xlabel("language of the answer, per cent (framed: expected)")
         ax.set_ylabel("language of the question")
         ax.set_title(title, loc="left")
-
-
-def _rectangle(corner: tuple[float, float], width: float, height: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, width, height, fill=False, edgecolor="black", linewidth=0.8)

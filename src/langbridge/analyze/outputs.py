@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from langbridge.analyze.alignment import Estimate
 from langbridge.analyze.figures import draw_answers
 from langbridge.analyze.language_id import Identified, LanguageIdentifier
 from langbridge.analyze.scripts import LANGUAGES, LATIN, NO_SCRIPT
@@ -132,20 +131,9 @@ def _rows(path: Path, field: str, choices: Counter[str], without_id: Counter[str
             if row.get("id") is None:
                 without_id[task] += 1
                 row["id"] = f"{file.name}, row {number}"
-            yield {
-                "task": task,
-                "language": _language(text_field(row, "language", where), where),
-                "id": str(row["id"]),
-                "output": row[field],
-            }
-
-
-def _language(code: str, where: str) -> str:
-    try:
-        group_of(code)
-    except LangBridgeError as error:
-        raise LangBridgeError(f"{where}, field {error}") from error
-    return code
+            language = text_field(row, "language", where)
+            group_of(language, f"{where}, field 'language'")
+            yield {"task": task, "language": language, "id": str(row["id"]), "output": row[field]}
 
 
 def measure(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -163,11 +151,8 @@ def measure(answers: Sequence[Answer]) -> dict[str, Any]:
             "languages": {
                 code: {
                     "expected": some[0].expected,
-                    "n": len(some),
-                    "unclear": sum(answer.found is None for answer in some),
+                    **_share(some),
                     "found": dict(Counter(answer.found or UNCLEAR for answer in some).most_common()),
-                    "accidental": _as_json(_rate(some)),
-                    "of_all": _of_all(some),
                 }
                 for code, some in by_language.items()
             },
@@ -183,16 +168,20 @@ def measure(answers: Sequence[Answer]) -> dict[str, Any]:
 def _group(answers: Sequence[Answer]) -> dict[str, Any]:
     """Several languages together; those without a clear answer are not in the mean, but in the bounds."""
     clear = {answer.language for answer in answers if answer.found is not None}
+    languages = [code for code in dict.fromkeys(answer.language for answer in answers) if code in clear]
+    return {**_share(answers), "languages_in_the_mean": languages}
+
+
+def _share(answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "n": len(answers),
         "unclear": sum(answer.found is None for answer in answers),
-        "languages_in_the_mean": [code for code in dict.fromkeys(a.language for a in answers) if code in clear],
-        "accidental": _as_json(_rate(answers)),
+        "accidental": _rate(answers),
         "of_all": _of_all(answers),
     }
 
 
-def _rate(answers: Sequence[Answer]) -> Estimate | None:
+def _rate(answers: Sequence[Answer]) -> dict[str, float | None] | None:
     """The mean over languages of the share of accidental translations among clear answers, clustered by question.
 
     The error is that of a ratio (Cochran 1977, section 2.11) in each language, summed over a question's languages.
@@ -207,8 +196,8 @@ def _rate(answers: Sequence[Answer]) -> Estimate | None:
         for answer in some:
             deviations[answer.id] += (bool(answer.accidental) - rates[code]) / len(some) / len(by_language)
     n = len(deviations)
-    error = math.sqrt(sum(value**2 for value in deviations.values()) * n / (n - 1)) if n > 1 else math.nan
-    return Estimate(sum(rates.values()) / len(rates), error)
+    error = math.sqrt(sum(value**2 for value in deviations.values()) * n / (n - 1)) if n > 1 else None
+    return {"value": sum(rates.values()) / len(rates), "stderr": error}
 
 
 def _of_all(answers: Sequence[Answer]) -> list[float]:
@@ -217,12 +206,6 @@ def _of_all(answers: Sequence[Answer]) -> list[float]:
     least = [sum(a.accidental is True for a in some) / len(some) for some in by_language]
     most = [sum(a.accidental is not False for a in some) / len(some) for some in by_language]
     return [sum(least) / len(least), sum(most) / len(most)]
-
-
-def _as_json(found: Estimate | None) -> dict[str, float | None] | None:
-    if found is None:
-        return None
-    return {"value": found.value, "stderr": None if math.isnan(found.stderr) else found.stderr}
 
 
 def analyze_outputs(run: str | Path, out: str | Path, *, expected: str = "en", field: str = "output") -> dict[str, Any]:
@@ -324,9 +307,9 @@ def mean_of(row: Mapping[str, Any]) -> str:
     return f"mean of {count} language{'' if count == 1 else 's'}"
 
 
-def percent(found: Mapping[str, float | None] | None) -> str:
+def percent(found: Mapping[str, Any] | None) -> str:
     """A share in per cent with its error."""
-    if found is None or found["value"] is None:
+    if found is None:
         return "-"
     error = "" if found["stderr"] is None else f" ± {100 * found['stderr']:.1f}"
     return f"{100 * found['value']:.1f}{error}"

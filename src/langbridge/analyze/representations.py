@@ -4,9 +4,9 @@ Into a folder go `numbers.json`, `report.md`, `curves`, `pca` and `pca_input` (P
 """
 
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from langbridge.analyze.alignment import Array, Estimate
 from langbridge.analyze.corpus import Corpus
 from langbridge.analyze.figures import TITLES, draw_curves, draw_projections
 from langbridge.analyze.probe import language_probe, scikit_learn
-from langbridge.analyze.projection import ALL, EACH, Projection, project
+from langbridge.analyze.projection import ALL, EACH, project
 from langbridge.analyze.states import BRIDGE, LM, STAGE_FILE, PooledStates, Stage, pool_states
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
@@ -34,8 +34,6 @@ STATES = "states"
 AXES = "axes.json"
 """Beside the kept states: ids of `sentences` and codes of `languages`, in the order of the arrays' first two axes."""
 
-Progress = Callable[[int], object]
-
 
 def analyze_representations(
     model: "LangBridgeModel",
@@ -49,7 +47,7 @@ def analyze_representations(
     batch_size: int = 8,
     keep_states: bool = False,
     source: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Write the whole analysis into `out` and return what `numbers.json` holds.
 
@@ -78,7 +76,12 @@ def analyze_representations(
     out = Path(out).expanduser()
     if keep_states:
         _check_kept(out / STATES)
-    with _workplace(out) as folder:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        workplace = tempfile.TemporaryDirectory(dir=out, prefix=".states.")
+    except OSError as error:
+        raise LangBridgeError(f"--out: cannot write into {out}: {error.strerror}") from error
+    with workplace as folder:
         pooled = pool_states(model, processor, corpus, folder, batch_size=batch_size, progress=progress)
         numbers = measure(pooled, corpus, pivot, groups)
         if source:
@@ -95,37 +98,21 @@ def analyze_representations(
             "layer": layer,
             "explained": {title: list(one.explained) for title, one in [*panels, *inputs]},
         }
-        _write(out, numbers, panels, inputs, corpus)
+        draw_projections(panels, corpus.languages, out / "pca", shared=pca_fit != EACH)
+        draw_projections(inputs, corpus.languages, out / "pca_input", shared=False)
+        draw_curves(numbers, out / "curves")
+        write_atomically(out / "report.md", report(numbers))
+        write_atomically(out / "numbers.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
         if keep_states:
             _keep(pooled, corpus, out / STATES)
     return numbers
 
 
-@contextmanager
-def _workplace(out: Path) -> Iterator[Path]:
-    """A temporary folder in `out`, which is created where missing, and removed again if the analysis fails."""
-    if out.exists() and not out.is_dir():
-        raise LangBridgeError(f"--out: {out} is a file, expected a folder")
-    new = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=out, prefix=".states.")
-    except OSError as error:
-        raise LangBridgeError(f"--out: cannot write into {out}: {error.strerror}") from error
-    try:
-        with folder as name:
-            yield Path(name)
-    except BaseException:
-        if new:
-            with suppress(OSError):  # something was written
-                out.rmdir()
-        raise
-
-
 def _check_kept(states: Path) -> None:
     if states.exists() and not states.is_dir():
         raise LangBridgeError(f"--keep-states: {states} is a file, expected a folder of kept states, or none")
-    others = sorted(path.name for path in states.iterdir() if not _is_kept(path)) if states.exists() else []
+    names = sorted(path.name for path in states.glob("*"))
+    others = [name for name in names if name != AXES and not STAGE_FILE.fullmatch(name)]
     if others:
         raise LangBridgeError(
             f"--keep-states: {states} holds {others[0]!r}, expected nothing but states that were kept there before; "
@@ -133,18 +120,10 @@ def _check_kept(states: Path) -> None:
         )
 
 
-def _is_kept(path: Path) -> bool:
-    return path.name == AXES or STAGE_FILE.fullmatch(path.name) is not None
-
-
 def _keep(pooled: PooledStates, corpus: Corpus, states: Path) -> None:
-    """Move the arrays to `states`, in place of those of an earlier analysis; the axes file is
-    deleted first and written last, so that a folder with it is complete."""
-    states.mkdir(exist_ok=True)
-    (states / AXES).unlink(missing_ok=True)
-    for old in states.iterdir():
-        if _is_kept(old):
-            old.unlink()
+    """Move the arrays to `states`, in place of an earlier analysis' own. A folder with the axes file is complete."""
+    shutil.rmtree(states, ignore_errors=True)  # nothing else is in it: `_check_kept`
+    states.mkdir()
     for stage in pooled.stages:
         (pooled.folder / stage.file).replace(states / stage.file)
     axes = {"sentences": corpus.ids, "languages": corpus.languages}
@@ -224,20 +203,6 @@ def measure_stage(
         "cosine": {key: asdict(cosine(codes)) for key, codes in sets.items()},
         "cka": {key: asdict(cka(codes)) for key, codes in sets.items()},
     }
-
-
-def _write(
-    out: Path,
-    numbers: Mapping[str, Any],
-    panels: Sequence[tuple[str, Projection]],
-    inputs: Sequence[tuple[str, Projection]],
-    corpus: Corpus,
-) -> None:
-    draw_projections(panels, corpus.languages, out / "pca", shared=numbers["pca"]["fit"] != EACH)
-    draw_projections(inputs, corpus.languages, out / "pca_input", shared=False)
-    draw_curves(numbers, out / "curves")
-    write_atomically(out / "report.md", report(numbers))
-    write_atomically(out / "numbers.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
 
 
 def report(numbers: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from langbridge.analyze.scripts import BROKEN, NO_SCRIPT, script_of
+from langbridge.analyze.scripts import NO_SCRIPT, script_of
 from langbridge.analyze.states import encoder_tokens
 from langbridge.errors import LangBridgeError
 
@@ -134,7 +134,8 @@ def as_text(found: Nearest) -> str:
     width = max(map(len, sources))
     lines = []
     for number, (source, one) in enumerate(zip(sources, found.soft_prompts, strict=True)):
-        tokens = "  ".join(f"{near.text!r} {_short(near.script)} {near.cosine:.2f}" for near in one.nearest)
+        near = [(n.text, "-" if n.script == NO_SCRIPT else n.script, n.cosine) for n in one.nearest]
+        tokens = "  ".join(f"{text!r} {script} {cosine:.2f}" for text, script, cosine in near)
         lines.append(f"{number:>3}{' ' if one.own else OTHERS} {source:<{width}}  {tokens}")
     lines += [
         "",
@@ -180,7 +181,3 @@ def _percents(shares: dict[str, float]) -> str:
     if rest := len(shares) - len(shown):
         lines.append(f"{rest} other{'s' if rest > 1 else ''} {100 * (1 - sum(shown.values())):.1f} %")
     return ", ".join(lines)
-
-
-def _short(script: str) -> str:
-    return {NO_SCRIPT: "-", BROKEN: "bytes"}.get(script, script)

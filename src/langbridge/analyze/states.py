@@ -69,9 +69,6 @@ class PooledStates:
     def load(self, stage: Stage) -> np.ndarray:
         return np.load(self.folder / stage.file)
 
-    def of(self, model: str) -> tuple[Stage, ...]:
-        return tuple(stage for stage in self.stages if stage.model == model)
-
 
 @dataclass(frozen=True)
 class Tokens:
@@ -80,10 +77,6 @@ class Tokens:
     ids: list[int]
     own: list[bool]
     cut: bool
-
-
-Pooled = list[Tensor]
-"""The means of one batch at every stage of a model, in order: each (batch, width)."""
 
 
 def pool_states(
@@ -175,8 +168,7 @@ def _batches(
 class _BridgeReader:
     """Means at the encoder, the soft prompts and every layer of the language model behind them."""
 
-    role = "encoder"
-    first_layer = -1
+    role, first_layer = "encoder", -1
 
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.processor = model, processor
@@ -195,7 +187,7 @@ class _BridgeReader:
         known = {code: knows_language(tokenizer, code) for code in set(languages)}
         return [code if known[code] else None for code in languages]
 
-    def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
+    def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> list[Tensor]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="prompts of rows")  # cuts are counted by language
             batch = self.processor(
@@ -240,8 +232,7 @@ class _BridgeReader:
 class _LanguageModelReader:
     """Means at the embeddings and every layer of the language model, which reads the text as its own tokens."""
 
-    role = "language model"
-    first_layer = 0
+    role, first_layer = "language model", 0
 
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.tokenizer = model.language_model, processor.tokenizer
@@ -252,7 +243,7 @@ class _LanguageModelReader:
         template = self.template
         return _tokens(self.tokenizer, texts, template.around, self.limit, self.role, special=not template.begins)
 
-    def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> Pooled:
+    def pooled(self, texts: Sequence[str], languages: Sequence[str], rows: Sequence[Tokens]) -> list[Tensor]:
         device = self.model.device
         width = max(len(row.ids) for row in rows)
         ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows], device=device)

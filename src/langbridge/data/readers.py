@@ -172,24 +172,9 @@ def _parquet_rows(path: Path, columns: list[str] | None) -> Iterator[Row]:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             refuse_repeated(names, path)
-            number = 0
-            wanted = names if columns is None else [name for name in names if name in columns]
-            if not wanted:
-                # Without any column there would be no rows; with the first one, every row reports what is missing.
-                wanted = names[:1]
-            for batch in file.iter_batches(batch_size=256, columns=wanted):
-                for row in _decoded(batch):
-                    number += 1
-                    yield number, BadRow(f"{path}, row {number}: not UTF-8", "not UTF-8") if row is None else row
+            # Without any column there would be no rows; with the first one, every row reports what is missing.
+            wanted = names if columns is None else [name for name in names if name in columns] or names[:1]
+            batches = file.iter_batches(batch_size=256, columns=wanted)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (pyarrow.ArrowInvalid, UnicodeDecodeError, OSError) as error:
         raise LangBridgeError(f"{path}: is no Parquet file that can be read: {error}") from None
-
-
-def _decoded(batch: Any) -> Iterable[dict[str, Any] | None]:
-    """A batch's rows, None for one with text that is not UTF-8: Parquet's writers need not check it."""
-    try:
-        return cast(list[dict[str, Any] | None], batch.to_pylist())
-    except UnicodeDecodeError:
-        if batch.num_rows == 1:
-            return [None]
-        return [row for place in range(batch.num_rows) for row in _decoded(batch.slice(place, 1))]

@@ -7,7 +7,7 @@ import glob
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -169,13 +169,8 @@ class Data(Settings):
         """The held-out sets by their kind; `validation_path` counts as one of the run's own `regime`."""
         if self.validation_path is not None:
             return {regime: self._filled(Source(path=self.validation_path))}
-        sets: dict[Regime, Source] = {}
-        if self.validation is not None:
-            if self.validation.labelled is not None:
-                sets["labelled"] = self._filled(self.validation.labelled)
-            if self.validation.unlabelled is not None:
-                sets["unlabelled"] = self._filled(self.validation.unlabelled)
-        return sets
+        sets: Any = self.validation or ()
+        return {kind: self._filled(source) for kind, source in sets if source is not None}
 
     def relocated(self, found: Callable[[str], str]) -> "Data":
         """The same with `found(path)` for every path."""
@@ -196,10 +191,7 @@ class Data(Settings):
         """Raise for a path that is neither here nor an id on the hub; `where` is the block's place in the recipe."""
         named: list[tuple[str, str | None]] = [("path", self.path), ("validation_path", self.validation_path)]
         named += [(f"sources[{i}].path", source.path) for i, source in enumerate(self.sources or ())]
-        if self.validation is not None:
-            for kind in ("labelled", "unlabelled"):
-                source = getattr(self.validation, kind)
-                named.append((f"validation.{kind}.path", source and source.path))
+        named += [(f"validation.{kind}.path", source.path) for kind, source in self.validation or () if source]
         for key, path in named:
             if path is not None and not is_here(path) and not is_hub_id(path):
                 raise LangBridgeError(f"{join(where, key)}: no such file: {path}")

@@ -82,6 +82,7 @@ class UnlabelledCollator:
             )
         self.processor = processor
         self.seed = seed
+        self._shortest = min_encoder_length
         self.bounds = {
             "min_encoder_length": min_encoder_length,
             "max_encoder_length": max_encoder_length,
@@ -151,10 +152,6 @@ class UnlabelledCollator:
                 )
             )
 
-    @property
-    def _shortest(self) -> int:
-        return self.bounds["min_encoder_length"]
-
     def _halves(self, example: TextExample, length: int) -> tuple[str, str] | None:
         tokenizer = self.processor.encoder_tokenizer
         halves = split_text(example.text, tokenizer, length)
@@ -178,16 +175,13 @@ class UnlabelledCollator:
         for text in texts:
             window = _CHARACTERS * limit
             while True:
-                count = len(self._lm_ids(text[:window]))
+                count = token_count(text[:window], self.processor.tokenizer)
                 if count > limit or window >= len(text):
                     break
                 window *= 2
             starts.append(text[:window])
             counts.append(count)
         return starts, [start == text for start, text in zip(starts, texts, strict=True)], counts
-
-    def _lm_ids(self, text: str) -> list[int]:
-        return self.processor.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _untrain_false_ends(self, batch: dict[str, Any], whole: list[bool], counts: list[int]) -> None:
         """Take EOS out of the labels of rows whose text goes on behind it."""

@@ -109,35 +109,29 @@ def check_fingerprint(
     role: str, recorded: dict[str, Any] | None, model: PreTrainedModel, found: str, wanted: str
 ) -> None:
     """Raise `LangBridgeError` unless a model is the one that was recorded, up to precision."""
-    if recorded is None:
-        return
-    remedy = (
-        f"The bridge was trained on {wanted!r} and means nothing to another model: pass {role}= with the right one."
-    )
-    name = role.replace("_", " ")
-    if recorded["model_type"] != model.config.model_type:
+    difference = None if recorded is None else _difference(recorded, model)
+    if difference is not None:
         raise LangBridgeError(
-            f"{name}: got {found!r}, a {model.config.model_type!r} model; expected {wanted!r}, a "
-            f"{recorded['model_type']!r} model. {remedy}"
+            f"{role.replace('_', ' ')}: got {found!r}, {difference}. The bridge was trained on {wanted!r} and means "
+            f"nothing to another model: pass {role}= with the right one."
         )
+
+
+def _difference(recorded: dict[str, Any], model: PreTrainedModel) -> str | None:
+    if recorded["model_type"] != model.config.model_type:
+        return f"a {model.config.model_type!r} model; expected a {recorded['model_type']!r} model"
     parameters = dict(model.named_parameters())
     for key, sample in recorded["samples"].items():
         parameter = parameters.get(key)
         if parameter is None:
-            raise LangBridgeError(
-                f"{name}: got {found!r}, which has no weight {key!r}; expected {wanted!r}, which has. {remedy}"
-            )
+            return f"which has no weight {key!r}"
         if parameter.is_meta or not parameter.is_floating_point():
             continue
         if list(parameter.shape) != sample["shape"]:
-            raise LangBridgeError(
-                f"{name}: got {found!r}, where {key!r} has shape {list(parameter.shape)}; expected "
-                f"{wanted!r}, where it has {sample['shape']}. {remedy}"
-            )
+            return f"where {key!r} has shape {list(parameter.shape)}; expected {sample['shape']}"
         if not _close(_values(parameter), sample["values"]):
-            raise LangBridgeError(
-                f"{name}: got {found!r}, whose weights differ from those of {wanted!r} (first in {key!r}). {remedy}"
-            )
+            return f"whose weights differ from those of the right one (first in {key!r})"
+    return None
 
 
 def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: Any) -> tuple[Any, str | None]:
@@ -146,26 +140,24 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
     an explicit argument, which is always obeyed; a folder inside the checkpoint; the recorded path, first
     relative to the checkpoint and then as written; the recorded hub id.
     """
-    name = role.replace("_", " ")
     if explicit is not None:
         return explicit, None
-    inside = folder / role
-    if (inside / "config.json").is_file():
-        return inside, None
-    identity = (record or {}).get("id")
-    relative = (record or {}).get("relative")
-    tried = [str(inside)]
-    for candidate in ([Path(os.path.normpath(folder / relative))] if relative else []) + (
-        [folder / identity, Path(identity)] if identity else []
-    ):
-        tried.append(str(candidate))
+    record = record or {}
+    identity, relative = record.get("id"), record.get("relative")
+    candidates = [folder / role]
+    if relative:
+        candidates.append(Path(os.path.normpath(folder / relative)))
+    if identity:
+        candidates += [folder / identity, Path(identity)]
+    for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate, None
     if identity and not relative and not identity.startswith((".", "/", "~")) and identity.count("/") <= 1:
-        return identity, (record or {}).get("revision")
+        return identity, record.get("revision")
+    looked = ", ".join(dict.fromkeys(map(str, candidates)))
     raise LangBridgeError(
-        f"{name}: the checkpoint {str(folder)!r} does not hold it and its recorded place is gone (looked for "
-        f"{', '.join(dict.fromkeys(tried))}). "
+        f"{role.replace('_', ' ')}: the checkpoint {str(folder)!r} does not hold it and its recorded place is gone "
+        f"(looked for {looked}). "
         f"Pass {role}= with a folder or hub id of {identity or 'the model the bridge was trained on'!r}."
     )
 

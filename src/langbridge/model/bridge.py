@@ -29,6 +29,8 @@ class Bridge(nn.Module):
     config: LangBridgeConfig
     encoder: PreTrainedModel
     new_rows: nn.Parameter | None
+    encoder_length_limit: int | None
+    """The longest encoder input in tokens, None where there is no limit."""
 
     def __init__(self, config: LangBridgeConfig, encoder: PreTrainedModel, d_lm: int, rms: float = 1.0):
         """d_lm, rms: width and root mean square of the language model's input embeddings. The connector is fresh."""
@@ -39,8 +41,8 @@ class Bridge(nn.Module):
         self.eval()
 
     def _connect_encoder(self, d_lm: int, rms: float) -> None:
-        """The rest of `__init__`, also that of a bridge with a language model."""
-        self._length_limit = length_limit(self.encoder)
+        """The part of `__init__` that `LangBridgeModel` shares."""
+        self.encoder_length_limit = length_limit(self.encoder)
         settings = self.config.connector
         width = encoder_width(self.config.encoder_config, settings.encoder_layers)
         self.connector: Connector = settings.build(width, d_lm, rms)
@@ -106,7 +108,7 @@ class Bridge(nn.Module):
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def train(self, mode: bool = True) -> "Bridge":
-        """As ever, except that a frozen encoder stays in eval mode."""
+        """`nn.Module.train`, except that a frozen encoder stays in eval mode."""
         super().train(mode)
         if self.config.freeze_encoder:
             self.encoder.eval()
@@ -148,11 +150,11 @@ class Bridge(nn.Module):
         encoder_input_ids: Int[Tensor, "sources src"],
         encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
     ) -> Float[Tensor, "sources src d_encoder"]:
-        """1. The encoder's hidden states: of its last layer, or of those that the connector reads, side by side. What
-        stands under padding means nothing, and changes nothing elsewhere."""
+        """1. The encoder's hidden states: of its last layer, or of those that the connector reads, side by side. States
+        of padding mean nothing, and affect no others."""
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
-        check_source(encoder_input_ids, encoder_attention_mask, self._length_limit, self._encoder_config)
+        check_source(encoder_input_ids, encoder_attention_mask, self.encoder_length_limit, self._encoder_config)
         # Encoders with absolute positions count padding, and tell it by its id: so pads are moved to the
         # right, and given the pad id.
         order = torch.argsort(encoder_attention_mask.bool().logical_not().int(), dim=1, stable=True)
@@ -174,11 +176,6 @@ class Bridge(nn.Module):
         """2. What the connector makes of the states, in its own precision."""
         end = self.connector.end
         return Memory(*self.connector(states.to(end.device, end.dtype), mask.to(end.device)))
-
-    @property
-    def encoder_length_limit(self) -> int | None:
-        """The longest encoder input in tokens, None where there is no limit."""
-        return self._length_limit
 
     @property
     def _encoder_config(self) -> PreTrainedConfig:

@@ -1,4 +1,4 @@
-"""Any Hugging Face model as a text encoder, told apart by its config's type and never by its name.
+"""Any Hugging Face text encoder, recognised by the type of its config, never by name.
 
 Three families: models that transformers maps to a text encoder (mT5, umT5, T5, XLM-R, BERT, ...), encoder-decoders
 whose encoder is cut out (NLLB/M2M-100, T5Gemma, BART, ...), and encoder-only models (ModernBERT/mmBERT, ...). A
@@ -173,7 +173,7 @@ def length_limit(encoder: PreTrainedModel) -> int | None:
 
 
 def config_length_limit(config: PreTrainedConfig) -> int | None:
-    """The same from a config alone: the encoder is laid out without memory."""
+    """`length_limit` from a config alone: the encoder is built on the meta device."""
     with torch.device("meta"):
         return length_limit(build_encoder(config))
 
@@ -211,8 +211,7 @@ def load_language_model(path: str | Path, config: PreTrainedConfig, **kwargs: An
 
 
 def _load_whole(model_class: Any, path: str | Path, **kwargs: Any) -> PreTrainedModel:
-    """`from_pretrained`, where weights that are left over (an encoder-decoder's decoder) are no news, and
-    missing ones are an error instead of noise."""
+    """`from_pretrained` that ignores unused weights (an encoder-decoder's decoder) and raises for missing ones."""
     check_weights(path)
     logger = logging.getLogger("transformers.modeling_utils")
 

@@ -35,9 +35,8 @@ class BridgeGenerationMixin(GenerationMixin):
         """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to
         several sequences a row.
 
-        Returns, as ever, prompt and continuation; the processor's `batch_decode` leaves the placeholders out.
-        Right-padded prompts are moved to the right, because a pad between prompt and continuation is read by
-        the language model.
+        Returns prompt and continuation; the processor's `batch_decode` leaves the placeholders out. Right-padded
+        prompts are moved to the right, because a pad between prompt and continuation is read by the language model.
         """
         places = self._placeholders(input_ids, attention_mask)
         past = _length(kwargs.get("past_key_values"))
@@ -73,7 +72,7 @@ class BridgeGenerationMixin(GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """To beams or to several sequences a row: the memory is no tensor, which transformers would see to."""
+        """To beams or several sequences a row. Transformers expands tensors, and a memory is a tuple of them."""
         memory = kwargs.get("memory")
         if memory is not None and expand_size > 1:
             kwargs["memory"] = memory.repeated(expand_size)

@@ -1,6 +1,6 @@
-"""Files of a model's folder that are damaged or not the file itself, named before anything is read from them.
+"""Damaged files and Git LFS pointers in a model's folder, reported before anything reads them.
 
-A clone without Git LFS holds pointers, a broken download half a file; what reads them says neither which nor why.
+What reads them says neither which file it was nor what is wrong with it.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The mark by which some encoders are told the language of their input.
 
 The tokenizers of NLLB, M2M-100 and mBART set a token such as `swh_Latn`, `__sw__` or `sw_KE` before or behind every
-text, and English's where nothing is said. Other encoders have no such mark and find the language out for themselves.
+text, and English's where nothing is said. Other encoders need no mark.
 """
 
 import re

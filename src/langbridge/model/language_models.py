@@ -1,5 +1,5 @@
-"""What the bridge asks of a frozen language model, whatever its type: its scale, its silence (no dropout),
-its positions, its head at few places or in pieces."""
+"""What a bridge needs of a frozen language model of any type: the scale of its embeddings, no dropout, positions, and
+logits at few places or in pieces."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,8 +157,8 @@ def positions_of(attention_mask: Any, embeds: Tensor, past: int | Tensor) -> Int
 
 
 def remove_dropout(model: nn.Module) -> None:
-    """Set every dropout of a frozen model to zero, so that it may follow train() (gradient checkpointing
-    asks for that) and compute the same as in eval()."""
+    """Set every dropout of a frozen model to zero, so that it computes in train mode, which gradient checkpointing
+    needs, what it computes in eval mode."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -168,7 +168,7 @@ def remove_dropout(model: nn.Module) -> None:
 
 
 def end_ids(config: GenerationConfig) -> list[int]:
-    """The ids that end a generation: transformers keeps none, one or a list."""
+    """The ids that end a generation, which transformers keeps as None, an int or a list."""
     ends = config.eos_token_id
     return [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
 

@@ -1,5 +1,5 @@
-"""From folders and hub ids to the parts of a bridge: its config, its bases, the weights of its own. Of the classes that
-are made of them nothing is known here.
+"""From folders and hub ids to the parts of a bridge: its config, its bases, its own weights. No class of a bridge is
+known here.
 
 A checkpoint folder is `config.json` (with the bases' places, revisions and fingerprints), `generation_config.json` and
 `model.safetensors` with the connector, its end vector, the new embedding rows, and the encoder only where it was

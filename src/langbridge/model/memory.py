@@ -12,8 +12,8 @@ class Memory(NamedTuple):
     """What a connector makes of the encoder's states: one entry a source, or once `by_row`, one a row.
 
     soft_prompts: what fills the placeholders, the end vector last. mask: the real ones.
-    keys_values: what `Connector.inject` brings into the language model's layers, of whatever width its connector likes.
-        keys_values_mask: its real positions. Connectors whose soft prompts are all that they say leave them out.
+    keys_values: what `Connector.inject` brings into the language model's layers, of any width.
+        keys_values_mask: its real positions. Connectors that only make soft prompts leave them out.
     """
 
     soft_prompts: Float[Tensor, "sources soft d_lm"]

@@ -84,11 +84,15 @@ def import_official(checkpoint: Any, encoder: Any = None, language_model: Any = 
     configs = {role: load_config(source, role) for role, source in sources.items()}
     check_language_model(configs["language model"], repr(str(sources["language model"])))
     parts = _split(state)
-    encoder_model = _fill_encoder(configs["encoder"], parts["enc"], str(sources["encoder"]))
+    encoder_model = build_encoder(configs["encoder"]).to(next(iter(parts["enc"].values())).dtype)
+    _load(encoder_model, parts["enc"], f"encoder {str(sources['encoder'])!r}")
     lm = _fill_language_model(configs["language model"], parts, str(sources["language model"]))
     notes: list[str] = []
     if (folder / "generation_config.json").is_file():
-        lm.generation_config = _merge_generation(lm.generation_config, GenerationConfig.from_pretrained(folder))
+        published = GenerationConfig.from_pretrained(folder)
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if getattr(lm.generation_config, key) is None:
+                setattr(lm.generation_config, key, getattr(published, key))
 
     kind = _KINDS[settings["alignments"]]
     connector_state = _rename(parts["alignment"], kind)
@@ -157,10 +161,6 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
         for name in names:
             path = folder / name
-            if not path.is_file():
-                raise LangBridgeError(
-                    f"import: the index names {name!r}, which is not in {str(folder)!r}; fetch the whole checkpoint"
-                )
             check_file(path)
             state |= (
                 load_file(path)
@@ -185,7 +185,7 @@ def _base_folder(given: Any, named: str, folder: Path) -> Any:
 
 
 def _split(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {"enc": {}, "alignment": {}, "lm": {}, "lm_head": {}, "embeddings": {}}
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("enc", "alignment", "lm", "lm_head", "embeddings")}
     for name, tensor in state.items():
         owner, _, rest = name.removeprefix("lb.").partition(".")
         if not name.startswith("lb.") or owner not in parts:
@@ -198,12 +198,6 @@ def _split(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if not parts[owner]:
             raise LangBridgeError(f"import: the checkpoint has no lb.{owner}.* tensors")
     return parts
-
-
-def _fill_encoder(config: Any, state: dict[str, Tensor], where: str) -> PreTrainedModel:
-    encoder = build_encoder(config).to(next(iter(state.values())).dtype)
-    _load(encoder, state, f"encoder {where!r}")
-    return encoder
 
 
 def _fill_language_model(config: Any, parts: dict[str, dict[str, Tensor]], where: str) -> PreTrainedModel:
@@ -261,14 +255,6 @@ def _check_widths(settings: dict[str, Any], config: LangBridgeConfig, lm: PreTra
                 f"import: {key} is {settings[key]} in the checkpoint, but the {base} given has width "
                 f"{width}; give the base it was made with"
             )
-
-
-def _merge_generation(own: GenerationConfig, published: GenerationConfig) -> GenerationConfig:
-    """The published one fills what the language model's own leaves open."""
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if getattr(own, key) is None:
-            setattr(own, key, getattr(published, key))
-    return own
 
 
 def _write_processor(model: LangBridgeModel, tokenizers: dict[str, Any], draft: Path, notes: list[str]) -> bool:

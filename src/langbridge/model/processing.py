@@ -46,8 +46,8 @@ class LangBridgeProcessor(ProcessorMixin):
         way); `lm` sends the prompt alone, and gives the text around it to the language model as its own tokens. Always
         `lm` with `chat`.
     system: with `chat`, the system message; None leaves it to the template, which may have one of its own.
-    connector: as in `LangBridgeConfig`; decides how many placeholders a prompt gets. num_latents: where processors of
-        old stand, their connector's one setting.
+    connector: as in `LangBridgeConfig`; decides how many placeholders a prompt gets. num_latents: the resampler's
+        setting in processors that older versions saved.
     soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for.
         encoder_length_limit: the encoder's hard limit in tokens.
     """
@@ -101,15 +101,12 @@ class LangBridgeProcessor(ProcessorMixin):
         encoder_config: Any
         text_config: Any
         if config is None:
-            encoder_config, text_config = (
-                load_config(encoder, "encoder"),
-                load_config(language_model, "language model"),
-            )
+            encoder_config = load_config(encoder, "encoder")
+            text_config = load_config(language_model, "language model")
             check_encoder(encoder_config, repr(str(encoder)))
             check_language_model(text_config, repr(str(language_model)))
-            placeholder: int | None = choose_placeholder(
-                text_config, text_config.get_text_config().vocab_size, tokenizer
-            )
+            rows = text_config.get_text_config().vocab_size
+            placeholder: int | None = choose_placeholder(text_config, rows, tokenizer)
             wanted = whitespace_ids(encoder_tokenizer)
         else:
             encoder_config, text_config = config.encoder_config, config.text_config
@@ -180,15 +177,14 @@ class LangBridgeProcessor(ProcessorMixin):
 
     @property
     def own_length(self) -> int:
-        """Positions of the language model that a row without worked examples takes besides its sources, its target and
-        what is read of the prompt itself: the begin token and own text."""
+        """Positions of the language model that a row takes for the begin token and the template's own text."""
         template = self.layout
         (row,) = self.tokens.rows([template.parts("")], whole=template.whole, cut=("encoder",), where="template")
         return row.own
 
     def longest_head(self, max_encoder_length: int) -> int | None:
-        """The most positions of the language model that a row takes before its target; None where there is no such
-        number, because the language model reads the prompt as its own tokens, too."""
+        """The most positions of the language model that a row takes before its target; None where the language model
+        reads the prompt itself, whose length has no bound."""
         if self.layout.reads_prompt:
             return None
         longest = self.tokens.longest_source(max_encoder_length)
@@ -334,17 +330,15 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def _padded(self, rows: list[Row], side: str) -> dict[str, list[list[int]]]:
         sources = [source for row in rows for source in row.sources]
+        pad = self.tokenizer.pad_token_id
+        if pad is None:  # any id will do under a mask of zero
+            pad = self.tokenizer.eos_token_id or 0
         return {
             "encoder_input_ids": _pad(sources, self.encoder_tokenizer.pad_token_id or 0, "right"),
             "encoder_attention_mask": _pad([[1] * len(source) for source in sources], 0, "right"),
-            "input_ids": _pad([row.ids for row in rows], self._pad_id(), side),
+            "input_ids": _pad([row.ids for row in rows], pad, side),
             "attention_mask": _pad([[1] * len(row.ids) for row in rows], 0, side),
         }
-
-    def _pad_id(self) -> int:
-        """Any id will do under a mask of zero; the tokenizer's own is the least surprising."""
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else (self.tokenizer.eos_token_id or 0)
 
 
 def _one_a_row(

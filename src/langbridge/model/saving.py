@@ -1,5 +1,4 @@
-"""Bridges written to folders: small checkpoints, and merged ones that hold their bases too. What such a folder has,
-`loading.py` says."""
+"""Bridges written to folders, which `loading.py` describes: small checkpoints, and merged ones with their bases."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""What the bridge asks of its two tokenizers: to be there, to keep white space, and an id that no text uses."""
+"""What a bridge needs of its two tokenizers: loading, whitespace, and a placeholder id that no text contains."""
 
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,8 @@ def load_tokenizer(source: Any, required: bool = True) -> PreTrainedTokenizerBas
                 f"model's tokenizer"
             )
         return None
-    if (
-        not required
-        and Path(source).is_dir()
-        and not any(Path(source).glob("*token*"))
-        and not any(Path(source).glob("*.model"))
-    ):
+    folder = Path(source)
+    if not required and folder.is_dir() and not [*folder.glob("*token*"), *folder.glob("*.model")]:
         return None
     check_tokenizer(source)
     try:
@@ -60,9 +56,9 @@ def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:
     """An id inside the language model's vocabulary that text will not contain, to mark the places of soft prompts.
 
-    In this order: a row that no token uses; unk; a reserved token; a byte that UTF-8 never contains; the last
-        id that does not begin, end or pad. It must be
-    inside the vocabulary because repetition penalties and their kin index the logits with it.
+    In this order: a row that no token uses; unk; a reserved token, which no conversation has; a byte that UTF-8 never
+    contains; the last id that does not begin, end or pad. Inside the vocabulary, because repetition penalties and their
+    kin index the logits with it.
     """
     sources = [source for source in (tokenizer, config) if source is not None]
     taken: set[int] = set()
@@ -70,28 +66,11 @@ def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: Pr
         for value in (source.bos_token_id, source.eos_token_id, source.pad_token_id):
             taken.update(value if isinstance(value, list) else [value])
     last = next(i for i in range(rows - 1, -1, -1) if i not in taken)
-    if tokenizer is None:
+    if tokenizer is None or max(tokenizer.get_vocab().values()) < last:
         return last
-    if max(tokenizer.get_vocab().values()) < last:
-        return last
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in taken and tokenizer.unk_token_id < rows:
-        return tokenizer.unk_token_id
-    spoken = str(tokenizer.chat_template)  # the tokens of a conversation are no reserve
-    reserved = [
-        i
-        for i, token in tokenizer.added_tokens_decoder.items()
-        if token.special and i not in taken and i < rows and token.content not in spoken
-    ]
-    if reserved:
-        return max(reserved)
-    vocabulary = tokenizer.get_vocab()
-    for text in _IMPOSSIBLE:
-        found = vocabulary.get(text)
-        if (
-            found is not None
-            and found not in taken
-            and found < rows
-            and found not in tokenizer.encode(text, add_special_tokens=False)
-        ):
-            return found
-    return last
+    vocabulary, spoken = tokenizer.get_vocab(), str(tokenizer.chat_template)
+    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special and str(token) not in spoken]
+    broken = {text: vocabulary[text] for text in _IMPOSSIBLE if text in vocabulary}
+    never = [i for text, i in broken.items() if i not in tokenizer.encode(text, add_special_tokens=False)]
+    candidates = [tokenizer.unk_token_id, *sorted(special, reverse=True), *never]
+    return next((i for i in candidates if i is not None and i not in taken and i < rows), last)

@@ -38,8 +38,8 @@ class Connector(nn.Module, ABC):
         language model besides."""
 
     def inject(self, language_model: PreTrainedModel, memory: Memory) -> AbstractContextManager[None]:
-        """A context around every pass of the language model, of which a connector that reaches into its layers (by
-        hooks on them, say) is active; by default nothing.
+        """A context around every pass of the language model, in which a connector may reach into its layers (with
+        hooks, say); by default none.
 
         memory: by row, in the order of the pass's rows; in generation also for the passes of one token a row. It must
             leave a row of a batch what it is alone: `keys_values_mask` says which positions are real.
