@@ -10,6 +10,9 @@ from langbridge.data.readers import Row, read_rows
 from langbridge.data.settings import FILE_NAME, Source, is_here, is_hub_id
 from langbridge.errors import LangBridgeError
 
+Places = Iterator[tuple[str, Row]]
+"""Rows with the name of their file or data set."""
+
 _SPLITS = {
     "train": {"train", "training"},
     "validation": {"validation", "valid", "val", "dev"},
@@ -67,9 +70,12 @@ def local_files(source: Source) -> list[Path] | None:
     return chosen
 
 
-def file_rows(file: Path, columns: Iterable[str], source: Source) -> Iterator[Row]:
-    """The rows of one local file of a source."""
-    return read_rows(file, columns=columns, sample_by=source.sample_by or "line", quoting=source.quoting or "auto")
+def file_rows(files: Iterable[Path], columns: Iterable[str], source: Source) -> Places:
+    """The rows of local files of a source."""
+    for file in files:
+        options: Any = {"sample_by": source.sample_by or "line", "quoting": source.quoting or "auto"}
+        for row in read_rows(file, columns=columns, **options):
+            yield str(file), row
 
 
 def hub_dataset(source: Source, *, streaming: bool, cache_dir: str | None = None) -> Any:
@@ -92,10 +98,11 @@ def hub_dataset(source: Source, *, streaming: bool, cache_dir: str | None = None
         ) from error
 
 
-def hub_rows(rows: Iterable[Any], source: Source) -> Iterator[Row]:
+def hub_rows(rows: Iterable[Any], source: Source) -> Places:
     """The rows of a data set of the hub, numbered from 1 in its own order."""
     try:
-        yield from enumerate(rows, start=1)
+        for row in enumerate(rows, start=1):
+            yield source.path, row
     except (OSError, ValueError, RuntimeError) as error:
         raise LangBridgeError(f"{source.path}: the data set cannot be read to its end: {error}") from error
 

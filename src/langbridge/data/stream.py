@@ -25,7 +25,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
 from langbridge.data.settings import Data, Regime, Source
-from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
+from langbridge.data.sources import Places, file_rows, hub_dataset, hub_rows, local_files
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
 
@@ -200,16 +200,12 @@ class RowStream(IterableDataset[Example | TextExample]):
         if empty:
             raise LangBridgeError(f"{source.path}: there is no row in it that can be used; {self.skipped}")
 
-    def _places(self, source: Source, number: int, extract: Extractor) -> Iterator[tuple[str, Any]]:
+    def _places(self, source: Source, number: int, extract: Extractor) -> Places:
         files = local_files(source)
         if files is None:
-            for row in hub_rows(hub_dataset(source, streaming=True), source):
-                yield source.path, row
-            return
+            return hub_rows(hub_dataset(source, streaming=True), source)
         random.Random(f"files/{self.seed}/{self.epoch}/{number}").shuffle(files)
-        for file in files:
-            for row in file_rows(file, extract.columns, source):
-                yield str(file), row
+        return file_rows(files, extract.columns, source)
 
 
 class _SharedSkips:

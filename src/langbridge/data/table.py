@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langbridge.data.examples import Example, Extractor, Judge, Skipped, TextExample, example_of, refuse
-from langbridge.data.readers import Row
 from langbridge.data.settings import OnBadRow, Regime, Source
-from langbridge.data.sources import file_rows, hub_dataset, hub_rows, local_files
+from langbridge.data.sources import Places, file_rows, hub_dataset, hub_rows, local_files
 from langbridge.data.usable_rows import read_usable, usable_file, usable_rows, write_usable
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, write_atomically
@@ -25,9 +24,6 @@ from langbridge.files import BadRow, write_atomically
 if TYPE_CHECKING:
     import datasets
     import numpy as np
-
-Places = Iterator[tuple[str, Row]]
-"""Rows with the name of their file or data set."""
 
 _FORMAT = 3  # of the table on disk; another number makes other files
 _ROWS, _CHARACTERS = 1000, 4 << 20  # a batch of the table is written at whichever comes first
@@ -149,9 +145,7 @@ def source_table(
         return dataset_table(loaded, source, kind, on_bad_row=on_bad_row, cache_dir=cache_dir)
 
     def places() -> Places:
-        for file in files:
-            for row in file_rows(file, extract.columns, source):
-                yield str(file), row
+        return file_rows(files, extract.columns, source)
 
     # Size and modification time identify the content: hashing it would cost as much as preparing it.
     stats = [(str(file.resolve()), str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
@@ -173,8 +167,7 @@ def dataset_table(
     wanted = dataset.select_columns([name for name in dataset.column_names if name in extract.columns] or [])
 
     def places() -> Places:
-        for row in hub_rows(wanted if wanted.column_names else dataset, source):
-            yield source.path, row
+        return hub_rows(wanted if wanted.column_names else dataset, source)
 
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "langbridge"
     made_from = [dataset._fingerprint, source.path, _taken(source, kind)]

@@ -106,21 +106,21 @@ class UnlabelledCollator:
     def _misfit(self, example: TextExample, marker: str | None) -> BadRow | None:
         if marker is not None and marker in example.text:
             return marked(example.origin, marker)
-        return None if self._halves(example, self._shortest) else self._too_short(example)
+        try:
+            self._halves(example, self._shortest)
+        except BadRow as error:
+            return error
+        return None
 
     def __call__(self, examples: Sequence[TextExample]) -> dict[str, Any]:
         lengths = self.lengths(examples)
-        halves = [self._halves(example, lengths.encoder) for example in examples]
-        for example, half in zip(examples, halves, strict=True):
-            if half is None:
-                raise self._too_short(example)
-        limit = lengths.encoder + lengths.lm
-        starts, whole, counts = self._starts([half[1] for half in halves if half is not None], limit)
-        prefixes = [half[0] for half in halves if half is not None]
+        prefixes, continuations = zip(*(self._halves(example, lengths.encoder) for example in examples), strict=True)
+        starts, counts = self._starts(continuations, lengths.encoder + lengths.lm)
         try:
-            batch = self._processed(prefixes, starts, lengths)
+            batch = self._processed(list(prefixes), starts, lengths)
         except LangBridgeError as error:
             raise LangBridgeError(f"{error} (the rows are {', '.join(origins_of(examples))})") from None
+        whole = [start == text for start, text in zip(starts, continuations, strict=True)]
         self._untrain_false_ends(batch, whole, counts)
         if self.with_rows:
             batch[ROWS] = origins_of(examples)
@@ -152,25 +152,27 @@ class UnlabelledCollator:
                 )
             )
 
-    def _halves(self, example: TextExample, length: int) -> tuple[str, str] | None:
+    def _halves(self, example: TextExample, length: int) -> tuple[str, str]:
+        """Prefix and continuation. Raises `BadRow` for a text that is too short."""
         tokenizer = self.processor.encoder_tokenizer
         halves = split_text(example.text, tokenizer, length)
-        if halves is not None or length == self._shortest:
-            return halves
-        # The whole text would be prefix. `length` is beyond it, so counting its tokens costs no more than a batch.
-        longest = token_count(example.text.rstrip(), tokenizer) + tokenizer.num_special_tokens_to_add(pair=False) - 1
-        share = (length - self._shortest) / (self.bounds["max_encoder_length"] - self._shortest)
-        return split_text(example.text, tokenizer, self._shortest + int(share * max(longest - self._shortest, 0)))
+        if halves is None and length > self._shortest:
+            # The whole text would be prefix. `length` is beyond it, so counting its tokens costs no more than a batch.
+            special = tokenizer.num_special_tokens_to_add(pair=False)
+            longest = token_count(example.text.rstrip(), tokenizer) + special - 1
+            share = (length - self._shortest) / (self.bounds["max_encoder_length"] - self._shortest)
+            length = self._shortest + int(share * max(longest - self._shortest, 0))
+            halves = split_text(example.text, tokenizer, length)
+        if halves is None:
+            raise BadRow(
+                f"{example.origin}: the text is too short, expected more than {self._shortest} encoder tokens "
+                "(min_encoder_length), so that a continuation is left",
+                TOO_SHORT,
+            )
+        return halves
 
-    def _too_short(self, example: TextExample) -> BadRow:
-        return BadRow(
-            f"{example.origin}: the text is too short, expected more than {self._shortest} encoder tokens "
-            "(min_encoder_length), so that a continuation is left",
-            TOO_SHORT,
-        )
-
-    def _starts(self, texts: list[str], limit: int) -> tuple[list[str], list[bool], list[int]]:
-        """Of each continuation as much as `limit` tokens may need, whether that is all of it, and its tokens."""
+    def _starts(self, texts: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
+        """Of each continuation as much as `limit` tokens may need, and its tokens."""
         starts, counts = [], []
         for text in texts:
             window = _CHARACTERS * limit
@@ -181,7 +183,7 @@ class UnlabelledCollator:
                 window *= 2
             starts.append(text[:window])
             counts.append(count)
-        return starts, [start == text for start, text in zip(starts, texts, strict=True)], counts
+        return starts, counts
 
     def _untrain_false_ends(self, batch: dict[str, Any], whole: list[bool], counts: list[int]) -> None:
         """Take EOS out of the labels of rows whose text goes on behind it."""
