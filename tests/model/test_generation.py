@@ -55,6 +55,19 @@ def test_the_encoder_runs_once(bridge, encoded, way):
     assert out.shape == (3 * WAYS[way].get("num_return_sequences", 1), batch["input_ids"].shape[1] + 6)
 
 
+def test_the_head_is_given_whole_tensors(bridge):
+    """From a strided view of the states torch multiplies row by row, and copies a frozen head's table for each."""
+    seen = []
+    handle = bridge.get_output_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        bridge.generate(**make_batch(bridge), max_new_tokens=2, do_sample=False)
+    finally:
+        handle.remove()
+    assert len(seen[0]) > 1
+    assert {states.shape[1] for states in seen} == {1}
+    assert all(states.is_contiguous() for states in seen)
+
+
 @pytest.mark.parametrize("connector", ["linear", "resampler"])
 @pytest.mark.parametrize("text", [0, 3])
 @pytest.mark.parametrize("use_cache", [True, False])

@@ -197,6 +197,10 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
     def run(self, logits_to_keep: int | Tensor = 0, **inputs: Any) -> BridgeOutput:
         """5. The language model's own output."""
         if "logits_to_keep" in self._language_model_arguments:
+            if isinstance(logits_to_keep, int) and logits_to_keep:
+                # By index: a slice is a strided view of the states, and from a frozen head torch would then copy the
+                # whole table for every row.
+                logits_to_keep = torch.arange(-logits_to_keep, 0, device=inputs["inputs_embeds"].device)
             inputs["logits_to_keep"] = logits_to_keep
         return as_ours(self.language_model(**inputs))
 
