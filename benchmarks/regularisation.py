@@ -27,8 +27,8 @@ from langbridge.serve.engine import Decoding
 from langbridge.serve.load import bridge_engine
 from langbridge.train import Recipe
 from langbridge.train.loop import build_trainer
-from langbridge.train.parts.connector import start_connector
 from langbridge.train.prepare import build_model, prepare
+from langbridge.train.ridge import start_connector
 
 PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 

@@ -28,8 +28,8 @@ from langbridge.serve.engine import Decoding
 from langbridge.serve.load import bridge_engine
 from langbridge.train import Recipe
 from langbridge.train.loop import build_trainer
-from langbridge.train.parts.connector import start_connector
 from langbridge.train.prepare import build_model, prepare
+from langbridge.train.ridge import start_connector
 
 GOAL = 0.8
 BATCH = 16

@@ -20,7 +20,7 @@ With models of your own it is our step in one precision of the frozen models aga
                                        --language-model FOLDER [--dtypes float32 bfloat16] [--template chat]
 
 The two take turns in one process for the time, batch by batch; each has a process of its own for the memory, where it
-runs the batch that needs most. Besides seconds by the clock there are seconds of the processor, which other programs
+runs the batch that needs most. Besides seconds by the clock there are CPU seconds, which other programs
 on the machine do not touch. Tokens come from a byte-pair tokenizer learned from FILE itself. The last line is one
 JSON document.
 """
@@ -134,17 +134,17 @@ class Race:
         self.model, self.targets, self.limit = model, targets, limit
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.gradients = {kind: {name: torch.zeros_like(p) for name, p in self.trained.items()} for kind in STEPS}
-        self.losses, self.seconds, self.processor = (dict.fromkeys(STEPS, 0.0) for _ in range(3))
+        self.losses, self.seconds, self.cpu_seconds = (dict.fromkeys(STEPS, 0.0) for _ in range(3))
 
     def step(self, kind: str, batch: Batch) -> None:
-        clock, processor = time.perf_counter(), time.process_time()
+        clock, cpu = time.perf_counter(), time.process_time()
         passes = 1 if self.limit is None or kind != "ours" else passes_needed(batch, self.limit)
         for part in in_passes(batch, passes):
             loss = STEPS[kind](self.model, part, self.targets)
             loss.backward()
             self.losses[kind] += float(loss.detach())
         self.seconds[kind] += time.perf_counter() - clock
-        self.processor[kind] += time.process_time() - processor
+        self.cpu_seconds[kind] += time.process_time() - cpu
         for name, parameter in self.trained.items():
             assert parameter.grad is not None
             self.gradients[kind][name] += parameter.grad
@@ -200,7 +200,7 @@ def race_precisions(options: argparse.Namespace) -> None:
         dtype: {
             "examples_per_second": rows / race.seconds["ours"],
             "tokens_per_second": tokens / race.seconds["ours"],
-            "processor_seconds": race.processor["ours"],
+            "cpu_seconds": race.cpu_seconds["ours"],
             "peak_gib": memory[dtype],
             "loss": race.losses["ours"],
         }
@@ -208,7 +208,7 @@ def race_precisions(options: argparse.Namespace) -> None:
     }
     for dtype, figures in found.items():
         speed = f"{figures['examples_per_second']:6.2f} examples/s {figures['tokens_per_second']:7.0f} tokens/s"
-        took = f"{figures['processor_seconds']:7.1f} s of the processor  {figures['peak_gib']:5.2f} GiB"
+        took = f"{figures['cpu_seconds']:7.1f} CPU seconds  {figures['peak_gib']:5.2f} GiB"
         print(f"{dtype:<12}{speed}  {took}")
     document = {"models": [folder.name for folder in folders], "rows": rows, "tokens": tokens,
                 "threads": options.threads, "batch_size": options.batch_size, "found": found}  # fmt: skip
@@ -282,7 +282,7 @@ def main() -> None:
         print(f"round {number + 1}: {rates}", flush=True)
     difference = max(race.difference() for race in rounds)
     seconds = {kind: statistics.median(race.seconds[kind] for race in rounds) for kind in STEPS}
-    on_processor = {kind: statistics.median(race.processor[kind] for race in rounds) for kind in STEPS}
+    cpu_seconds = {kind: statistics.median(race.cpu_seconds[kind] for race in rounds) for kind in STEPS}
     speed = {kind: rows / took for kind, took in seconds.items()}
     result = {
         "rows": rows,
@@ -293,11 +293,11 @@ def main() -> None:
         "targets": count,
         "examples_per_second": speed,
         "seconds": seconds,
-        "processor_seconds": on_processor,
+        "cpu_seconds": cpu_seconds,
         "positions": {kind: positions(found) for kind, found in batches.items()},
         "peak_gib": memory,
         "speed_ratio": speed["ours"] / speed["straightforward"],
-        "processor_ratio": on_processor["straightforward"] / on_processor["ours"],
+        "cpu_ratio": cpu_seconds["straightforward"] / cpu_seconds["ours"],
         "memory_ratio": memory["ours"] / memory["straightforward"],
         "gradient_difference": difference,
         "losses": rounds[-1].losses,
@@ -307,7 +307,7 @@ def main() -> None:
               f"{result['positions'][kind]:,} positions, padding included")  # fmt: skip
     print(f"ours / straightforward: {result['speed_ratio']:.2f} times the examples a second (wanted: at least 1.8), "
           f"{result['memory_ratio']:.2f} times the peak memory (wanted: at most 0.6)")  # fmt: skip
-    print(f"by the processor's seconds: {result['processor_ratio']:.2f} times")
+    print(f"by CPU seconds: {result['cpu_ratio']:.2f} times")
     print(f"gradients differ by {difference:.1e} of their norm (wanted: at most 1e-4)")
     document = json.dumps(result)
     if options.out:

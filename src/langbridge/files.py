@@ -1,4 +1,4 @@
-"""JSON lines in and out: errors name the file and the row, and no reader ever sees half a file.
+"""Names of files, and JSON lines in and out: errors name the file and the row, no reader ever sees half a file.
 
 What a row means is its reader's business (training data, a corpus to analyze, the `generate` command).
 """
@@ -30,6 +30,11 @@ def refuse_repeated(columns: Sequence[str], path: Path) -> None:
     for name in columns:
         if name and columns.count(name) > 1:
             raise LangBridgeError(f"{path}: has {columns.count(name)} columns {name!r}; rename or remove all but one")
+
+
+def named_as_on_the_hub(name: str) -> bool:
+    """Whether a name has the form OWNER/NAME and is not written as a path."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1
 
 
 def existing_file(path: str | Path) -> Path:

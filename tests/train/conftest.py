@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from transformers import TrainerCallback
 
 from langbridge.data import write_jsonl
 from langbridge.train import Recipe
@@ -14,6 +15,23 @@ def _own_cache(tmp_path_factory, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+
+
+class StopAt(TrainerCallback):
+    """Ends a run after a step without anything that an end does, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def stop_at():
+    """A callback that kills a run: `stop_at(step)`."""
+    return StopAt
 
 
 @pytest.fixture

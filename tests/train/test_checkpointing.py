@@ -94,25 +94,14 @@ def load_kind(load, recipe_file):
     return load_kind
 
 
-class StopAt(TrainerCallback):
-    """Ends a run after a step without anything that an end does, as a kill would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture
-def interrupt(monkeypatch):
+def interrupt(monkeypatch, stop_at):
     def interrupt(step, recipe, out, **options):
         init = BridgeTrainer.__init__
 
         def patched(self, *args, **kwargs):
             init(self, *args, **kwargs)
-            self.add_callback(StopAt(step))
+            self.add_callback(stop_at(step))
 
         with monkeypatch.context() as patch:
             patch.setattr(BridgeTrainer, "__init__", patched)

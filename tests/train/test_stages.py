@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 from langbridge import LangBridgeModel
 from langbridge.data import write_jsonl
@@ -58,17 +57,6 @@ def test_an_encoder_that_was_trained_keeps_its_precision(load, recipe_file, tmp_
     assert {after[name].dtype for name in encoder} == {torch.float32}
 
 
-class StopAt(TrainerCallback):
-    """Ends a run after a step without anything that an end does, as a kill would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
 def connector(folder):
     return {k: v for k, v in load_file(folder / "model.safetensors").items() if k.startswith("connector.")}
 
@@ -111,13 +99,13 @@ def test_a_stage_is_the_run_that_begins_with_the_bridge_before(staged, load, tmp
     assert "linear, begun as `stage-1/final` | trained" in card
 
 
-def test_a_killed_stage_goes_on_from_its_checkpoint(staged, tmp_path, monkeypatch):
+def test_a_killed_stage_goes_on_from_its_checkpoint(staged, tmp_path, monkeypatch, stop_at):
     recipe, calls = staged(), []
 
     def killed(trainer, *args, **kwargs):
         calls.append(trainer.args.output_dir)
         if len(calls) == 2:
-            trainer.add_callback(StopAt(3))
+            trainer.add_callback(stop_at(3))
         return run_loop(trainer, *args, **kwargs)
 
     with monkeypatch.context() as patch:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 
 from langbridge.data.columns import Columns
 from langbridge.errors import LangBridgeError
+from langbridge.files import named_as_on_the_hub
 from langbridge.settings import Settings, join
 
 Regime = Literal["labelled", "unlabelled"]
@@ -209,6 +210,6 @@ def is_here(path: str) -> bool:
 
 def is_hub_id(path: str) -> bool:
     """Whether `path`, which is not here, reads as OWNER/NAME on the hub rather than as a file that is missing."""
-    if path.startswith((".", "/", "~")) or path.count("/") != 1 or glob.has_magic(path):
+    if not named_as_on_the_hub(path) or glob.has_magic(path):
         return False
     return not Path(path).parent.is_dir() and not FILE_NAME.search(path)

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from langbridge.errors import LangBridgeError
+from langbridge.files import named_as_on_the_hub
 from langbridge.model.encoders import (
     check_language_model,
     load_config,
@@ -182,7 +183,7 @@ def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> P
             )
         check_config(path)
         return path
-    if str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+    if not named_as_on_the_hub(str(source)):
         raise LangBridgeError(f"checkpoint: there is no folder at {str(source)!r}")
     try:
         for name in ("model.safetensors", "config.json"):

@@ -14,6 +14,7 @@ import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from langbridge.errors import LangBridgeError
+from langbridge.files import named_as_on_the_hub
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
@@ -141,7 +142,7 @@ class LangBridgeProcessor(ProcessorMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "LangBridgeProcessor":
         """Load the processor of a checkpoint. Raises `LangBridgeError` where a tokenizer is missing."""
         path = str(pretrained_model_name_or_path)
-        if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        if not Path(path).is_dir() and not named_as_on_the_hub(path):
             raise LangBridgeError(f"processor: there is no folder at {path!r}")
         check_tokenizer(path)
         check_tokenizer(Path(path, "encoder_tokenizer"))
@@ -319,6 +320,12 @@ class LangBridgeProcessor(ProcessorMixin):
             encoder_limit=self.encoder_length_limit,
         )
 
+    @property
+    def pad_ids(self) -> tuple[int, int]:
+        """What fills up `input_ids`, and what fills up `encoder_input_ids`; any id will do under a mask of zero."""
+        own = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        return next(i for i in own if i is not None), self.encoder_tokenizer.pad_token_id or 0
+
     def _end_id(self, template: Template) -> int:
         end = self.tokenizer.eos_token_id if template.end is None else template.end
         if end is None:
@@ -330,11 +337,9 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def _padded(self, rows: list[Row], side: str) -> dict[str, list[list[int]]]:
         sources = [source for row in rows for source in row.sources]
-        pad = self.tokenizer.pad_token_id
-        if pad is None:  # any id will do under a mask of zero
-            pad = self.tokenizer.eos_token_id or 0
+        pad, source_pad = self.pad_ids
         return {
-            "encoder_input_ids": _pad(sources, self.encoder_tokenizer.pad_token_id or 0, "right"),
+            "encoder_input_ids": _pad(sources, source_pad, "right"),
             "encoder_attention_mask": _pad([[1] * len(source) for source in sources], 0, "right"),
             "input_ids": _pad([row.ids for row in rows], pad, side),
             "attention_mask": _pad([[1] * len(row.ids) for row in rows], 0, side),

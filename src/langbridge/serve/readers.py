@@ -109,8 +109,7 @@ class BridgeReader(Reader):
         self.shots_in, self.max_encoder_length = shots_in, max_encoder_length
         self.tokenizer, self.chats = processor.tokenizer, processor.template == CHAT
         self.ends = [processor.answer_end_id]
-        self.pad_id = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
-        self.source_pad_id = processor.encoder_tokenizer.pad_token_id or 0
+        self.pad_id, self.source_pad_id = processor.pad_ids
         self._known: dict[str, bool] = {}
 
     @property

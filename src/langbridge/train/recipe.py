@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from langbridge.data import Data, is_here, write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.files import named_as_on_the_hub
 from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
 from langbridge.model.sequence import CHAT, check_template
 from langbridge.settings import Settings, override, read_yaml
@@ -305,7 +306,7 @@ class Recipe(Settings):
 
 def _may_be_id(name: str) -> bool:
     """Whether what is no folder here may be an id on the hub, OWNER/NAME; all else was meant as a path."""
-    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).parent.is_dir()
+    return named_as_on_the_hub(name) and not Path(name).parent.is_dir()
 
 
 def _as_now_named(keys: Any) -> Any:

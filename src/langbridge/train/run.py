@@ -50,7 +50,7 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     state = PartialState(cpu=recipe.train.use_cpu) if "RANK" in os.environ else PartialState()
     if recipe.train.fsdp and state.device.type == "cpu":
         raise LangBridgeError(
-            "train.fsdp: needs GPUs, and here is none; on processors it would be plain data-parallel training. Set it"
+            "train.fsdp: needs GPUs, and here is none; on CPUs it would be plain data-parallel training. Set it"
             " to false"
         )
     tell: Tell = say if progress and state.is_main_process else lambda _: None
