@@ -42,8 +42,8 @@ test-real: $(STAMP)
 check: lint types docs test
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check src studies tests docs/hooks
-	$(BIN)/ruff check src studies tests docs/hooks
+	$(BIN)/ruff format --check src studies benchmarks tests docs/hooks
+	$(BIN)/ruff check src studies benchmarks tests docs/hooks
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -55,8 +55,8 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(STAMP)
-	$(BIN)/ruff format src studies tests docs/hooks
-	$(BIN)/ruff check --fix src studies tests docs/hooks
+	$(BIN)/ruff format src studies benchmarks tests docs/hooks
+	$(BIN)/ruff check --fix src studies benchmarks tests docs/hooks
 
 clean:
 	rm -rf build dist demo site .mypy_cache .pytest_cache .ruff_cache

@@ -26,7 +26,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def main() -> None:
         prepare = len(table) / (time.perf_counter() - started)
         assert isinstance(table, RowTable)
         model, processor = build(learn_tokenizer(list(table)))
-        collate = LabelledCollator(processor, max_encoder_length=1024, max_length=1152)
+        collate: Callable[[Any], Any] = LabelledCollator(processor, max_encoder_length=1024, max_length=1152)
         sampler = list(LengthGrouped(table.lengths.tolist(), options.batch_size, SEED))
 
         def loader(workers: int) -> DataLoader:

@@ -18,7 +18,9 @@ import functools
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -74,7 +76,7 @@ def make_bridge(folder: Path, texts: list[str]) -> tuple:
     return build_bridge(folder / "encoder", folder / "language_model")
 
 
-def run(model, processor, prompts: list[str], decoding: Decoding, batch_size: int) -> tuple[list[str], float]:
+def run(model: Any, processor: Any, prompts: list[str], decoding: Decoding, batch_size: int) -> tuple[list[str], float]:
     engine = bridge_engine(model, processor, batch_size)
     engine.answers(prompts[:1], decoding)  # first use sets things up
     start = time.perf_counter()
@@ -83,7 +85,7 @@ def run(model, processor, prompts: list[str], decoding: Decoding, batch_size: in
 
 
 @torch.inference_mode()
-def gap(model, processor, prompt: str, one: str, other: str) -> float:
+def gap(model: Any, processor: Any, prompt: str, one: str, other: str) -> float:
     """The difference of the two best logits where two answers to a prompt part."""
     first, second = (processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (one, other))
     place = next(
@@ -99,9 +101,9 @@ def speeds(folder: str, dtype: str, documents: list[list[dict]], new_tokens: int
     engine = load_engine(folder, dtype=dtype)
     inside = 0.0
 
-    def timed(forward):
+    def timed(forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)
-        def run(*args, **kwargs):
+        def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal inside
             start = time.perf_counter()
             found = forward(*args, **kwargs)

@@ -63,11 +63,12 @@ def run(penalty: float, data: Path, problems: int) -> dict:
     prepared = prepare(recipe)
     processor = prepared.processor
     model = build_model(recipe, processor)
-    fit = start_connector(model, processor, prepared.rows.training, recipe)
+    fit = start_connector(model, processor, prepared.training, recipe)
+    assert fit is not None, "the miniature has a closed-form start"
     before = transfer(model.eval(), processor, problems)
     print(f"penalty {penalty:g}  fit {fit.explained_held_out:.3f}  start:   {describe(before)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        build_trainer(model, prepared, Path(folder)).train()
+        build_trainer(model, prepared, Path(folder), run={}, tell=lambda _: None).train()
     after = transfer(model.eval(), processor, problems)
     print(f"penalty {penalty:g}  fit {fit.explained_held_out:.3f}  trained: {describe(after)}", flush=True)
     return {"penalty": penalty, "explained_held_out": fit.explained_held_out, "start": before, "trained": after}

@@ -14,7 +14,9 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -39,10 +41,10 @@ RATES = {"ridge": (3e-4,), "random": (6e-4, 2e-3)}
 class Watch(TrainerCallback):
     """Measure English accuracy at growing intervals, and stop at the goal."""
 
-    def __init__(self, measure, curve: list, label: str) -> None:
+    def __init__(self, measure: Callable[[], Any], curve: list, label: str) -> None:
         self.measure, self.curve, self.label, self.next = measure, curve, label, 12
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if state.global_step < self.next and state.global_step < state.max_steps:
             return control
         self.next = max(self.next + 12, self.next * 7 // 6)
@@ -72,10 +74,10 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
     prepared = prepare(recipe)
     processor = prepared.processor
     model = build_model(recipe, processor)
-    fit = start_connector(model, processor, prepared.rows.training, recipe)
+    fit = start_connector(model, processor, prepared.training, recipe)
     tests = held_out_rows("en", problems, split="validation")
 
-    def measure():
+    def measure() -> Any:
         mode = model.training
         answers = bridge_engine(model, processor, 100).answers([t["question"] for t in tests], Decoding(64))
         model.train(mode)
@@ -88,7 +90,7 @@ def run(init: str, rate: float, data: Path, cap: int, problems: int) -> dict:
     print(f"{label}: 0 examples  English {first}  {fit or ''}", flush=True)
     if first.mean < GOAL:
         with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(model, prepared, Path(folder))
+            trainer = build_trainer(model, prepared, Path(folder), run={}, tell=lambda _: None)
             trainer.add_callback(Watch(measure, curve, label))
             trainer.train()
     arrived = next((n for n, mean, _ in curve if mean >= GOAL), None)
