@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "langbridge"
 STUDIES = ROOT / "studies"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files", "languages", "markdown", "revision", "settings"}
+FOUNDATION = {"errors", "files", "languages", "markdown", "registry", "revision", "settings"}
 """Single files below every room."""
 
 MAY_IMPORT = {
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "languages": {"errors"},
     "markdown": set(),
+    "registry": {"errors"},
     "revision": set(),
     "settings": {"errors"},
     "model": FOUNDATION,

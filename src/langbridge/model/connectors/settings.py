@@ -11,13 +11,12 @@ Neither torch nor transformers is imported here, so that a recipe can be read wi
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ModelWrapValidatorHandler, NonNegativeInt, PositiveInt, model_validator
 
 from langbridge.errors import LangBridgeError
+from langbridge.registry import Registry
 from langbridge.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,31 +97,13 @@ class ConnectorSettings(Settings):
         mapping = {"kind": value} if isinstance(value, str) else value
         if not (isinstance(mapping, Mapping) and isinstance(mapping.get("kind"), str)):
             raise LangBridgeError(
-                f"expected a kind ({', '.join(_kinds())}), or a mapping with a kind and its settings, got {value!r}"
+                f"expected a kind ({', '.join(_REGISTRY.names)}), or a mapping with a kind and its settings, got "
+                f"{value!r}"
             )
-        return _settings_of(mapping["kind"]).model_validate(mapping)
+        return _REGISTRY.find(mapping["kind"]).model_validate(mapping)
 
 
-def _settings_of(kind: str) -> type[ConnectorSettings]:
-    if kind in _OURS:
-        module, _, name = _OURS[kind].partition(":")
-        return getattr(import_module(module), name)
-    found = [point for point in entry_points(group=GROUP) if point.name == kind]
-    if not found:
-        raise LangBridgeError(
-            f"expected one of {', '.join(_kinds())}, got {str(kind)!r}; a kind of another package needs that package "
-            f"installed (entry points {GROUP!r})"
-        )
-    settings = found[0].load()
-    if not (isinstance(settings, type) and issubclass(settings, ConnectorSettings)):
-        raise LangBridgeError(
-            f"the entry point {kind!r} of {GROUP!r} is {found[0].value}, expected a subclass of ConnectorSettings"
-        )
-    return settings
-
-
-def _kinds() -> list[str]:
-    return [*_OURS, *sorted(point.name for point in entry_points(group=GROUP) if point.name not in _OURS)]
+_REGISTRY = Registry(GROUP, _OURS, ConnectorSettings)
 
 
 class LinearSettings(ConnectorSettings):

@@ -8,12 +8,10 @@ Those of other packages are found by the entry points of the group `langbridge.o
 nor transformers is imported here, so that a recipe can be read without them.
 """
 
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from langbridge.data import Regime
-from langbridge.errors import LangBridgeError
+from langbridge.registry import Registry
 from langbridge.train.objectives.base import Loss, Objective, target_loss
 
 __all__ = ["GROUP", "Loss", "Objective", "collators", "objective", "objective_of", "target_loss"]
@@ -28,25 +26,12 @@ _OURS = {
 }
 
 
+_REGISTRY = Registry(GROUP, _OURS, Objective)
+
+
 def objective(name: str) -> type[Objective]:
     """The objective of this name. Raises `LangBridgeError` where there is none."""
-    if name in _OURS:
-        module, _, cls = _OURS[name].partition(":")
-        return getattr(import_module(module), cls)
-    theirs = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in theirs:
-        known = [*_OURS, *sorted(theirs)]
-        raise LangBridgeError(
-            f"objective: expected one of {', '.join(known)}, got {name!r}; one of another package needs that package "
-            f"installed (entry points {GROUP!r})"
-        )
-    found = theirs[name].load()
-    if not (isinstance(found, type) and issubclass(found, Objective)):
-        raise LangBridgeError(
-            f"objective: the entry point {name!r} of {GROUP!r} is {theirs[name].value}, expected a subclass of "
-            "Objective"
-        )
-    return found
+    return _REGISTRY.find(name, "objective: ")
 
 
 def objective_of(recipe: Any) -> Objective:
