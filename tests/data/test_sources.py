@@ -10,9 +10,17 @@ from langbridge.data.sources import hub_dataset, local_files
 from langbridge.errors import LangBridgeError
 
 
+def touch(folder: Path, *names: str) -> None:
+    """Make empty files, and the folders that they are in."""
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in (
+    touch(
+        tmp_path,
         "data/train-00000-of-00002.parquet",
         "data/train-00001-of-00002.parquet",
         "data/test-00000-of-00001.parquet",
@@ -21,9 +29,7 @@ def folder(tmp_path: Path) -> Path:
         "README.md",
         ".cache/train.jsonl",
         ".train.jsonl.part",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+    )
     return tmp_path
 
 
@@ -34,25 +40,15 @@ def names(folder: Path, source: Source) -> list[str]:
 
 
 def test_a_folder_gives_its_data_files_in_order(tmp_path: Path) -> None:
-    for name in ("b/2.csv", "b/1.jsonl.zst", "trained.txt", "B.parquet", "notes.md", ".a/1.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+    touch(tmp_path, "b/2.csv", "b/1.jsonl.zst", "trained.txt", "B.parquet", "notes.md", ".a/1.csv")
     assert names(tmp_path, Source(path=str(tmp_path))) == ["B.parquet", "b/1.jsonl.zst", "b/2.csv", "trained.txt"]
 
 
 def test_what_lies_beside_the_rows_of_a_clone_is_no_row(tmp_path: Path) -> None:
     about = ("dataset_infos.json", "dataset_dict.json", "data/dataset_info.json", "data/state.json", "config.json")
-    for name in (
-        *about,
-        "README.md",
-        "README.txt",
-        "LICENSE.txt",
-        "requirements.txt",
-        "data/rows.json",
-        "b_state.json",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+    touch(
+        tmp_path, *about, "README.md", "README.txt", "LICENSE.txt", "requirements.txt", "data/rows.json", "b_state.json"
+    )
     assert names(tmp_path, Source(path=str(tmp_path))) == ["b_state.json", "data/rows.json"]
 
 

@@ -101,7 +101,7 @@ def summary(run: "Run") -> str:
             score = "not scored"
             if figures["accuracy"] is not None:
                 score = f"{100 * figures['accuracy']:5.1f}{stated_error(figures['stderr'])}"
-            amiss = [
+            wrong = [
                 f"{figures[key]} {text}"
                 for key, text in (
                     ("unscored", "could not be scored"),
@@ -111,7 +111,7 @@ def summary(run: "Run") -> str:
                 )
                 if figures[key]
             ]
-            lines.append(f"  {language:>5}  {score}  (n={figures['n']}{''.join(f', {text}' for text in amiss)})")
+            lines.append(f"  {language:>5}  {score}  (n={figures['n']}{''.join(f', {text}' for text in wrong)})")
     return "\n".join(
         [*lines, f"{run.folder}: results.json, {', '.join(f'samples_{task}.jsonl' for task in run.tasks)}"]
     )

@@ -94,7 +94,7 @@ class Data(Settings):
     OWNER/NAME on the Hugging Face hub."""
 
     sources: tuple[Source, ...] | None = Field(default=None, min_length=1)
-    """Several places in the stead of `path`; what a source does not say is taken from this block."""
+    """Several places instead of `path`; what a source does not say is taken from this block."""
 
     input: Text = "query"
     """Column of the prompt, or a template over columns, as in "{system_prompt}\\n\\n{question}"; what comes out takes
@@ -137,7 +137,7 @@ class Data(Settings):
     """Held-out rows of the run's own kind with the same columns, for the validation loss."""
 
     validation: Validation | None = None
-    """Held-out sets with columns of their own, in the stead of `validation_path`."""
+    """Held-out sets with columns of their own, instead of `validation_path`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

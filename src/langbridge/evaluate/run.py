@@ -150,7 +150,7 @@ def _summary(suite: str, samples: Sequence[Sample], tasks: Sequence[SuiteTask]) 
 
 
 def _figures(rows: Sequence[Sample]) -> dict[str, Any]:
-    """Accuracy with its standard error over questions, more measures of the same answers, and what is amiss."""
+    """Accuracy with its standard error over questions, more measures of the same answers, and what went wrong."""
     scored = [row for row in rows if row.correct is not None]
     figures: dict[str, Any] = _accuracy((row.id, float(row.correct or 0)) for row in scored)
     figures |= {

@@ -144,7 +144,7 @@ def make_room(
     if max(new_token_ids) >= table.num_embeddings:
         encoder.resize_token_embeddings(max(new_token_ids) + 1, mean_resizing=False)
         table = encoder.get_input_embeddings()
-    # T5 holds one tensor in two modules; whoever hooks the table needs the one that runs.
+    # T5 holds one tensor in two modules; a hook on the table needs the one that runs.
     encoder.set_input_embeddings(table)
     with torch.no_grad():
         # By pieces: a table in half precision would be copied whole in single, gigabytes in the largest encoders.

@@ -36,8 +36,7 @@ PIECE = 256
 class _LossesInPieces(torch.autograd.Function):
     """The cross-entropies (tgt,) of a frozen head, its logits made and let go piece by piece.
 
-    A frozen head needs no gradient of its own, so that of its input is all there is to keep, and it is had in the
-    same pass.
+    A frozen head needs no gradient of its own, so only that of its input is kept, which the same pass gives.
     """
 
     @staticmethod

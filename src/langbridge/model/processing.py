@@ -173,7 +173,7 @@ class LangBridgeProcessor(ProcessorMixin):
         return self._laid_out[1]
 
     def format(self, prompt: str, shots: str = "") -> str:
-        """The prompt in the template as one text, whoever reads which part of it."""
+        """The prompt in the template as one text, whichever model reads which part."""
         return self.layout.text(prompt, shots)
 
     @property

@@ -95,7 +95,7 @@ class Template:
         return sources_of([self.parts(prompt)])
 
     def text(self, prompt: str, shots: str = "") -> str:
-        """The whole of it as one text, whoever reads it."""
+        """The whole of it as one text, whichever model reads it."""
         return "".join(part.text for part in self.parts(prompt, shots))
 
     @property

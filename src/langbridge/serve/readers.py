@@ -63,7 +63,7 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def shown(self, request: Request) -> str:
-        """The whole prompt as one text, whoever reads which part of it."""
+        """The whole prompt as one text, whichever model reads which part."""
 
     @abc.abstractmethod
     def read(

@@ -184,7 +184,7 @@ class Train(Settings):
 
     @property
     def reading_rows(self) -> int:
-        """`reading_score_rows`, chosen where it is null. It hangs on nothing that a run which goes on may change."""
+        """`reading_score_rows`, chosen where it is null. It depends on nothing that a resumed run may change."""
         if self.reading_score_rows is not None:
             return self.reading_score_rows
         return min(128, max(16, 5 * self.per_device_train_batch_size * self.gradient_accumulation_steps // 2))

@@ -148,7 +148,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.stages:  # each is checked by itself; what hangs on the objective is left to it
+        if self.stages:  # each is checked by itself; what depends on the objective is left to it
             self._check_stages()
             return self
         check_template(self.template, self.system)
