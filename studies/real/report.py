@@ -1,0 +1,213 @@
+"""The report of a study: DIR/report.md and DIR/share.png, from whatever measurements are there."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from langbridge.analyze.figures import figure
+from langbridge.errors import LangBridgeError
+from langbridge.files import write_atomically
+from langbridge.markdown import table
+from studies.real.arms import ARMS, PAIRS
+from studies.real.reading import CARELESS, ENGLISH
+from studies.real.shares import ALL, NUMBERS, PRIMARY, Estimate, Languages, Measurement, Shares
+
+FIGURE = "share"
+WANTED = (ENGLISH, CARELESS, *PRIMARY)
+CANDIDATES: Mapping[str, Callable[[Languages], float]] = {
+    "English reading score": lambda found: found[ENGLISH].gain(),
+    "English loss on number tokens": lambda found: -found[ENGLISH].mean("own", NUMBERS),
+    "reading score of careless English": lambda found: found[CARELESS].gain(),
+}
+"""What may say when to stop without a word of another language; more is better."""
+
+
+ABOUT = (
+    "Gain: what the right question is worth against another one, in nats a token of gold English solutions. Reading "
+    f"share: a language's gain over English's, the mean of {', '.join(PRIMARY)}. Brackets: 95 per cent of "
+    "resamples of questions, and of seeds where there are several. Seconds: from the beginning of the training's "
+    "command, loading and closed form included, measurements not."
+)
+
+
+class Found:
+    """The measurements of one pair and one number of questions: by arm, examples and seed, each by language."""
+
+    def __init__(self, out: Path, pair: str, questions: str) -> None:
+        self.out, self.pair, self.questions = out, pair, questions
+        self.runs: dict[str, dict[int, dict[str, dict[str, Measurement]]]] = defaultdict(lambda: defaultdict(dict))
+        for path in sorted((out / pair).glob(f"*/seed-*/measured/{questions}/*/*.json")):
+            arm, seed, *_, examples, _ = path.relative_to(out / pair).parts
+            self.runs[arm][int(examples)].setdefault(seed, {})[path.stem] = Measurement.read(path)
+
+    def whole(self, arm: str) -> dict[int, dict[str, dict[str, Measurement]]]:
+        """By examples, then seed: the bridges of an arm of which all that the report needs is measured."""
+        found = {
+            examples: {seed: found for seed, found in seeds.items() if found.keys() >= set(WANTED)}
+            for examples, seeds in sorted(self.runs.get(arm, {}).items())
+        }
+        return {examples: seeds for examples, seeds in found.items() if seeds}
+
+    def seconds(self, arm: str, examples: int) -> float | None:
+        """Up to a bridge, the mean over seeds; None where it is not known of all."""
+        spent: list[float] = []
+        for seed in self.whole(arm)[examples]:
+            path = self.out / self.pair / arm / seed / "clock.json"
+            clock = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else {}
+            if str(examples) not in clock:
+                return None
+            spent.append(clock[str(examples)])
+        return sum(spent) / len(spent)
+
+    def missing(self) -> list[str]:
+        lines = [f"{arm}: not there ({says.says})" for arm, says in ARMS.items() if arm not in self.runs]
+        for arm, by_examples in self.runs.items():
+            for examples, seeds in sorted(by_examples.items()):
+                for seed, found in seeds.items():
+                    if left := [code for code in WANTED if code not in found]:
+                        lines.append(f"{arm}, {seed}, {examples} examples: not measured in {', '.join(left)}")
+        return lines
+
+
+def write_report(out: Path) -> Path:
+    """Write the report and return its place. Raises `LangBridgeError` where nothing is measured."""
+    places = {
+        (path.parents[3].name, path.name) for path in out.glob("*/*/seed-*/measured/*") if any(path.glob("*/*.json"))
+    }
+    if not places:
+        raise LangBridgeError(f"{out}: holds no measurement; `python -m studies.real run` makes them")
+    studies = [Found(out, pair, questions) for pair, questions in sorted(places, key=lambda p: (p[0], int(p[1])))]
+    pages = ["# What language models read of real bridges", ABOUT]
+    for found in studies:
+        pages += _study(found)
+    _draw(out / FIGURE, studies)
+    pages.append(f"![Reading share against English examples and against seconds]({FIGURE}.png)")
+    write_atomically(out / "report.md", "\n\n".join(pages) + "\n")
+    return out / "report.md"
+
+
+def _study(found: Found) -> list[str]:
+    last = {arm: (examples[-1], found.whole(arm)[examples[-1]]) for arm in ARMS if (examples := [*found.whole(arm)])}
+    pages = [f"## {PAIRS.get(found.pair, found.pair)}, {found.questions} questions", _summary(found, last)]
+    pages += ["### By language", _by_language(found, last)]
+    if nearest := _nearest(found, last):
+        pages += ["### Nearest rows", nearest]
+    if curves := _candidates(found):
+        pages += ["### When to stop, asked in English", *curves]
+    if missing := found.missing():
+        pages += ["### Missing", "\n".join(f"- {line}" for line in missing)]
+    return pages
+
+
+Last = Mapping[str, tuple[int, Mapping[str, Languages]]]
+"""By arm its longest training of which all is measured: its examples, and the bridges by seed."""
+
+
+def _summary(found: Found, last: Last) -> str:
+    rows = []
+    for arm, (examples, seeds) in last.items():
+        everything, numbers = (Shares([*seeds.values()], kind) for kind in (ALL, NUMBERS))
+        seconds = found.seconds(arm, examples)
+        rows.append([
+            arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}",
+            _said(everything.share()), _said(numbers.share()), str(everything.gain()), str(everything.gain([ENGLISH])),
+        ])  # fmt: skip
+    return table(
+        ["arm", "seeds", "English examples", "seconds", "**reading share**", "of number tokens", "gain, nats",
+         "English gain, nats"], rows,
+    )  # fmt: skip
+
+
+def _by_language(found: Found, last: Last) -> str:
+    """Means over seeds."""
+    languages = {code for _, seeds in last.values() for one in seeds.values() for code in one}
+    codes = [*WANTED, *sorted(languages - {*WANTED})]
+    rows = []
+    for arm, (_, seeds) in last.items():
+        cells = [arm]
+        for code in codes:
+            bridges = [one for one in seeds.values() if code in one]
+            if not bridges:
+                cells.append("–")
+                continue
+            own, other = (sum(one[code].mean(key) for one in bridges) / len(bridges) for key in ("own", "other"))
+            share = Shares(bridges).share([code])
+            cells.append(f"{own:.3f} / {other:.3f} / {'–' if share is None else format(share.value, '.2f')}")
+        rows.append(cells)
+    return "Own question / another question (nats a token) / reading share.\n\n" + table(["arm", *codes], rows)
+
+
+def _nearest(found: Found, last: Last) -> str | None:
+    rows = []
+    for arm, (_, seeds) in last.items():
+        cells = []
+        for code in WANTED:
+            parts = [[one[code].part(key) for one in seeds.values()] for key in ("digits", "words")]
+            cells.append(" / ".join(_percent(part) for part in parts))
+        if any(cell != "– / –" for cell in cells):
+            rows.append([arm, *cells])
+    if not rows:
+        return None
+    said = "Of digits, those whose nearest row is that number / of English content words, those among the three nearest"
+    return f"{said} rows, per cent.\n\n{table(['arm', *WANTED], rows)}"
+
+
+def _candidates(found: Found) -> list[str]:
+    """Every run with several measured checkpoints: a table of it, and one of which checkpoint each candidate takes."""
+    points, choices = [], []
+    for arm in ARMS:
+        whole = found.whole(arm)
+        for seed in sorted({seed for seeds in whole.values() for seed in seeds}):
+            curve = {examples: seeds[seed] for examples, seeds in whole.items() if seed in seeds}
+            if len(curve) < 2:
+                continue
+            gains = {examples: Shares([one]).gain().value for examples, one in curve.items()}
+            best = max(gains, key=gains.__getitem__)
+            for examples, one in curve.items():
+                signs = [f"{abs(candidate(one)):.3f}" for candidate in CANDIDATES.values()]
+                share = Shares([one]).share()
+                points.append([arm, seed, str(examples), *signs, f"{gains[examples]:.3f}", _said(share)])
+            for name, candidate in CANDIDATES.items():
+                chosen = max(curve, key=lambda examples: candidate(curve[examples]))
+                choices.append([arm, seed, name, str(chosen), str(best), f"{gains[best] - gains[chosen]:.3f}"])
+    if not points:
+        return []
+    return [
+        table(["arm", "seed", "examples", *CANDIDATES, "gain of the others", "reading share"], points, texts=(1,)),
+        "The checkpoint that each would choose, and what the other languages lose by it against their best:",
+        table(["arm", "seed", "chosen by", "examples", "best", "gain lost"], choices, texts=(1, 2)),
+    ]
+
+
+def _said(estimate: Estimate | None) -> str:
+    return "English not read" if estimate is None else str(estimate)
+
+
+def _percent(parts: list[float | None]) -> str:
+    known = [part for part in parts if part is not None]
+    return f"{100 * sum(known) / len(known):.0f}" if known else "–"
+
+
+def _draw(path: Path, studies: list[Found]) -> None:
+    """The reading share of every arm against English examples and against seconds, a row of axes for each study."""
+    with figure(path, nrows=len(studies), ncols=2, figsize=(7.1, 2.6 * len(studies)), sharey=True, squeeze=False,
+                layout="constrained") as (_, axes):  # fmt: skip
+        for row, found in zip(axes, studies, strict=True):
+            for number, arm in enumerate(ARMS):
+                points = [
+                    (examples, found.seconds(arm, examples), share.value)
+                    for examples, seeds in found.whole(arm).items()
+                    if ARMS[arm].bridge and (share := Shares([*seeds.values()]).share()) is not None
+                ]
+                style = {"marker": "os^Dv<>pX"[number], "markersize": 3.5, "label": arm}
+                if points:
+                    row[0].plot([p[0] for p in points], [p[2] for p in points], **style)
+                if timed := [p for p in points if p[1] is not None]:
+                    row[1].plot([p[1] for p in timed], [p[2] for p in timed], **style)
+            row[0].set_title(f"{found.pair}, {found.questions} questions", loc="left")
+            row[0].set_ylabel(f"reading share, {' '.join(PRIMARY)}")
+            row[0].set_xlabel("English examples")
+            row[1].set_xlabel("seconds to the checkpoint")
+            if row[0].get_legend_handles_labels()[0]:
+                row[0].legend(frameon=False)

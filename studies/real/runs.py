@@ -1,0 +1,149 @@
+"""One run of the study: an arm with a seed. Training is the product's own; what is there is not made again.
+
+DIR/PAIR/ARM/seed-N/recipe.yaml     what the run is
+DIR/PAIR/ARM/seed-N/start           the bridge that it begins with, where the arm has a start of its own
+DIR/PAIR/ARM/seed-N/training        what `langbridge train` writes
+DIR/PAIR/ARM/seed-N/clock.json      seconds up to each checkpoint
+DIR/PAIR/ARM/seed-N/measured/QUESTIONS/EXAMPLES/LANGUAGE.json     one measurement
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.files import write_atomically
+from langbridge.train import Recipe, train
+from langbridge.train.checkpointing import COMPLETE, last_checkpoint, step_of
+from langbridge.train.resuming import changed
+from studies.real.arms import ARMS, recipe_of
+from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, measure
+from studies.real.starts import write_start
+
+Note = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run is and what it is made of. settings: of the base recipe, KEY=VALUE."""
+
+    out: Path
+    models: Path
+    data: Path
+    pair: str
+    arm: str
+    seed: int = 0
+    examples: int = 0
+    settings: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.pair / self.arm / f"seed-{self.seed}"
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return recipe_of(ARMS[self.arm], pair=self.pair, models=self.models, data=self.data, seed=self.seed,
+                         examples=self.examples, settings=self.settings)  # fmt: skip
+
+    @property
+    def update(self) -> int:
+        """Examples of one update."""
+        return self.recipe.train.per_device_train_batch_size * self.recipe.train.gradient_accumulation_steps
+
+    def measured(self, questions: int, examples: int, language: str) -> Path:
+        return self.folder / "measured" / str(questions) / str(examples) / f"{language}.json"
+
+
+def carry_out(
+    run: Run, questions: Questions, languages: Sequence[str], *, checkpoints: bool = False, note: Note = print
+) -> None:
+    """Train what is not trained, and measure what is not measured, at the end and with `checkpoints` at every one.
+
+    English and careless English are measured whatever `languages` are. Raises `LangBridgeError`.
+    """
+    languages = list(dict.fromkeys([ENGLISH, CARELESS, *languages]))
+    for language in languages:
+        _ = questions[language]  # a missing file is an error now, and not after the training
+    _check_same(run)
+    if not ARMS[run.arm].bridge:
+        places: dict[int, Path | None] = {0: None}
+    else:
+        places = dict(_trained(run, checkpoints, note))
+    for examples, bridge in places.items():
+        missing = [code for code in languages if not run.measured(questions.count, examples, code).is_file()]
+        if not missing:
+            continue
+        reader = Reader.of_language_model(run.recipe) if bridge is None else Reader.of_bridge(bridge, run.recipe)
+        for code in missing:
+            found = measure(reader, questions, code)
+            own, other = (sum(found[key]) / sum(found["tokens"]) for key in ("own", "other"))
+            write_atomically(run.measured(questions.count, examples, code), json.dumps(found) + "\n")
+            note(f"{run.pair} {run.arm} seed {run.seed}, {examples} examples, {code}: own {own:.3f}, other {other:.3f}"
+                 f"  ({found['seconds']:.0f} s)")  # fmt: skip
+
+
+def _check_same(run: Run) -> None:
+    """A folder holds one run, of any number of examples."""
+    path = run.folder / "recipe.yaml"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run.recipe.save(path)
+    elif wrong := list(changed(Recipe.load(path), run.recipe)):
+        raise LangBridgeError(f"{run.folder}: holds a run with other settings ({'; '.join(wrong)}); give another --out")
+
+
+def _trained(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
+    """The bridge after the run's examples, or with `checkpoints` all up to there, by examples. Trains first."""
+    arm, training, steps = ARMS[run.arm], run.folder / "training", run.recipe.train.max_steps
+    last = last_checkpoint(training)
+    if not (training / "final").is_dir() or (steps and (last is None or step_of(last) < steps)):
+        recipe = run.recipe
+        if arm.start is not None:
+            start = run.folder / "start"
+            recipe = recipe.model_copy(
+                update={"init": str((start if start.is_dir() else write_start(arm.start, recipe, start)).resolve())}
+            )
+        _wind(run)
+        note(f"{run.pair} {run.arm} seed {run.seed}: training, from step {0 if last is None else step_of(last)}")
+        train(recipe, training, resume=True)
+        _wind(run)
+    if not steps:
+        return {0: training / "final"}
+    found = {step: training / f"checkpoint-{step}" for step in _checkpoints(run) if step <= steps}
+    if steps not in found:
+        raise LangBridgeError(f"{training}: was trained further, and kept no checkpoint after {run.examples} examples")
+    return {step * run.update: path for step, path in found.items() if checkpoints or step == steps}
+
+
+def _checkpoints(run: Run) -> list[int]:
+    """The steps of the whole checkpoints."""
+    paths = (run.folder / "training").glob(f"checkpoint-*/{COMPLETE}")
+    return sorted(int(path.parent.name.rpartition("-")[2]) for path in paths)
+
+
+def _wind(run: Run) -> None:
+    """Close the account of the training under way, if there is one, and open the next.
+
+    A checkpoint's seconds are from the call of `train` to its last file, loading and closed form included; a call that
+    goes on adds to those of the checkpoint that it goes on from. What a killed call did after its last checkpoint does
+    not count, since it is done again.
+    """
+    path, now = run.folder / "clock.json", time.time()
+    clock: dict[str, Any] = {"seconds": {}} if not path.is_file() else json.loads(path.read_text(encoding="utf-8"))
+    seconds = clock["seconds"]
+    if "began" in clock:
+        before = seconds.get(str(clock["from"] * run.update), 0.0)
+        ends = {step: f"checkpoint-{step}/{COMPLETE}" for step in _checkpoints(run) if step > clock["from"]}
+        if not run.recipe.train.max_steps:
+            ends = {0: "final/training_log.json"}
+        for step, name in ends.items():
+            end = run.folder / "training" / name
+            if end.is_file():
+                seconds[str(step * run.update)] = round(before + end.stat().st_mtime - clock["began"], 1)
+    last = last_checkpoint(run.folder / "training")
+    clock |= {"began": now, "from": 0 if last is None else step_of(last)}
+    write_atomically(path, json.dumps(clock, indent=1) + "\n")

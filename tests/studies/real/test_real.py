@@ -1,0 +1,330 @@
+"""The study on real models, on the miniature's: a few rows of made-up problems in the layout of the real data."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from langbridge import LangBridgeModel, LangBridgeProcessor
+from langbridge.errors import LangBridgeError
+from langbridge.files import read_jsonl, write_jsonl
+from langbridge.miniature import parents
+from studies.real import runs
+from studies.real.__main__ import main
+from studies.real.arms import ARMS, ENCODER, PAIRS
+from studies.real.nearest import NearestRows, content_words, digits_of
+from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, careless, measure
+from studies.real.report import write_report
+from studies.real.runs import Run, carry_out
+from studies.real.shares import NUMBERS, PRIMARY, Measurement, Shares
+from studies.real.starts import soft_prompts, write_start
+
+SETTINGS = ("template={prompt}", "connector.encoder_layers=[1, 3]", "ridge.texts=30", "dtype=float32",
+            "train.save_steps=1", "train.per_device_train_batch_size=4")  # fmt: skip
+BOUGHT = {
+    "en": "Tom has {} apples. Then Tom buys {} apples. How many apples does Tom have now?",
+    "sw": "Tom ana matufaa {}. Kisha Tom ananunua matufaa {}. Tom ana matufaa mangapi sasa?",
+    "te": "Tom దగ్గర {} ఆపిల్స్ ఉన్నాయి. Tom {} ఆపిల్స్ కొన్నారు.",
+    "bn": "টমের {}টি আপেল আছে। টম {}টি আপেল কিনল।",
+    "th": "ทอมมีแอปเปิ้ล {} ลูก ทอมซื้อแอปเปิ้ล {} ลูก",
+}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of models and of data."""
+    root = tmp_path_factory.mktemp("real")
+    models, data = root / "models", root / "data"
+    models.mkdir()
+    (models / ENCODER).symlink_to(parents.ENCODER)
+    (models / PAIRS["smollm2"]).symlink_to(parents.LANGUAGE_MODEL)
+
+    def solved(first: int, second: int) -> dict[str, str]:
+        answer = f"{first}+{second}=<<{first}+{second}={first + second}>>{first + second}\n#### {first + second}"
+        return {"question": BOUGHT["en"].format(first, second), "answer": answer}
+
+    write_jsonl(data / "gsm8k" / "train.jsonl", [solved(2 + row % 7, 3 + row) for row in range(40)])
+    tests = [(3, 4), (11, 5), (6, 20)]
+    write_jsonl(data / "gsm8k" / "test.jsonl", [solved(*numbers) for numbers in tests])
+    for code, text in BOUGHT.items():
+        rows = [{"id": row, "question": text.format(*numbers)} for row, numbers in enumerate(tests)]
+        write_jsonl(data / "mgsm" / f"mgsm_{code}.jsonl", rows)
+    return models, data
+
+
+@pytest.fixture
+def run_of(folders: tuple[Path, Path], tmp_path: Path) -> Callable[..., Run]:
+    def make(arm: str, examples: int = 8, **given: Any) -> Run:
+        return Run(tmp_path / "study", *folders, "smollm2", arm, examples=examples, **{"settings": SETTINGS, **given})
+
+    return make
+
+
+@pytest.fixture
+def questions(folders: tuple[Path, Path]) -> Questions:
+    return Questions(folders[1], 3)
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is trained and measured, in order."""
+    seen: list[str] = []
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            seen.append(name if name != "measure" else given[-1])
+            return real(*given, **named)
+
+        return call
+
+    for name in ("train", "measure", "write_start"):
+        monkeypatch.setattr(runs, name, watched(name, getattr(runs, name)))
+    return seen
+
+
+def quietly(run: Run, questions: Questions, languages: tuple[str, ...] = ("sw",), **given: Any) -> None:
+    carry_out(run, questions, languages, note=lambda _: None, **given)
+
+
+def test_nothing_is_done_twice_and_more_examples_go_on(
+    run_of: Callable[..., Run], questions: Questions, done: list[str]
+) -> None:
+    quietly(run_of("labelled"), questions)
+    assert done == ["train", ENGLISH, CARELESS, "sw"]
+    quietly(run_of("labelled"), questions)
+    assert len(done) == 4
+    quietly(run_of("labelled"), questions, ("te",), checkpoints=True)
+    assert done[4:] == [ENGLISH, CARELESS, "te", "te"], "the first checkpoint whole, of the last what is missing"
+    del done[:]
+    run = run_of("labelled", examples=12)
+    quietly(run, questions)
+    assert done == ["train", ENGLISH, CARELESS, "sw"]
+    history = json.loads((run.folder / "training" / "checkpoint-3" / "trainer_state.json").read_text())
+    assert history["global_step"] == 3
+    seconds = json.loads((run.folder / "clock.json").read_text())["seconds"]
+    assert list(seconds) == ["4", "8", "12"]
+    assert 0 < seconds["4"] < seconds["8"] < seconds["12"]
+    with pytest.raises(LangBridgeError, match=r"seed-0: holds a run with other settings \(ridge.texts: 30 in"):
+        quietly(run_of("labelled", settings=(*SETTINGS, "ridge.texts=20")), questions)
+
+
+def test_an_interrupted_measurement_goes_on(
+    run_of: Callable[..., Run], questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("closed")
+
+    def killed(reader: Reader, questions: Questions, language: str) -> dict[str, Any]:
+        if language == "sw":
+            raise KeyboardInterrupt
+        return measure(reader, questions, language)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "measure", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quietly(run, questions)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.json")}
+    assert not run.measured(3, 0, "sw").exists()
+    quietly(run, questions)
+    assert run.measured(3, 0, "sw").is_file()
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+
+
+def test_every_arm_of_the_product_is_a_recipe(run_of: Callable[..., Run]) -> None:
+    recipes = {arm: run_of(arm).recipe for arm in ARMS if not arm.startswith("distil")}
+    assert recipes["closed"].train.max_steps == 0
+    assert recipes["labelled"].train.max_steps == 2
+    assert recipes["last"].connector.encoder_layers is None
+    assert (recipes["mlp"].connector.kind, recipes["mlp"].connector.encoder_layers) == ("mlp", (1, 3))
+    with pytest.raises(LangBridgeError, match="--examples: got 10, expected a multiple of 4"):
+        _ = run_of("labelled", examples=10).recipe
+
+
+def test_a_measurement_is_the_products_own_loss(run_of: Callable[..., Run], questions: Questions) -> None:
+    run = run_of("closed")
+    quietly(run, questions)
+    found = json.loads(run.measured(3, 0, "sw").read_text())
+    model = LangBridgeModel.from_pretrained(run.folder / "training" / "final", dtype=torch.float32)
+    processor = LangBridgeProcessor.from_pretrained(run.folder / "training" / "final")
+    prompts, targets = questions["sw"], questions.solutions
+    for row, target in enumerate(targets):
+        for key, prompt in (("own", prompts[row]), ("other", prompts[(row + 1) % 3])):
+            batch = processor(prompt, targets=target)
+            loss = float(model(**batch).loss.detach()) * found["tokens"][row]
+            assert found[key][row] == pytest.approx(loss, rel=1e-4)  # the same in a batch of other lengths
+        ids = batch["labels"][batch["labels"] != -100].tolist()
+        assert found["tokens"][row] == len(ids)
+        numbers = [any(char.isdigit() for char in processor.tokenizer.decode([i])) for i in ids]
+        assert found["number_tokens"][row] == sum(numbers)
+    assert "<<3+4=7>>7" in targets[0], "with the calculator's marks, as in the training"
+
+
+def test_the_language_model_alone_reads_the_question_as_text(run_of: Callable[..., Run], questions: Questions) -> None:
+    run = run_of("text")
+    quietly(run, questions)
+    found = json.loads(run.measured(3, 0, ENGLISH).read_text())
+    reader = Reader.of_language_model(run.recipe)
+    (alone,) = reader.sums([questions[ENGLISH][1]], [questions.solutions[1]])
+    assert found["own"][1] == pytest.approx(alone["loss"], rel=1e-4)
+    assert "digits" not in found
+
+
+def test_starts_have_their_scale_and_no_more(run_of: Callable[..., Run], tmp_path: Path) -> None:
+    """The permuted start keeps mean and distances of the closed form's soft prompts; the random one has the norms of
+    embeddings."""
+    run = run_of("permuted")
+    quietly(run_of("closed"), Questions(run.data, 3), ())
+    texts = [row["question"] for _, row in read_jsonl(run.data / "gsm8k" / "train.jsonl")]
+
+    def given(folder: Path) -> torch.Tensor:
+        model = LangBridgeModel.from_pretrained(folder, dtype=torch.float32)
+        return soft_prompts(model, LangBridgeProcessor.from_pretrained(folder), texts).double()
+
+    closed = given(run_of("closed").folder / "training" / "final")
+    permuted = given(write_start("permuted", run.recipe, tmp_path / "permuted"))
+    assert torch.allclose(closed.mean(0), permuted.mean(0), atol=1e-5)
+    assert torch.allclose((closed - closed[0]).norm(dim=1), (permuted - permuted[0]).norm(dim=1), atol=1e-4)
+    assert (closed - permuted).norm(dim=1).median() > 0.5 * closed.norm(dim=1).median()
+    random = given(write_start("random", run.recipe, tmp_path / "random")).norm(dim=1).median()
+    model = LangBridgeModel.from_pretrained(tmp_path / "random", dtype=torch.float32)
+    processor = LangBridgeProcessor.from_pretrained(tmp_path / "random")
+    ids = processor.tokenizer(" ".join(texts), add_special_tokens=False, return_tensors="pt")["input_ids"]
+    embedded = model.get_input_embeddings()(ids).float().norm(dim=-1).median()
+    assert float(random) == pytest.approx(float(embedded), rel=1e-4)  # sums in float32
+
+
+def test_runs_begin_with_their_start(run_of: Callable[..., Run], questions: Questions, done: list[str]) -> None:
+    quietly(run_of("permuted", examples=4), questions, ())
+    quietly(run_of("permuted", examples=8), questions, ())
+    assert done == ["write_start", "train", ENGLISH, CARELESS, "train", ENGLISH, CARELESS]
+
+
+def made(own: list[float], other: list[float], tokens: list[int], scale: float = 1.0) -> Measurement:
+    found = {"own": own, "other": other, "tokens": tokens}
+    numbers = {f"number_{key}": [value * scale for value in values] for key, values in found.items() if key != "tokens"}
+    return Measurement({**found, **numbers, "number_tokens": tokens})
+
+
+def test_shares_of_numbers_made_by_hand() -> None:
+    """English gains 30 nats over 30 tokens, the four others 15, 30, 0 and 3: shares .5, 1, 0 and .1, mean .4. Of number
+    tokens the others gain half as much."""
+    english = made([10, 20], [20, 40], [10, 20])
+    gains = {"sw": [5, 10], "te": [10, 20], "bn": [0, 0], "th": [1, 2]}
+    others = {
+        code: Measurement({**made([10, 20], [10 + a, 20 + b], [10, 20]).found,
+                           "number_own": [0, 0], "number_other": [a / 2, b / 2]})
+        for code, (a, b) in gains.items()
+    }  # fmt: skip
+    shares = Shares([{ENGLISH: english, **others}])
+    found = shares.share()
+    assert found is not None
+    # In every language a question's gain is the same part of English's, so no resample differs.
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+    assert shares.gain(["sw"]).value == pytest.approx(0.5)
+    assert shares.gain().value == pytest.approx((0.5 + 1 + 0 + 0.1) / 4)
+    numbers = Shares([{ENGLISH: english, **others}], NUMBERS).share()
+    assert numbers is not None
+    assert numbers.value == pytest.approx(0.2)
+
+
+def test_intervals_are_over_questions_and_seeds() -> None:
+    def seed(gain: float) -> dict[str, Measurement]:
+        return {code: made([0.0] * 4, [gain] * 4, [1] * 4) for code in PRIMARY} | {
+            ENGLISH: made([0.0] * 4, [1.0] * 4, [1] * 4)
+        }
+
+    one, two = Shares([seed(0.2)]).share(), Shares([seed(0.2), seed(0.6)]).share()
+    assert one is not None
+    assert two is not None
+    assert one.low == pytest.approx(one.high)
+    assert (two.value, two.low, two.high) == pytest.approx((0.4, 0.2, 0.6))
+
+
+def test_no_share_of_english_that_is_not_read() -> None:
+    unread = made([1.0, 2.0, 1.0, 2.0], [2.0, 1.0, 2.0, 1.0], [4] * 4)
+    assert Shares([dict.fromkeys([ENGLISH, *PRIMARY], unread)]).share() is None
+
+
+def test_careless_typing_is_seeded_and_spares_digits() -> None:
+    text = "Janet sells 16 eggs and bakes 48 muffins for her friends every morning at home. " * 4
+    typed = careless(text, 1)
+    assert typed == careless(text, 1) != careless(text, 2)
+    assert digits_of(typed) == digits_of(text) == "1648" * 4
+    assert 0.8 * len(text) < len(typed) < len(text)
+
+
+def test_the_nearest_rows_of_a_bridge_that_says_the_embeddings_themselves(
+    run_of: Callable[..., Run], questions: Questions
+) -> None:
+    """With the language model's own embedding of every token's text for soft prompts all digits are found; with the
+    embeddings of another text none."""
+    run = run_of("closed")
+    quietly(run, questions, ())
+    folder = run.folder / "training" / "final"
+    model, processor = LangBridgeModel.from_pretrained(folder), LangBridgeProcessor.from_pretrained(folder)
+    rows = NearestRows(model, processor)
+    embed = model.get_input_embeddings()
+
+    def says(word: str | None) -> Callable[..., Any]:
+        def soft(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            pieces = processor.encoder_tokenizer.convert_ids_to_tokens(ids[0].tolist())
+            texts = [word or piece.strip("▁") or "." for piece in pieces]
+            found = [processor.tokenizer(text, add_special_tokens=False)["input_ids"][-1] for text in texts]
+            vectors = embed(torch.tensor([*found, 0]))[None]
+            return vectors, torch.ones(vectors.shape[:2], dtype=torch.long)
+
+        return soft
+
+    model.soft_prompts = says(None)  # type: ignore[method-assign]
+    found = rows.counts(["3 apples and 4 more"], ["How many apples"])
+    assert found["digits"] == [2, 2]
+    assert found["words"] == [1, 1], "`how` and `many` are no content"
+    model.soft_prompts = says("buys")  # type: ignore[method-assign]
+    assert rows.counts(["3 apples and 4 more"], ["How many apples"])["digits"] == [0, 2]
+
+
+def test_digits_of_any_script_and_content_words() -> None:
+    assert digits_of("▁16") == digits_of("১৬") == "16"
+    assert content_words("How many Ducks' eggs does she eat at the farmers' market?") == {"ducks", "eggs", "farmers",
+                                                                                        "market"}  # fmt: skip
+
+
+def test_missing_folders_are_named(
+    folders: tuple[Path, Path], run_of: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, data = folders
+    given = ["--out", str(tmp_path / "out"), "--pair", "smollm2", "--arm", "closed", "--threads",
+             str(torch.get_num_threads())]  # fmt: skip
+    for where, error in (
+        (["--models", str(models), "--data", str(tmp_path / "no")], "no: no such folder; expected one with gsm8k/ and"),
+        (["--models", str(tmp_path), "--data", str(data)], f"has no model in {ENCODER}/; expected"),
+        (["--models", str(models), "--data", str(data), "--languages", "xx"], "mgsm_xx.jsonl: no such file"),
+        (["--models", str(models), "--data", str(data), "--questions", "9"], "has 3 rows, expected at least 9"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["run", *where, *(["--questions", "3"] if "--questions" not in where else []), *given])
+        assert error in capsys.readouterr().err
+    assert not (tmp_path / "out" / "smollm2" / "closed" / "seed-0" / "training").exists()
+
+
+def test_the_report_of_a_half_finished_study_says_what_is_missing(
+    run_of: Callable[..., Run], questions: Questions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run_of("closed").out
+    with pytest.raises(LangBridgeError, match="holds no measurement"):
+        write_report(out)
+    quietly(run_of("closed"), questions, PRIMARY)
+    quietly(run_of("labelled"), questions, PRIMARY, checkpoints=True)
+    quietly(run_of("text"), questions, ("sw",))
+    main(["report", "--out", str(out)])
+    assert capsys.readouterr().out.strip() == str(out / "report.md")
+    said = (out / "report.md").read_text()
+    assert "- text, seed-0, 0 examples: not measured in te, bn, th" in said
+    assert f"- distil: not there ({ARMS['distil'].says})" in said
+    assert "- labelled" not in said
+    (row,) = [line for line in said.splitlines() if line.startswith("| labelled | 1 | 8 |")]
+    assert row.count("|") == 9
+    assert "### When to stop, asked in English" in said
+    assert (out / "share.png").stat().st_size > 0
