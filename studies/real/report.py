@@ -14,6 +14,8 @@ from studies.real.reading import CARELESS, ENGLISH
 from studies.real.shares import ALL, NUMBERS, PRIMARY, Estimate, Languages, Measurement, Shares
 
 FIGURE = "share"
+REFERENCE = "labelled"
+"""The arm that every other's share is held against, question by question."""
 WANTED = (ENGLISH, CARELESS, *PRIMARY)
 CANDIDATES: Mapping[str, Callable[[Languages], float]] = {
     "English reading score": lambda found: found[ENGLISH].gain(),
@@ -106,16 +108,21 @@ Last = Mapping[str, tuple[int, Mapping[str, Languages]]]
 
 def _summary(found: Found, last: Last) -> str:
     rows = []
+    reference = Shares([*last[REFERENCE][1].values()]).share() if REFERENCE in last else None
     for arm, (examples, seeds) in last.items():
         everything, numbers = (Shares([*seeds.values()], kind) for kind in (ALL, NUMBERS))
         seconds = found.seconds(arm, examples)
+        share = everything.share()
+        against = "–"
+        if arm != REFERENCE and share is not None and reference is not None:
+            against = str(share.minus(reference))
         rows.append([
-            arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}",
-            _said(everything.share()), _said(numbers.share()), str(everything.gain()), str(everything.gain([ENGLISH])),
+            arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}", _said(share),
+            against, _said(numbers.share()), str(everything.gain()), str(everything.gain([ENGLISH])),
         ])  # fmt: skip
     return table(
-        ["arm", "seeds", "English examples", "seconds", "**reading share**", "of number tokens", "gain, nats",
-         "English gain, nats"], rows,
+        ["arm", "seeds", "English examples", "seconds", "**reading share**", f"less `{REFERENCE}`'s",
+         "of number tokens", "gain, nats", "English gain, nats"], rows,
     )  # fmt: skip
 
 

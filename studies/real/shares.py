@@ -27,14 +27,25 @@ ALL, NUMBERS = "", "number_"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the middle 95 per cent of its resamples."""
+    """A value and the middle 95 per cent of its resamples. draws: value and resamples, (resamples + 1)."""
 
-    value: float
-    low: float
-    high: float
+    draws: np.ndarray
+
+    @property
+    def value(self) -> float:
+        return float(self.draws[0])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        low, high = np.percentile(self.draws[1:], [2.5, 97.5])
+        return float(low), float(high)
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """Of the same questions: both were taken on the same resamples of them."""
+        return Estimate(self.draws - other.draws)
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return "{:.2f} [{:.2f}, {:.2f}]".format(self.value, *self.interval)
 
 
 @dataclass(frozen=True)
@@ -93,9 +104,7 @@ class Shares:
 
     def _estimate(self, by_seed: np.ndarray) -> Estimate:
         drawn = self._draws[1]
-        means = (by_seed * drawn).sum(1) / drawn.sum(1)
-        low, high = np.percentile(means[1:], [2.5, 97.5])
-        return Estimate(float(means[0]), float(low), float(high))
+        return Estimate((by_seed * drawn).sum(1) / drawn.sum(1))
 
     def gain(self, languages: Sequence[str] = PRIMARY) -> Estimate:
         """The mean gain over languages."""
@@ -104,7 +113,7 @@ class Shares:
     def share(self, languages: Sequence[str] = PRIMARY) -> Estimate | None:
         """The mean share over languages; None where English itself is not shown to be read, so that nothing can be a
         share of it."""
-        if self.gain([ENGLISH]).low <= 0:
+        if self.gain([ENGLISH]).interval[0] <= 0:
             return None
         english = self._gains(ENGLISH)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -221,7 +221,7 @@ def test_shares_of_numbers_made_by_hand() -> None:
     found = shares.share()
     assert found is not None
     # In every language a question's gain is the same part of English's, so no resample differs.
-    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+    assert (found.value, *found.interval) == pytest.approx((0.4, 0.4, 0.4))
     assert shares.gain(["sw"]).value == pytest.approx(0.5)
     assert shares.gain().value == pytest.approx((0.5 + 1 + 0 + 0.1) / 4)
     numbers = Shares([{ENGLISH: english, **others}], NUMBERS).share()
@@ -238,8 +238,25 @@ def test_intervals_are_over_questions_and_seeds() -> None:
     one, two = Shares([seed(0.2)]).share(), Shares([seed(0.2), seed(0.6)]).share()
     assert one is not None
     assert two is not None
-    assert one.low == pytest.approx(one.high)
-    assert (two.value, two.low, two.high) == pytest.approx((0.4, 0.2, 0.6))
+    assert one.interval == pytest.approx((0.2, 0.2))
+    assert (two.value, *two.interval) == pytest.approx((0.4, 0.2, 0.6))
+
+
+def test_arms_are_held_against_each_other_question_by_question() -> None:
+    """Shares that differ from question to question, of which one arm has .1 more at every one: a difference without an
+    interval."""
+    english = made([0.0] * 4, [1.0] * 4, [1] * 4)
+
+    def arm(more: float) -> Shares:
+        other = made([0.0] * 4, [0.1 + more, 0.3 + more, 0.5 + more, 0.9 + more], [1] * 4)
+        return Shares([{ENGLISH: english, **dict.fromkeys(PRIMARY, other)}])
+
+    less, more = arm(0.0).share(), arm(0.1).share()
+    assert less is not None
+    assert more is not None
+    assert less.interval[1] - less.interval[0] > 0.2
+    difference = more.minus(less)
+    assert (difference.value, *difference.interval) == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_no_share_of_english_that_is_not_read() -> None:
@@ -325,6 +342,6 @@ def test_the_report_of_a_half_finished_study_says_what_is_missing(
     assert f"- distil: not there ({ARMS['distil'].says})" in said
     assert "- labelled" not in said
     (row,) = [line for line in said.splitlines() if line.startswith("| labelled | 1 | 8 |")]
-    assert row.count("|") == 9
+    assert row.count("|") == 10
     assert "### When to stop, asked in English" in said
     assert (out / "share.png").stat().st_size > 0
