@@ -59,7 +59,7 @@ class Questions:
 
 
 def careless(text: str, seed: int) -> str:
-    """The text as typed in a hurry: of its letters one in ten in the other case, changed for the next character, or
+    """The text as typed in a hurry: of its letters one in ten in the other case, swapped with the next character, or
     left out. Digits stay."""
     rng, characters = random.Random(seed), list(text)
     for place, character in enumerate(text):

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from langbridge.analyze.figures import figure
@@ -16,7 +16,10 @@ from studies.real.shares import ALL, NUMBERS, PRIMARY, Estimate, Languages, Meas
 FIGURE = "share"
 REFERENCE = "labelled"
 """The arm that every other's share is held against, question by question."""
+NEEDED = (ENGLISH, *PRIMARY)
+"""Without which there is no reading share."""
 WANTED = (ENGLISH, CARELESS, *PRIMARY)
+Last = Mapping[str, tuple[int, Mapping[str, Languages]]]
 CANDIDATES: Mapping[str, Callable[[Languages], float]] = {
     "English reading score": lambda found: found[ENGLISH].gain(),
     "English loss on number tokens": lambda found: -found[ENGLISH].mean("own", NUMBERS),
@@ -32,6 +35,11 @@ ABOUT = (
     "command, loading and closed form included, measurements not."
 )
 
+NEAREST = (
+    "Per cent of digits whose nearest row is that number / of the content words of the English question, those among "
+    "the three nearest rows."
+)
+
 
 class Found:
     """The measurements of one pair and one number of questions: by arm, examples and seed, each by language."""
@@ -43,13 +51,17 @@ class Found:
             arm, seed, *_, examples, _ = path.relative_to(out / pair).parts
             self.runs[arm][int(examples)].setdefault(seed, {})[path.stem] = Measurement.read(path)
 
-    def whole(self, arm: str) -> dict[int, dict[str, dict[str, Measurement]]]:
-        """By examples, then seed: the bridges of an arm of which all that the report needs is measured."""
+    def whole(self, arm: str, languages: Sequence[str] = NEEDED) -> dict[int, dict[str, dict[str, Measurement]]]:
+        """By examples, in order, then seed: the bridges of an arm that are measured in all these languages."""
         found = {
-            examples: {seed: found for seed, found in seeds.items() if found.keys() >= set(WANTED)}
+            examples: {seed: found for seed, found in seeds.items() if found.keys() >= set(languages)}
             for examples, seeds in sorted(self.runs.get(arm, {}).items())
         }
         return {examples: seeds for examples, seeds in found.items() if seeds}
+
+    def last(self, languages: Sequence[str] = NEEDED) -> Last:
+        """By arm its longest training that is measured so: its examples, and the bridges by seed."""
+        return {arm: [*there.items()][-1] for arm in ARMS if (there := self.whole(arm, languages))}
 
     def seconds(self, arm: str, examples: int) -> float | None:
         """Up to a bridge, the mean over seeds; None where it is not known of all."""
@@ -90,20 +102,18 @@ def write_report(out: Path) -> Path:
 
 
 def _study(found: Found) -> list[str]:
-    last = {arm: (examples[-1], found.whole(arm)[examples[-1]]) for arm in ARMS if (examples := [*found.whole(arm)])}
-    pages = [f"## {PAIRS.get(found.pair, found.pair)}, {found.questions} questions", _summary(found, last)]
-    pages += ["### By language", _by_language(found, last)]
-    if nearest := _nearest(found, last):
-        pages += ["### Nearest rows", nearest]
+    pages = [f"## {PAIRS.get(found.pair, found.pair)}, {found.questions} questions"]
+    if last := found.last():
+        pages.append(_summary(found, last))
+    if there := found.last([ENGLISH]):
+        pages += ["### By language", "Own question / another question (nats a token) / reading share."]
+        pages.append(_by_language(there, _losses))
+        pages += ["### Nearest rows", NEAREST, _by_language(there, _found_rows)]
     if curves := _candidates(found):
         pages += ["### When to stop, asked in English", *curves]
     if missing := found.missing():
         pages += ["### Missing", "\n".join(f"- {line}" for line in missing)]
     return pages
-
-
-Last = Mapping[str, tuple[int, Mapping[str, Languages]]]
-"""By arm its longest training of which all is measured: its examples, and the bridges by seed."""
 
 
 def _summary(found: Found, last: Last) -> str:
@@ -126,45 +136,33 @@ def _summary(found: Found, last: Last) -> str:
     )  # fmt: skip
 
 
-def _by_language(found: Found, last: Last) -> str:
-    """Means over seeds."""
+def _by_language(last: Last, cell: Callable[[Sequence[Languages], str], str]) -> str:
+    """Means over the seeds that are measured in a language."""
     languages = {code for _, seeds in last.values() for one in seeds.values() for code in one}
     codes = [*WANTED, *sorted(languages - {*WANTED})]
     rows = []
     for arm, (_, seeds) in last.items():
-        cells = [arm]
-        for code in codes:
-            bridges = [one for one in seeds.values() if code in one]
-            if not bridges:
-                cells.append("–")
-                continue
-            own, other = (sum(one[code].mean(key) for one in bridges) / len(bridges) for key in ("own", "other"))
-            share = Shares(bridges).share([code])
-            cells.append(f"{own:.3f} / {other:.3f} / {'–' if share is None else format(share.value, '.2f')}")
-        rows.append(cells)
-    return "Own question / another question (nats a token) / reading share.\n\n" + table(["arm", *codes], rows)
+        by_code = {code: [one for one in seeds.values() if code in one] for code in codes}
+        rows.append([arm, *(cell(bridges, code) if bridges else "–" for code, bridges in by_code.items())])
+    return table(["arm", *codes], rows)
 
 
-def _nearest(found: Found, last: Last) -> str | None:
-    rows = []
-    for arm, (_, seeds) in last.items():
-        cells = []
-        for code in WANTED:
-            parts = [[one[code].part(key) for one in seeds.values()] for key in ("digits", "words")]
-            cells.append(" / ".join(_percent(part) for part in parts))
-        if any(cell != "– / –" for cell in cells):
-            rows.append([arm, *cells])
-    if not rows:
-        return None
-    said = "Of digits, those whose nearest row is that number / of English content words, those among the three nearest"
-    return f"{said} rows, per cent.\n\n{table(['arm', *WANTED], rows)}"
+def _losses(bridges: Sequence[Languages], code: str) -> str:
+    own, other = (sum(one[code].mean(key) for one in bridges) / len(bridges) for key in ("own", "other"))
+    share = Shares(bridges).share([code])
+    return f"{own:.3f} / {other:.3f} / {'–' if share is None else format(share.value, '.2f')}"
+
+
+def _found_rows(bridges: Sequence[Languages], code: str) -> str:
+    parts = [[one[code].part(key) for one in bridges] for key in ("digits", "words")]
+    return " / ".join(_percent(part) for part in parts)
 
 
 def _candidates(found: Found) -> list[str]:
     """Every run with several measured checkpoints: a table of it, and one of which checkpoint each candidate takes."""
     points, choices = [], []
     for arm in ARMS:
-        whole = found.whole(arm)
+        whole = found.whole(arm, WANTED)
         for seed in sorted({seed for seeds in whole.values() for seed in seeds}):
             curve = {examples: seeds[seed] for examples, seeds in whole.items() if seed in seeds}
             if len(curve) < 2:

@@ -341,6 +341,8 @@ def test_the_report_of_a_half_finished_study_says_what_is_missing(
     assert "- text, seed-0, 0 examples: not measured in te, bn, th" in said
     assert f"- distil: not there ({ARMS['distil'].says})" in said
     assert "- labelled" not in said
+    text = [line for line in said.splitlines() if line.startswith("| text |")]
+    assert text[0].endswith(" | – | – | – |"), "what is measured of it has its place"
     (row,) = [line for line in said.splitlines() if line.startswith("| labelled | 1 | 8 |")]
     assert row.count("|") == 10
     assert "### When to stop, asked in English" in said
