@@ -1,6 +1,7 @@
 """The study on real models, on the miniature's: a few rows of made-up problems in the layout of the real data."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, write_jsonl
 from langbridge.miniature import parents
+from langbridge.train import Recipe, train
 from studies.real import runs
 from studies.real.__main__ import main
 from studies.real.arms import ARMS, ENCODER, PAIRS
@@ -130,6 +132,27 @@ def test_an_interrupted_measurement_goes_on(
     quietly(run, questions)
     assert run.measured(3, 0, "sw").is_file()
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+
+
+def test_a_killed_training_goes_on_and_its_seconds_count(
+    run_of: Callable[..., Run], questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("labelled")
+
+    def killed(recipe: Recipe, out: Path, *, resume: bool) -> Path:
+        train(recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": 1})}), out, resume=resume)
+        shutil.rmtree(out / "final")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quietly(run, questions)
+    first = (run.folder / "training" / "checkpoint-1" / "model.safetensors").stat().st_mtime_ns
+    quietly(run, questions, ())
+    assert (run.folder / "training" / "checkpoint-1" / "model.safetensors").stat().st_mtime_ns == first
+    seconds = json.loads((run.folder / "clock.json").read_text())["seconds"]
+    assert 0 < seconds["4"] < seconds["8"]
 
 
 def test_every_arm_of_the_product_is_a_recipe(run_of: Callable[..., Run]) -> None:
