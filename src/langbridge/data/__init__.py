@@ -2,7 +2,8 @@
 
     Data (settings.py) -> rows of files (sources.py, readers.py, delimited.py)
         -> examples (columns.py, examples.py)
-        -> RowTable (table.py, map-style) or RowStream (stream.py) -> a collator (collator.py, causal.py, unlabelled.py)
+        -> RowTable (table.py, map-style) or RowStream (stream.py) -> a collator (collator.py, causal.py, unlabelled.py,
+            teaching.py)
 
 Importing this room loads neither torch nor `datasets`, so that a recipe can be read without them; opening rows does.
 """

@@ -33,28 +33,31 @@ PIECE = 256
 """Target tokens whose logits stand in memory at once, where a loss is wanted and no logits."""
 
 
-class _LossesInPieces(torch.autograd.Function):
-    """The cross-entropies (tgt,) of a frozen head, its logits made and let go piece by piece.
+Judge = Callable[[slice, Tensor, bool], tuple[Tensor, Tensor | None]]
+"""From a slice of the target tokens, their logits, and whether a gradient is wanted, to their losses and its slope: the
+gradient of their sum in the logits."""
 
-    A frozen head needs no gradient of its own, so only that of its input is kept, which the same pass gives.
+
+class LossesInPieces(torch.autograd.Function):
+    """The losses (tgt,) of what a frozen head says, its logits made and let go piece by piece.
+
+    A frozen head needs no gradient of its own, so only that of its input is kept, which the same pass gives. Losses and
+    slopes are by hand, in one tensor: autograd would hold four of the logits' size.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, states: Tensor, head: Callable[[Tensor], Tensor], judge: Judge) -> Tensor:
         trained = ctx.needs_input_grad[0]  # where a loss is only measured, half of the head's work is spared
         gradient = torch.empty_like(states) if trained else None
         losses = torch.empty(len(states), dtype=torch.float32, device=states.device)
         for first in range(0, len(states), PIECE):
+            some = slice(first, first + PIECE)
             with torch.set_grad_enabled(trained):
-                piece = states[first : first + PIECE].detach().requires_grad_(trained)
+                piece = states[some].detach().requires_grad_(trained)
                 logits = head(piece)
-            # Cross-entropy and its gradient by hand, in one tensor: autograd would hold four of the logits' size.
-            log_p = logits.detach().float().log_softmax(-1)
-            words = targets[first : first + PIECE, None].to(log_p.device)
-            losses[first : first + PIECE] = -log_p.gather(1, words).squeeze(1)
-            if gradient is not None:
-                slope = log_p.exp_().scatter_add_(1, words, -torch.ones_like(words, dtype=log_p.dtype))
-                gradient[first : first + PIECE] = torch.autograd.grad(logits, piece, slope.to(logits.dtype))[0]
+            losses[some], slope = judge(some, logits.detach(), trained)
+            if gradient is not None and slope is not None:
+                gradient[some] = torch.autograd.grad(logits, piece, slope.to(logits.dtype))[0]
         ctx.save_for_backward(gradient)
         return losses
 
@@ -62,6 +65,20 @@ class _LossesInPieces(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream[0].to(gradient)[:, None], None, None
+
+
+def cross_entropies(targets: Int[Tensor, " tgt"]) -> Judge:
+    """What judges logits by the tokens that come."""
+
+    def judge(some: slice, logits: Tensor, sloped: bool) -> tuple[Tensor, Tensor | None]:
+        log_p = logits.float().log_softmax(-1)
+        words = targets[some, None].to(log_p.device)
+        losses = -log_p.gather(1, words).squeeze(1)
+        if not sloped:
+            return losses, None
+        return losses, log_p.exp_().scatter_add_(1, words, -torch.ones_like(words, dtype=log_p.dtype))
+
+    return judge
 
 
 _SHAPED: WeakSet[PreTrainedModel] = WeakSet()
@@ -79,18 +96,30 @@ def token_losses(
 
     Where `return_logits` is false they are None, if the losses can be had in pieces.
     """
-    if not return_logits and (pieces := _in_pieces(language_model, inputs, keep, targets)) is not None:
-        return *pieces, None
+    if not return_logits:
+        judge = cross_entropies(targets)
+        pieces = at_the_head(
+            language_model, inputs, keep, lambda states, head: LossesInPieces.apply(states, head, judge)
+        )
+        if pieces is not None:
+            return *pieces, None
     with head_only_at(language_model, keep):
         output = language_model(**inputs)
     logits = output.logits.squeeze(0)
     return output, nn.functional.cross_entropy(logits.float(), targets.to(logits.device), reduction="none"), logits
 
 
-def _in_pieces(
-    language_model: PreTrainedModel, inputs: dict[str, Any], keep: Tensor, targets: Tensor
+def at_the_head(
+    language_model: PreTrainedModel,
+    inputs: dict[str, Any],
+    keep: Bool[Tensor, "batch seq"],
+    use: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor],
 ) -> tuple[ModelOutput, Tensor] | None:
-    """None where the head is trained, or where its logits are changed after it, which one position tells."""
+    """The language model's output, and what `use` makes of the states (tgt, d_lm) that its head would read at the
+    positions `keep`, and of the head. By itself the head runs at one position.
+
+    None where the head is trained, or where its logits are changed after it, which that one position tells.
+    """
     head = language_model.get_output_embeddings()
     if language_model in _SHAPED or any(parameter.requires_grad for parameter in head.parameters()):
         return None
@@ -105,7 +134,7 @@ def _in_pieces(
         first = states[:1].detach().unsqueeze(0)
         with torch.no_grad():
             found.append(run(first))
-        found.append(_LossesInPieces.apply(states, targets, run))
+        found.append(use(states, run))
         return (first, *args[1:])
 
     handle = head.register_forward_pre_hook(take)
@@ -113,11 +142,11 @@ def _in_pieces(
         output = language_model(**inputs)
     finally:
         handle.remove()
-    plain, losses = found
+    plain, used = found
     if not torch.equal(plain, output.logits.to(plain)):
         _SHAPED.add(language_model)
         return None
-    return output, losses
+    return output, used
 
 
 def embedding_rms(language_model: PreTrainedModel) -> float:

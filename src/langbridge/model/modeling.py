@@ -34,6 +34,7 @@ from langbridge.model.loading import LoadOptions, fresh, open_checkpoint
 from langbridge.model.memory import Memory
 from langbridge.model.saving import save_checkpoint
 from langbridge.model.sequence import sources_of_rows
+from langbridge.model.teaching import Lesson, Pass, Places, follow, listen
 
 
 class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
@@ -47,6 +48,9 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
     5. `run`: the language model runs, frozen in every parameter, its output head included.
     6. `learn`: with labels, the sum of next-token losses over target positions, divided by their number; the head runs
     at those positions only.
+
+    Or the language model is its own teacher (`follow`): the loss is how far it is, reading the prompt through the
+    bridge, from what it makes of the prompt as its own tokens (`teaching.py`).
     """
 
     config_class = LangBridgeConfig
@@ -212,19 +216,35 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         **inputs: Any,
     ) -> BridgeOutput:
         """6. The loss of the target tokens; see `forward`."""
-        targets, mask = labels[:, 1:], inputs["attention_mask"]
-        learned = targets != IGNORE
-        if isinstance(mask, Tensor) and mask.shape == labels.shape:
-            # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row
-            # there is only padding.
-            learned = learned & mask[:, :-1].bool()
-        keep = nn.functional.pad(learned, (0, 1))
+        keep = before_targets(labels, inputs["attention_mask"])
+        targets = labels[:, 1:][keep[:, :-1]]
         inputs.setdefault("use_cache", False)
-        output, losses, logits = token_losses(self.language_model, inputs, keep, targets[learned], return_logits)
-        count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        if isinstance(count, Tensor):
-            count = count.to(losses.device)
-        return as_ours(output, loss=losses.sum() / count, logits=logits, token_losses=losses.detach())
+        output, losses, logits = token_losses(self.language_model, inputs, keep, targets, return_logits)
+        loss = losses.sum() / _items(keep, num_items_in_batch, losses.device)
+        return as_ours(output, loss=loss, logits=logits, token_losses=losses.detach())
+
+    def listen(self, lesson: Lesson, places: Places) -> Pass:
+        """What the language model, the teacher, makes of a lesson's rows; without gradient."""
+        with torch.no_grad():
+            embeds = self.embed(lesson.input_ids, None, lesson.attention_mask)
+            inputs = self.place(embeds, lesson.attention_mask, None, None) | {"use_cache": False}
+        return listen(self.language_model, inputs, lesson, places)
+
+    def follow(
+        self,
+        lesson: Lesson,
+        places: Places,
+        heard: Pass,
+        num_items_in_batch: int | Tensor | None = None,
+        **inputs: Any,
+    ) -> BridgeOutput:
+        """6. How far the language model is from its teacher, `heard`, in the same units as the loss of `learn`."""
+        inputs.setdefault("use_cache", False)
+        total, divergences = follow(self.language_model, inputs, lesson, places, heard)
+        return BridgeOutput(
+            loss=total / _items(places.learned, num_items_in_batch, total.device),
+            token_losses=None if divergences is None else divergences.detach(),
+        )
 
     def forward(
         self,
@@ -240,6 +260,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         num_items_in_batch: int | Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         return_logits: bool = True,
+        lesson: Lesson | None = None,
         **kwargs: Any,
     ) -> BridgeOutput:
         """The six sentences above: read, embed, inject, run.
@@ -250,6 +271,8 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         num_items_in_batch: the divisor of the loss, where a batch is one of several that make a step.
         return_logits: False where labels are given and the loss is all that is wanted; logits are then made in
             pieces, which saves most of what is left of their memory, and may be None.
+        lesson: where labels are given, what a teacher reads: the loss is then the distance from it, labels say at which
+            tokens, and there are no logits.
 
         Without labels the logits are (batch, seq, vocab). **With labels they are (tgt, vocab)**: the target
         positions in row-major order, because logits nowhere else are needed and cost most of the memory. So are
@@ -264,9 +287,17 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
                 soft_prompt_positions = self._placeholders(input_ids, attention_mask)
             embeds = self.embed(input_ids, memory, attention_mask, soft_prompt_positions)
         inputs = self.place(embeds, attention_mask, position_ids, past_key_values) | kwargs
+        if lesson is not None:
+            assert labels is not None, "a lesson is for rows with targets"
+            assert soft_prompt_positions is not None, "a lesson is no part of a generation"
+            mask = inputs["attention_mask"]
+            places = Places.of(mask, before_targets(labels, mask), soft_prompt_positions, lesson)
+            heard = self.listen(lesson, places)  # before the connector reaches into the language model
         with self._injected(memory, soft_prompt_positions):
             if labels is None:
                 return self.run(logits_to_keep, **inputs)
+            if lesson is not None:
+                return self.follow(lesson, places, heard, num_items_in_batch, **inputs)
             return self.learn(labels, num_items_in_batch, return_logits, **inputs)
 
     def _injected(
@@ -308,3 +339,19 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         if isinstance(attention_mask, Tensor) and attention_mask.shape == input_ids.shape:
             found = found & attention_mask.bool().to(found.device)
         return found
+
+
+def before_targets(labels: Int[Tensor, "batch seq"], mask: Any) -> Bool[Tensor, "batch seq"]:
+    """The positions whose next token is learned."""
+    learned = labels[:, 1:] != IGNORE
+    if isinstance(mask, Tensor) and mask.shape == labels.shape:
+        # A row's first token is never learned: column 0 has nothing before it, and in a left-padded row
+        # there is only padding.
+        learned = learned & mask[:, :-1].bool()
+    return nn.functional.pad(learned, (0, 1))
+
+
+def _items(learned: Tensor, given: int | Tensor | None, device: torch.device) -> int | Tensor:
+    """The divisor of a loss."""
+    count = learned.sum().clamp(min=1) if given is None else given
+    return count.to(device) if isinstance(count, Tensor) else count

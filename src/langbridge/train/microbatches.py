@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 
+from langbridge.data.teaching import TEACHER_IDS, TEACHER_MASK
 from langbridge.model.configuration import IGNORE
 
 _GROUPS = (
     ("attention_mask", ("input_ids", "attention_mask", "labels", "position_ids")),
     ("encoder_attention_mask", ("encoder_input_ids", "encoder_attention_mask")),
+    (TEACHER_MASK, (TEACHER_IDS, TEACHER_MASK)),
 )
 """A mask, and what has its shape."""
 
 
 def passes_needed(inputs: dict[str, Any], positions: int) -> int:
-    """The smallest number of passes in which none has more than `positions`, padding included, of either model; a row
+    """The smallest number of passes in which none has more than `positions`, padding included, of any model; a row
     that alone has more is a pass by itself."""
     lengths = sorted(_lengths(inputs).tolist(), reverse=True)
     for count in range(1, len(lengths)):
@@ -45,7 +47,7 @@ def in_passes(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def _lengths(inputs: dict[str, Any]) -> torch.Tensor:
-    """Positions of each row: of the language model, or of the encoder where it has more."""
+    """Positions of each row: of the language model, or of the encoder or a teacher where they have more."""
     found = [inputs[mask].sum(1) for mask, _ in _GROUPS if mask in inputs]
     return torch.stack(found).amax(0)
 
