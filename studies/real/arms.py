@@ -1,10 +1,9 @@
 """The arms of the study: in what each differs from `recipe.yaml`, and the recipe of a run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe
@@ -13,18 +12,18 @@ BASE = Path(__file__).with_name("recipe.yaml")
 ENCODER = "multilingual-e5-small"
 PAIRS = {"smollm2": "smollm2-135m-instruct", "qwen": "qwen2.5-coder-0.5b-instruct"}
 """The language model's folder of each pair; the encoder is one and the same."""
-RANDOM_RATE = 6e-4
+RANDOM_RATE = "6.0e-4"
 """The paper's learning rate, for connectors that start at random; the recipe's is for those that read already."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """settings: what is other than in the base recipe, by dotted keys. start: a start of `starts.py`, which stands in
-    for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the question
-    itself."""
+    """settings: what is other than in the base recipe, as `--set` takes it. start: a start of `starts.py`, which stands
+    in for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the
+    question itself."""
 
     says: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     start: Literal["random", "permuted"] | None = None
     trained: bool = True
     bridge: bool = True
@@ -34,11 +33,11 @@ ARMS = {
     "closed": Arm("the closed form alone", trained=False),
     "labelled": Arm("closed form, trained on gold solutions"),
     "distil": Arm("closed form, taught by the language model", {"objective": "distil"}),
-    "distil4": Arm("the same through 4 layers", {"objective": "distil", "distil.layers": 4}),
+    "distil4": Arm("the same through 4 layers", {"objective": "distil", "distil.layers": "4"}),
     "random": Arm("random start at the scale of embeddings, gold solutions", {"train.learning_rate": RANDOM_RATE},
                   start="random"),
     "permuted": Arm("closed form with its outputs permuted, gold solutions", start="permuted"),
-    "last": Arm("closed form on the last layer alone, gold solutions", {"connector.encoder_layers": None}),
+    "last": Arm("closed form on the last layer alone, gold solutions", {"connector.encoder_layers": "null"}),
     "mlp": Arm("an MLP from a random start, gold solutions",
                {"connector.kind": "mlp", "init": "random", "train.learning_rate": RANDOM_RATE}),
     "text": Arm("no bridge: the language model reads the question", trained=False, bridge=False),
@@ -60,7 +59,7 @@ def recipe_of(
         "seed": seed,
         **arm.settings,
     }
-    recipe = Recipe.load(BASE, [*settings, *(f"{key}={_as_said(value)}" for key, value in given.items())])
+    recipe = Recipe.load(BASE, [*settings, *(f"{key}={value}" for key, value in given.items())])
     size = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
     if arm.trained and (examples < size or examples % size):
         raise LangBridgeError(f"--examples: got {examples}, expected a multiple of {size}, the examples of an update")
@@ -68,10 +67,3 @@ def recipe_of(
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": steps})})
     recipe.check_files()
     return recipe
-
-
-def _as_said(value: Any) -> str:
-    """A setting as an override of the command line says it."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return f"{value:e}" if isinstance(value, float) else str(value)  # YAML knows 2.0e-05 for a number, 2e-05 not
