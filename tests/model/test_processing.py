@@ -140,3 +140,39 @@ def test_processor_and_model_agree(bases, connector):
     answers = processor.batch_decode(out)
     assert all(isinstance(answer, str) for answer in answers)
     assert answers == processor.batch_decode(out[:, batch["input_ids"].shape[1] :])
+
+
+def test_the_encoder_reads_numbers_digit_by_digit(tmp_path, base_folders):
+    """A pre-tokenizer of its own, which is saved with the tokenizer, so that offsets stay those of the text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[UNK]", "▁Tom", "▁has", "▁128", "▁apples", "▁", "▁1", "▁2", "▁8", "."]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    encoder = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[UNK]")
+    language_model = LangBridgeProcessor.from_bases(*base_folders).tokenizer  # a token a character
+    text = "Tom has 128 apples"
+    assert encoder.tokenize(text) == ["▁Tom", "▁has", "▁128", "▁apples"]
+    apart = LangBridgeProcessor(language_model, encoder, split_digits=True)
+    split = ["▁Tom", "▁has", "▁1", "▁2", "▁8", "▁apples"]
+    assert encoder.tokenize(text) == split
+    spans = encoder(text, return_offsets_mapping=True)["offset_mapping"]
+    assert [text[start:stop].strip() for start, stop in spans] == ["Tom", "has", "1", "2", "8", "apples"]
+    before = str(encoder.backend_tokenizer.pre_tokenizer)
+    LangBridgeProcessor(language_model, encoder, split_digits=True)
+    assert str(encoder.backend_tokenizer.pre_tokenizer) == before
+    apart.save_pretrained(tmp_path)
+    loaded = LangBridgeProcessor.from_pretrained(tmp_path)
+    assert loaded.split_digits
+    assert loaded.encoder_tokenizer.tokenize(text) == split
+
+
+def test_bare_tokens_get_no_place(base_folders):
+    processor = LangBridgeProcessor.from_bases(*base_folders, drop_bare_tokens=True)
+    tokenizer = processor.encoder_tokenizer
+    assert set(tokenizer.all_special_ids) - {tokenizer.unk_token_id} <= set(processor.bare_token_ids)
+    assert not set(processor.bare_token_ids) & {*processor.new_token_ids, tokenizer.unk_token_id}
+    batch = processor(["abc", ""])
+    places = (batch["input_ids"] == processor.soft_prompt_token_id).sum(1).tolist()
+    assert places == [4, 1]  # of an empty prompt the end vector is left

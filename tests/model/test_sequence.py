@@ -29,7 +29,7 @@ def drawn(processor: LangBridgeProcessor, row: Row) -> str:
         ids = row.ids[start:stop]
         if kind == "soft":
             source = next(sources)
-            assert ids == [processor.soft_prompt_token_id] * processor.tokens.soft_positions(len(source))
+            assert ids == [processor.soft_prompt_token_id] * processor.tokens.soft_positions(source)
             text += f"[{processor.encoder_tokenizer.decode(source, skip_special_tokens=True)}]."
         else:
             text += "|" * (kind == "target") + processor.tokenizer.decode(ids)

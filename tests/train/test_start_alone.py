@@ -38,7 +38,7 @@ def test_the_bridge_is_its_start_and_says_so(load, tmp_path, changes):
     assert "updates of" not in card
     assert "trained on" not in card
     assert "Not in this folder: the encoder `encoder` and the language model `language_model`." in card
-    assert f"{log['start']['explained_held_out']:.3f} in prompts held out" in card
+    assert f"{log['start']['explained_held_out']:.3f} for types of token" in card
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["final"]
     fresh, _ = build_bridge(**recipe.to_bridge_arguments())
     if not changes:  # a table's texts can be chosen again

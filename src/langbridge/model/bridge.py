@@ -13,8 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from langbridge.errors import LangBridgeError
 from langbridge.model.bases import ENCODER
 from langbridge.model.configuration import LangBridgeConfig
-from langbridge.model.connectors.base import Connector
-from langbridge.model.encoders import check_source, encoder_width, length_limit, load_tied, make_room
+from langbridge.model.connectors.base import Connector, LayerMix
+from langbridge.model.encoders import check_source, encoder_width, layers_read, length_limit, load_tied, make_room
 from langbridge.model.loading import open_checkpoint
 from langbridge.model.memory import Memory
 
@@ -44,8 +44,15 @@ class Bridge(nn.Module):
         """The part of `__init__` that `LangBridgeModel` shares."""
         self.encoder_length_limit = length_limit(self.encoder)
         settings = self.config.connector
-        width = encoder_width(self.config.encoder_config, settings.encoder_layers)
+        width = encoder_width(self._encoder_config)
+        self._layers = layers_read(self._encoder_config, settings)
+        if self._layers is not None and not settings.mix_layers:
+            width *= len(self._layers)
         self.connector: Connector = settings.build(width, d_lm, rms)
+        if self._layers is not None and settings.mix_layers:
+            self.connector.mix = LayerMix(len(self._layers))
+        bare = torch.tensor(self.config.bare_token_ids or [], dtype=torch.long)
+        self.register_buffer("_bare_ids", bare, persistent=False)
         self._attach_new_rows(self.config.new_token_ids or [])
 
     @classmethod
@@ -134,7 +141,8 @@ class Bridge(nn.Module):
         """The soft prompts of some sources, each with the end vector last, and the mask of the real ones."""
         if encoder_attention_mask is None:
             encoder_attention_mask = torch.ones_like(encoder_input_ids)
-        return self.connect(self.encode(encoder_input_ids, encoder_attention_mask), encoder_attention_mask)
+        states = self.encode(encoder_input_ids, encoder_attention_mask)
+        return self.connect(states, self.spoken(encoder_input_ids, encoder_attention_mask))
 
     def soft_prompts(
         self,
@@ -162,7 +170,7 @@ class Bridge(nn.Module):
         ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_config.pad_token_id or 0)
         trained = not self.config.freeze_encoder or self.config.train_new_rows
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            device, layers = self.encoder.device, self.config.connector.encoder_layers
+            device, layers = self.encoder.device, self._layers
             inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
             if layers is None:
                 states = self.encoder(**inputs).last_hidden_state
@@ -173,9 +181,21 @@ class Bridge(nn.Module):
         return states.gather(1, back.unsqueeze(-1).expand_as(states))
 
     def connect(self, states: Float[Tensor, "sources src d_encoder"], mask: Int[Tensor, "sources src"]) -> Memory:
-        """2. What the connector makes of the states, in its own precision."""
-        end = self.connector.end
-        return Memory(*self.connector(states.to(end.device, end.dtype), mask.to(end.device)))
+        """2. What the connector makes of the states of the tokens in the mask (`spoken`), in its own precision."""
+        return Memory(*self.connector(self.layered(states), mask.to(self.connector.end.device)))
+
+    def layered(self, states: Float[Tensor, "sources src layered"]) -> Float[Tensor, "sources src d_connector"]:
+        """What the connector reads of the encoder's states, in its own precision: one layer where it mixes several."""
+        states = states.to(self.connector.end.device, self.connector.end.dtype)
+        return states if self.connector.mix is None else self.connector.mix(states)
+
+    def spoken(
+        self, encoder_input_ids: Int[Tensor, "sources src"], encoder_attention_mask: Int[Tensor, "sources src"]
+    ) -> Int[Tensor, "sources src"]:
+        """The tokens that get a soft prompt: all but padding, and those that stand for no character where the bridge
+        leaves these out."""
+        bare = torch.isin(encoder_input_ids, self._bare_ids.to(encoder_input_ids.device))
+        return encoder_attention_mask * ~bare
 
     @property
     def _encoder_config(self) -> PreTrainedConfig:

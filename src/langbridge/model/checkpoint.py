@@ -21,25 +21,29 @@ def build_bridge(
     template: str = "{prompt}",
     template_in: str = "encoder",
     system: str | None = None,
+    drop_bare_tokens: bool = False,
+    split_digits: bool = False,
     dtype: torch.dtype | str | None = None,
     processor: LangBridgeProcessor | None = None,
     **kwargs: Any,
 ) -> tuple[LangBridgeModel, LangBridgeProcessor]:
     """A fresh bridge and the processor that belongs to it, from two local folders or hub ids.
 
-    template, template_in, system: as in `LangBridgeProcessor`. With `template="chat"` the bridge's generation ends
+    template, template_in, system: as in `LangBridgeProcessor`. drop_bare_tokens, split_digits: as in its `from_bases`.
+    With `template="chat"` the bridge's generation ends
     where the chat template ends an answer.
 
     processor: one of these bases with this layout, where there is one already: reading tokenizers takes seconds. Other
     keywords are those of `LangBridgeModel.from_bases`.
     """
-    if processor is not None:
-        kwargs |= {"new_token_ids": processor.new_token_ids, "soft_prompt_token_id": processor.soft_prompt_token_id}
-    model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
     if processor is None:
         processor = LangBridgeProcessor.from_bases(
-            encoder, language_model, config=model.config, template=template, template_in=template_in, system=system
-        )
+            encoder, language_model, template=template, template_in=template_in, system=system, connector=connector,
+            drop_bare_tokens=drop_bare_tokens, split_digits=split_digits,
+        )  # fmt: skip
+    shared = ("new_token_ids", "bare_token_ids", "soft_prompt_token_id")
+    kwargs = {name: getattr(processor, name) for name in shared} | kwargs
+    model = LangBridgeModel.from_bases(encoder, language_model, connector=connector, dtype=dtype, **kwargs)
     end_as_the_template(model, processor)
     return model, processor
 

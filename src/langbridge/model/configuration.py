@@ -31,6 +31,8 @@ class LangBridgeConfig(PreTrainedConfig):
     train_new_rows: train the embedding rows of `new_token_ids` while the rest of the encoder is frozen.
     new_token_ids: ids of tokens that were added to the encoder's tokenizer (whitespace); their rows live in
         the bridge's own checkpoint.
+    bare_token_ids: ids of the encoder's tokens that stand for no character, which get no soft prompt; empty where every
+        token gets one.
     encoder_base, language_model_base: where the bases come from: `id` (hub id or path), `relative` (path from
         the checkpoint's folder), `revision`, `fingerprint`.
     """
@@ -46,6 +48,7 @@ class LangBridgeConfig(PreTrainedConfig):
     train_new_rows: bool = False
     encoder_trained: bool = False
     new_token_ids: list[int] | None = None
+    bare_token_ids: list[int] | None = None
     encoder_base: dict | None = None
     language_model_base: dict | None = None
     tie_word_embeddings: bool = False  # the language model ties its own
@@ -54,6 +57,7 @@ class LangBridgeConfig(PreTrainedConfig):
         self.encoder_config = _as_config(self.encoder_config, "encoder_config")
         self.text_config = _as_config(self.text_config, "text_config")
         self.new_token_ids = list(self.new_token_ids or [])
+        self.bare_token_ids = list(self.bare_token_ids or [])
         self.connector = ConnectorSettings.read(self.connector, num_latents=kwargs.pop("num_latents", None))
         super().__post_init__(**kwargs)
 

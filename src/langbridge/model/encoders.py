@@ -8,7 +8,6 @@ here, because encoder classes write False into the configs they save.
 
 import inspect
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.intact import check_config, check_weights
 
 
@@ -116,17 +116,22 @@ def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Pat
     save_file(unique_tensors(encoder.state_dict()), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def encoder_width(config: PreTrainedConfig, layers: Sequence[int] | None = None) -> int:
-    """d_encoder, the width of the encoder's hidden states: of the last layer, or of these side by side."""
-    if "encoder" in type(config).sub_configs:  # T5Gemma keeps the widths of its halves apart
-        config = config.encoder.get_text_config()
-    if layers is None:
-        return config.hidden_size
-    if max(layers) > config.num_hidden_layers:
-        raise LangBridgeError(
-            f"connector.encoder_layers: got {list(layers)}, but the encoder has {config.num_hidden_layers} layers"
-        )
-    return len(layers) * config.hidden_size
+def encoder_width(config: PreTrainedConfig) -> int:
+    """d_encoder, the width of the encoder's hidden states."""
+    return _of_encoder(config).hidden_size
+
+
+def layers_read(config: PreTrainedConfig, settings: ConnectorSettings) -> tuple[int, ...] | None:
+    """The encoder's layers that a connector reads; None for the last one alone. Raises `LangBridgeError`."""
+    depth, layers = _of_encoder(config).num_hidden_layers, settings.encoder_layers
+    if layers is not None and max(layers) > depth:
+        raise LangBridgeError(f"connector.encoder_layers: got {list(layers)}, but the encoder has {depth} layers")
+    return tuple(range(depth + 1)) if layers is None and settings.mix_layers else layers
+
+
+def _of_encoder(config: PreTrainedConfig) -> PreTrainedConfig:
+    # T5Gemma keeps the widths of its halves apart
+    return config.encoder.get_text_config() if "encoder" in type(config).sub_configs else config
 
 
 _PIECE = 1 << 14  # rows of a table

@@ -61,6 +61,7 @@ class Layout:
     """Both tokenizers, and all that a row's layout asks of the models behind them.
 
     placeholder: the id that marks a soft prompt's place. encoder_limit: the most tokens that the encoder can read.
+    bare: the encoder's tokens that get no soft prompt.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -68,6 +69,7 @@ class Layout:
     connector: ConnectorSettings
     placeholder: int
     encoder_limit: int | None
+    bare: frozenset[int] = frozenset()
 
     def rows(
         self,
@@ -116,8 +118,12 @@ class Layout:
         """The most tokens of a source: those that the encoder can read, or fewer; None without a limit."""
         return min((some for some in (limit, self.encoder_limit) if some is not None), default=None)
 
-    def soft_positions(self, src_length: int) -> int:
-        """Positions of the language model that a source of so many encoder tokens takes."""
+    def soft_positions(self, source: Sequence[int]) -> int:
+        """Positions of the language model that a source takes, given as the encoder's ids."""
+        return self.most_positions(sum(token not in self.bare for token in source) if self.bare else len(source))
+
+    def most_positions(self, src_length: int) -> int:
+        """The same of so many encoder tokens that all get a soft prompt."""
         return self.connector.soft_length(src_length) + END_VECTORS
 
     def source_in(self, room: int) -> int | None:
@@ -128,7 +134,7 @@ class Layout:
         """The row with these in place of its sources, which may be shorter."""
         changed, left = Row(sources=list(sources), prompt_cut=True), iter(sources)
         for kind, start, stop in row.spans:
-            changed.add(kind, self._places(len(next(left))) if kind == "soft" else row.ids[start:stop])
+            changed.add(kind, self._places(next(left)) if kind == "soft" else row.ids[start:stop])
         return changed
 
     def _read(self, laid: list[Row], rows: Sequence[Sequence[Part]], limit: int | None, may_cut: bool) -> None:
@@ -158,16 +164,14 @@ class Layout:
     def _lay(self, row: Row, parts: Sequence[Part], own: dict[str, list[int]], begin: list[int]) -> None:
         """The row up to its target."""
         sources = iter(row.sources)
-        spans = [
-            (part, own[part.text] if isinstance(part, Own) else self._places(len(next(sources)))) for part in parts
-        ]
+        spans = [(part, own[part.text] if isinstance(part, Own) else self._places(next(sources))) for part in parts]
         first = next((ids for _, ids in spans if ids), [])
         row.add("begin", begin if first[: len(begin)] != begin else [])
         for part, ids in spans:
             row.add("own" if isinstance(part, Own) else "soft", ids)
 
-    def _places(self, src_length: int) -> list[int]:
-        return [self.placeholder] * self.soft_positions(src_length)
+    def _places(self, source: Sequence[int]) -> list[int]:
+        return [self.placeholder] * self.soft_positions(source)
 
     def _own_ids(self, texts: Sequence[str], where: str) -> list[list[int]]:
         rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []

@@ -22,7 +22,14 @@ from langbridge.model.intact import check_tokenizer
 from langbridge.model.layout import Layout, Row
 from langbridge.model.sequence import CHAT, FIELD, Template, template_of
 from langbridge.model.sequence import conversation as conversation_parts
-from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
+from langbridge.model.tokenizers import (
+    bare_ids,
+    choose_placeholder,
+    has_digits_apart,
+    load_tokenizer,
+    set_digits_apart,
+    whitespace_ids,
+)
 
 
 class CutWarning(UserWarning):
@@ -51,6 +58,8 @@ class LangBridgeProcessor(ProcessorMixin):
         setting in processors that older versions saved.
     soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for.
         encoder_length_limit: the encoder's hard limit in tokens.
+    bare_token_ids: the encoder's tokens that stand for no character and get no soft prompt; empty where all get one.
+    split_digits: whether the encoder's tokenizer gives every digit a token of its own.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class LangBridgeProcessor(ProcessorMixin):
         soft_prompt_token_id: int | None = None,
         encoder_length_limit: int | None = None,
         new_token_ids: list[int] | None = None,
+        bare_token_ids: list[int] | None = None,
+        split_digits: bool = False,
         **kwargs: Any,
     ):
         super().__init__(tokenizer, encoder_tokenizer, **kwargs)
@@ -78,6 +89,10 @@ class LangBridgeProcessor(ProcessorMixin):
         self.soft_prompt_token_id = soft_prompt_token_id
         self.encoder_length_limit = encoder_length_limit
         self.new_token_ids = list(new_token_ids or [])
+        self.bare_token_ids = list(bare_token_ids or [])
+        self.split_digits = split_digits
+        if split_digits:
+            set_digits_apart(encoder_tokenizer)
 
     @classmethod
     def from_bases(
@@ -91,9 +106,13 @@ class LangBridgeProcessor(ProcessorMixin):
         template_in: str = "encoder",
         system: str | None = None,
         connector: Any = "linear",
+        drop_bare_tokens: bool = False,
+        split_digits: bool = False,
     ) -> "LangBridgeProcessor":
         """The processor of a bridge between two bases (folders or hub ids).
 
+        drop_bare_tokens: leave the encoder's tokens that stand for no character (`<s>`, a lone `▁`) without a soft
+            prompt. split_digits: give the encoder digits one by one, where the language model's tokenizer has them so.
         Where there is a bridge already, its `config` (or the `model` itself) decides the layout.
         """
         if config is None and model is not None:
@@ -109,10 +128,12 @@ class LangBridgeProcessor(ProcessorMixin):
             rows = text_config.get_text_config().vocab_size
             placeholder: int | None = choose_placeholder(text_config, rows, tokenizer)
             wanted = whitespace_ids(encoder_tokenizer)
+            bare = bare_ids(encoder_tokenizer) if drop_bare_tokens else []
         else:
             encoder_config, text_config = config.encoder_config, config.text_config
             connector = config.connector
             placeholder, wanted = config.soft_prompt_token_id, list(config.new_token_ids or [])
+            bare = list(config.bare_token_ids or [])
             added = whitespace_ids(encoder_tokenizer) if wanted else []
             if added != wanted:
                 raise LangBridgeError(
@@ -135,6 +156,8 @@ class LangBridgeProcessor(ProcessorMixin):
             soft_prompt_token_id=placeholder,
             encoder_length_limit=config_length_limit(encoder_config),
             new_token_ids=wanted,
+            bare_token_ids=bare,
+            split_digits=split_digits and has_digits_apart(tokenizer),
         )
 
     @classmethod
@@ -190,7 +213,7 @@ class LangBridgeProcessor(ProcessorMixin):
             return None
         longest = self.tokens.longest_source(max_encoder_length)
         assert longest is not None, "a limit is given"
-        return self.own_length + len(self.layout.sources("")) * self.tokens.soft_positions(longest)
+        return self.own_length + len(self.layout.sources("")) * self.tokens.most_positions(longest)
 
     @property
     def answer_end_id(self) -> int | None:
@@ -318,6 +341,7 @@ class LangBridgeProcessor(ProcessorMixin):
             connector=self.connector,
             placeholder=self.soft_prompt_token_id,
             encoder_limit=self.encoder_length_limit,
+            bare=frozenset(self.bare_token_ids),
         )
 
     @property

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Regex, pre_tokenizers
 from transformers import AddedToken, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from langbridge.errors import LangBridgeError
@@ -51,6 +52,40 @@ def whitespace_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     before = len(tokenizer)
     tokenizer.add_tokens([AddedToken(space, normalized=False) for space in lost])
     return list(range(before, len(tokenizer)))
+
+
+def bare_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens of an encoder's tokenizer that stand for no character: special ones, and the mark of a space that no
+    word follows. The unknown token stands for some, and so do those that were added for white space."""
+    unknown, added = tokenizer.unk_token_id, tokenizer.added_tokens_decoder
+    marks = {i for token, i in tokenizer.get_vocab().items() if not token.strip("▁Ġ") and i not in added}
+    special = {i for i, token in added.items() if token.special or i in tokenizer.all_special_ids}
+    return sorted((marks | special) - {unknown})
+
+
+def has_digits_apart(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it gives every digit of a number a token of its own."""
+    if not tokenizer.is_fast:
+        return False
+    spans = tokenizer("1728", add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return all(stop - start <= 1 for start, stop in spans)
+
+
+def set_digits_apart(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let an encoder's tokenizer give every digit a token of its own, each as the beginning of a word. A second call
+    changes nothing."""
+    if not tokenizer.is_fast:
+        raise LangBridgeError(
+            f"split_digits: the encoder's tokenizer ({type(tokenizer).__name__}) is not a fast one (tokenizer.json), "
+            "which it needs; set it to false"
+        )
+    if has_digits_apart(tokenizer):
+        return
+    backend = tokenizer.backend_tokenizer
+    # The space before a number belongs to its first digit, or it would become a token that stands for nothing.
+    first = pre_tokenizers.Split(Regex(r"\s?\p{N}"), "isolated")
+    own = backend.pre_tokenizer
+    backend.pre_tokenizer = first if own is None else pre_tokenizers.Sequence([first, own])
 
 
 def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: PreTrainedTokenizerBase | None) -> int:

@@ -186,7 +186,7 @@ class BridgeReader(Reader):
                 f"{max(total - room, 0)} for it; shorten it, or let the model write less (--max-new-tokens)"
             )
         others = [one for number, one in enumerate(row.sources) if number != longest]
-        around = row.own + sum(self._tokens.soft_positions(len(one)) for one in others)
+        around = row.own + sum(map(self._tokens.soft_positions, others))
         limit = self._limit(around, room, self._split(request)[0])
         cut = limit is not None and len(source) > limit
         if limit is not None and cut:
@@ -204,7 +204,7 @@ class BridgeReader(Reader):
         limits = [self.max_encoder_length, self.processor.encoder_length_limit]
         total = positions(self.config)
         if total is not None:
-            least = self._tokens.soft_positions(self.processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
+            least = self._tokens.most_positions(self.processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
             if (room := total - around - new_tokens) < least:
                 what = "examples, template and beginning" if shots else "template and beginning"
                 fewer = (

@@ -159,8 +159,8 @@ def _training(recipe: Recipe, updates: int, history: History, run: Mapping[str, 
     if start:
         text += (
             f" The start was fitted to {start['tokens']:,} encoder tokens of {start['texts']} prompts, and explains "
-            f"{start['explained']:.3f} of the embeddings' variance there, {start['explained_held_out']:.3f} in prompts "
-            "held out."
+            f"{start['explained']:.3f} of the embeddings' variance there, {start['explained_held_out']:.3f} for types "
+            "of token that it had not seen."
         )
     text += (
         " Every setting is in `recipe.yaml`, the whole log in `training_log.json`; code "

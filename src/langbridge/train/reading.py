@@ -6,15 +6,16 @@ held-out rows is taken twice, with each row's own soft prompts and with another 
 in nats a target token: about 0 where the prompt is not read.
 """
 
+import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from langbridge.data import BatchRow, RowTable
@@ -49,8 +50,9 @@ class ReadingScore:
         }
 
 
-def with_other_prompts(batch: Batch) -> Batch:
-    """The same sequences and targets behind another row's prompt; no row keeps its own.
+def with_other_prompts(batch: Batch, bare: Collection[int] = ()) -> Batch:
+    """The same sequences and targets behind another row's prompt; no row keeps its own. bare: the encoder's tokens that
+    get no soft prompt.
 
         prompts of   0   1   2          0  1  2    rows of the batch, by length
         targets of   0   1   2    ->    1  2  0    whose prompt each gets
@@ -59,18 +61,29 @@ def with_other_prompts(batch: Batch) -> Batch:
     So every row has as many soft prompts as before, and what the swap costs is not a matter of their number. The last
     token, in most encoders an end mark, stays last.
     """
-    source, mask = batch["encoder_input_ids"], batch["encoder_attention_mask"].bool()
-    lengths = mask.sum(1).tolist()
-    assert len(lengths) > 1, "one row alone has no other's prompt"
-    by_length = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    swapped = source.clone()
-    for place, row in enumerate(by_length):
-        partner = by_length[(place + 1) % len(by_length)]
-        theirs = source[partner][mask[partner]]
-        body = theirs[:-1] if len(theirs) > 1 else theirs
-        repeated = body.repeat(-(-lengths[row] // len(body)))[: lengths[row] - 1]
-        swapped[row][mask[row]] = torch.cat([repeated, theirs[-1:]])
-    return {**batch, "encoder_input_ids": swapped}
+    mask = batch["encoder_attention_mask"].bool()
+    sources = [ids[real].tolist() for ids, real in zip(batch["encoder_input_ids"], mask, strict=True)]
+    spoken = [sum(token not in bare for token in ids) for ids in sources]
+    assert len(sources) > 1, "one row alone has no other's prompt"
+    by_length = sorted(range(len(sources)), key=lambda row: (spoken[row], len(sources[row]), row))
+    swapped = []
+    for row, own in enumerate(sources):
+        place = by_length.index(row) + 1
+        others = [other for other in [*by_length[place:], *by_length] if spoken[other]]
+        theirs = sources[others[0]] if spoken[row] else own
+        body, last = theirs[:-1], theirs[-1:]
+        if all(token in bare for token in body):
+            body, last = theirs, []
+        wanted = spoken[row] - sum(token not in bare for token in last)
+        kept: list[int] = []
+        for token in itertools.cycle(body):
+            if wanted <= 0:
+                break
+            kept.append(token)
+            wanted -= token not in bare
+        swapped.append(torch.tensor([*kept, *last]))
+    pad = {"encoder_input_ids": swapped, "encoder_attention_mask": [torch.ones_like(ids) for ids in swapped]}
+    return {**batch, **{name: nn.utils.rnn.pad_sequence(rows, batch_first=True) for name, rows in pad.items()}}
 
 
 @torch.no_grad()
@@ -86,7 +99,7 @@ def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingSc
     tokens: list[int] = []
     for batch in batches:
         own += _row_losses(model, batch)
-        other += _row_losses(model, with_other_prompts(batch))
+        other += _row_losses(model, with_other_prompts(batch, frozenset(model.config.bare_token_ids or [])))
         tokens += (batch["labels"][:, 1:] != IGNORE).sum(1).tolist()
     model.train(was_training)
     total, rows = sum(tokens), len(tokens)

@@ -101,6 +101,13 @@ class Recipe(Settings):
     system: str | None = None
     """With `template: chat`, the system message; null leaves it to the template, which may have one of its own."""
 
+    drop_bare_tokens: bool = False
+    """Whether the encoder's tokens that stand for no character (`<s>`, a lone `▁`) are left without a soft prompt. The
+    paper has one for every token."""
+
+    split_digits: bool = False
+    """Whether the encoder reads numbers digit by digit, where the language model's tokenizer has them so."""
+
     init: str = "auto"
     """Start of the connector: `ridge`, `random`, or `auto`, which is `ridge` for a connector with a closed-form start
     (`linear`) and `random` for the others. Or a bridge between these models, a folder or an id on the hub, to go on
@@ -231,6 +238,8 @@ class Recipe(Settings):
             "template": self.template,
             "template_in": self.template_in,
             "system": self.system,
+            "drop_bare_tokens": self.drop_bare_tokens,
+            "split_digits": self.split_digits,
         }
 
     @classmethod

@@ -3,18 +3,22 @@ on the encoder's states.
 
 From a random connector the language model learns to write fluent answers long before it reads the prompt. This start
 makes the prompt readable before the first step. Both tokenizers cut the same English text; an encoder token's target
-is the mean of the language model's embeddings of the characters that they share. Tokens weigh by the inverse of a power
-of their frequency (`balance`), or rare words, numbers before all, would be fitted last. One forward pass over a few
-hundred texts; its states and targets are kept in float32, the sums over them are taken and solved in float64.
+is the mean of the language model's embeddings of the tokens that it shares characters with, white space before a word
+not counted. Tokens weigh by the inverse of a power of their frequency (`balance`), or rare words, numbers before all,
+would be fitted last. A regression predicts means, which are shorter than what they are means of, and short soft prompts
+are read badly: so the map is scaled until its soft prompts are as long as the embeddings.
+
+One forward pass over a few hundred texts; its states and targets are kept in float32, the sums over them are taken and
+solved in float64.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
@@ -22,7 +26,8 @@ from langbridge.train.prepare import some_texts
 from langbridge.train.recipe import Recipe
 
 HELD_OUT = 0.1
-"""Share of the texts that the fit does not see and is judged on."""
+"""Share of the token types that a fit is judged on which has not seen them. Texts held out would judge nothing: nearly
+all their types stand in the others, too."""
 
 BATCH = 32
 ROWS = 4096
@@ -35,17 +40,22 @@ class NoOffsetsWarning(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeFit:
-    """What the regression found; `explained` is the share of the embeddings' variance, 1 at best."""
+    """What the regression found; `explained` is the share of the embeddings' variance, 1 at best.
+
+    explained_held_out: by a fit that had not seen these types of token, which is what reading a word of another
+        language asks for. scale: what the map was multiplied by, for soft prompts as long as embeddings.
+    """
 
     texts: int
     tokens: int
     explained: float
     explained_held_out: float
+    scale: float
 
     def __str__(self) -> str:
         return (
             f"ridge start: {self.texts} texts, {self.tokens} tokens, variance explained {self.explained:.3f}"
-            f" (held out {self.explained_held_out:.3f})"
+            f" (of types held out {self.explained_held_out:.3f}), scaled by {self.scale:.2f}"
         )
 
 
@@ -83,37 +93,95 @@ def ridge_start(
             )
             return None
     texts = [source for prompt in prompts for source in processor.layout.sources(prompt)]
-    fitted = max(1, round(len(texts) * (1 - HELD_OUT)))
-    states, targets, ids = collect(model, processor, texts[:fitted])
-    shares = torch.bincount(ids)[ids].double() ** -balance
-    shares /= shares.sum()
-    state_mean, target_mean = (torch.zeros(t.shape[1], dtype=torch.float64) for t in (states, targets))
-    for rows, some_states, some_targets in _in_double(states, targets):
-        state_mean += shares[rows] @ some_states
-        target_mean += shares[rows] @ some_targets
-    gram = torch.zeros(len(state_mean), len(state_mean), dtype=torch.float64)
-    cross = torch.zeros(len(state_mean), len(target_mean), dtype=torch.float64)
-    for rows, some_states, some_targets in _in_double(states, targets):
-        centred = some_states - state_mean
-        weighted = (shares[rows, None] * centred).T
-        gram += weighted @ centred
-        cross += weighted @ (some_targets - target_mean)
-    gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weight = torch.linalg.solve(gram, cross)
-    bias = target_mean - state_mean @ weight
-
-    def explained(states: Tensor, targets: Tensor) -> float:
-        unexplained, variance, mean = 0.0, 0.0, targets.mean(0, dtype=torch.float64)
-        for _, some_states, some_targets in _in_double(states, targets):
-            unexplained += float((some_targets - some_states @ weight - bias).square().sum())
-            variance += float((some_targets - mean).square().sum())
-        return 1 - unexplained / variance
-
-    held_out = collect(model, processor, texts[fitted:])[:2] if fitted < len(texts) else (states, targets)
-    model.connector.set_affine(weight, bias, end_vector(model, processor, target_mean))
+    states, targets, ids = collect(model, processor, texts)
+    weights = torch.bincount(ids)[ids].double() ** -balance
+    held_out = _some_types(ids)
+    seen, unseen = (_Moments.of(states, targets, weights, part) for part in (~held_out, held_out))
+    unseen_explained = seen.fit(penalty).explained(states, targets, weights, held_out)
+    fit = (seen + unseen).fit(penalty)
+    everything = torch.ones_like(held_out)
+    scale = fit.scale(states, targets, weights)
+    model.connector.set_affine(fit.weight * scale, fit.bias * scale, end_vector(model, processor, fit.target_mean))
     return RidgeFit(
-        texts=fitted, tokens=len(states), explained=explained(states, targets), explained_held_out=explained(*held_out)
+        texts=len(texts),
+        tokens=len(states),
+        explained=fit.explained(states, targets, weights, everything),
+        explained_held_out=unseen_explained,
+        scale=scale,
     )
+
+
+def _some_types(ids: Int[Tensor, " tokens"]) -> Bool[Tensor, " tokens"]:
+    """The tokens of a fixed sample of the types, at least one of them and never all."""
+    types = ids.unique()
+    order = torch.randperm(len(types), generator=torch.Generator().manual_seed(0))
+    return torch.isin(ids, types[order[: min(max(1, round(len(types) * HELD_OUT)), len(types) - 1)]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Affine:
+    """States to embeddings: `states @ weight + bias`."""
+
+    weight: Float[Tensor, "d_encoder d_lm"]
+    bias: Float[Tensor, " d_lm"]
+    target_mean: Float[Tensor, " d_lm"]
+
+    def explained(self, states: Tensor, targets: Tensor, weights: Tensor, part: Tensor) -> float:
+        """The share of the weighted variance of these tokens' targets about the fit's own mean."""
+        unexplained = variance = 0.0
+        for rows, some_states, some_targets in _in_double(states[part], targets[part]):
+            share = weights[part][rows]
+            unexplained += float(share @ (some_targets - some_states @ self.weight - self.bias).square().sum(1))
+            variance += float(share @ (some_targets - self.target_mean).square().sum(1))
+        return 1 - unexplained / variance if variance else 0.0
+
+    def scale(self, states: Tensor, targets: Tensor, weights: Tensor) -> float:
+        """How much longer targets are than what the map makes of their states, in the weighted mean."""
+        wanted = made = 0.0
+        for rows, some_states, some_targets in _in_double(states, targets):
+            wanted += float(weights[rows] @ some_targets.norm(dim=1))
+            made += float(weights[rows] @ (some_states @ self.weight + self.bias).norm(dim=1))
+        return wanted / made
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Weighted sums over tokens, in float64, from which a regression follows: of the weights, states, targets, and
+    their products."""
+
+    total: Float[Tensor, ""]
+    states: Float[Tensor, " d_encoder"]
+    targets: Float[Tensor, " d_lm"]
+    gram: Float[Tensor, "d_encoder d_encoder"]
+    cross: Float[Tensor, "d_encoder d_lm"]
+
+    @classmethod
+    def of(cls, states: Tensor, targets: Tensor, weights: Tensor, part: Tensor) -> "_Moments":
+        """Of the tokens in `part`."""
+        d_encoder, d_lm = states.shape[1], targets.shape[1]
+        shapes = [(), (d_encoder,), (d_lm,), (d_encoder, d_encoder), (d_encoder, d_lm)]
+        sums = cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+        for rows, some_states, some_targets in _in_double(states[part], targets[part]):
+            share = weights[part][rows]
+            weighted = share[:, None] * some_states
+            sums.total.add_(share.sum())
+            sums.states.add_(weighted.sum(0))
+            sums.targets.add_(share @ some_targets)
+            sums.gram.addmm_(weighted.T, some_states)
+            sums.cross.addmm_(weighted.T, some_targets)
+        return sums
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        return _Moments(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def fit(self, penalty: float) -> _Affine:
+        """The regression of targets on states with this penalty, relative to the mean variance of a coordinate."""
+        state_mean, target_mean = self.states / self.total, self.targets / self.total
+        gram = self.gram / self.total - torch.outer(state_mean, state_mean)
+        cross = self.cross / self.total - torch.outer(state_mean, target_mean)
+        gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+        weight = torch.linalg.solve(gram, cross)
+        return _Affine(weight=weight, bias=target_mean - state_mean @ weight, target_mean=target_mean)
 
 
 def _in_double(states: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -127,10 +195,11 @@ def _in_double(states: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor,
 def collect(
     model: LangBridgeModel, processor: LangBridgeProcessor, texts: Sequence[str]
 ) -> tuple[Float[Tensor, "tokens d_encoder"], Float[Tensor, "tokens d_lm"], Int[Tensor, " tokens"]]:
-    """Encoder states, the mean language-model embeddings over their tokens' characters, and the tokens' encoder ids.
+    """What the connector reads of the encoder's states, the mean language-model embeddings of the tokens that theirs
+    share characters with, and the tokens' encoder ids.
 
-    States and embeddings are in float32, or float64 where the models are.
-    Tokens that stand for no character (special ones) are left out.
+    States and embeddings are in float32, or float64 where the models are. Tokens without a soft prompt, and those that
+    stand for no character, are left out.
     """
     was_training = model.training
     model.eval()
@@ -146,28 +215,35 @@ def collect(
         source = processor.encoder_tokenizer(
             chunk, padding=True, return_tensors="pt", return_offsets_mapping=True, **cut
         )
-        encoded = model.encode(source["input_ids"].to(model.device), source["attention_mask"].to(model.device)).to(
-            "cpu", precise
-        )
+        ids_and_mask = source["input_ids"].to(model.device), source["attention_mask"].to(model.device)
+        encoded = model.layered(model.encode(*ids_and_mask)).to("cpu", precise)
+        spoken = model.spoken(*ids_and_mask).bool().cpu()
         read = processor.tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True)
         for row, (ids, spans) in enumerate(zip(read["input_ids"], read["offset_mapping"], strict=True)):
             if not ids:
                 continue
             embeddings = embed(torch.tensor(ids, device=model.device)).to("cpu", torch.float64)
-            shares = overlap(source["offset_mapping"][row], torch.tensor(spans))
-            real = (shares.sum(1) > 0) & source["attention_mask"][row].bool()
-            weights = shares[real] / shares[real].sum(1, keepdim=True)
+            cut_alike = (_without_space(chunk[row], one) for one in (source["offset_mapping"][row].tolist(), spans))
+            touched = touching(*cut_alike)
+            real = touched.any(1) & spoken[row]
+            weights = touched[real] / touched[real].sum(1, keepdim=True)
             found[places[row]] = encoded[row][real], (weights @ embeddings).to(precise), source["input_ids"][row][real]
     model.train(was_training)
     states, targets, tokens = (torch.cat(parts) for parts in zip(*filter(None, found), strict=True))
     return states, targets, tokens
 
 
-def overlap(source: Tensor, read: Tensor) -> Float[Tensor, "src tokens"]:
-    """Characters that each encoder token shares with each language-model token; spans are (tokens, 2), end excluded."""
+def touching(source: Tensor, read: Tensor) -> Float[Tensor, "src tokens"]:
+    """1 where an encoder token and a language-model token share a character; spans are (tokens, 2), end excluded."""
     start = torch.maximum(source[:, None, 0], read[None, :, 0])
     end = torch.minimum(source[:, None, 1], read[None, :, 1])
-    return (end - start).clamp(min=0).double()
+    return (end > start).double()
+
+
+def _without_space(text: str, spans: Sequence[Sequence[int]]) -> Int[Tensor, "tokens 2"]:
+    """The spans without the white space before a word: one tokenizer gives it to the word, another does not."""
+    cut = [(stop - (len(text[start:stop].lstrip()) or stop - start), stop) for start, stop in spans]
+    return torch.tensor(cut)
 
 
 @torch.no_grad()

@@ -17,17 +17,35 @@ from transformers import PreTrainedModel
 from langbridge.model.memory import Memory
 
 
+class LayerMix(nn.Module):
+    """Several layers' states, side by side, to their mean with learned weights; equal ones at first.
+
+    As Peters et al. (arXiv 1802.05365, section 3.2) mix the layers of theirs.
+    """
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, states: Float[Tensor, "batch src layered"]) -> Float[Tensor, "batch src d_encoder"]:
+        return torch.einsum("...ld,l->...d", states.unflatten(-1, (len(self.logits), -1)), self.logits.softmax(0))
+
+
 class Connector(nn.Module, ABC):
     """A module from states and their mask to soft prompts and theirs. Concrete connectors are final.
 
     A position whose mask is 0 holds anything, and must not reach another one: mixing over positions has to look at the
     mask. How many soft prompts a row gets is what `ConnectorSettings.soft_length` says.
 
-    end: the learned end vector, (d_lm).
+    end: the learned end vector, (d_lm). mix: what makes one layer of the several that it reads, if they are not read
+    side by side.
     """
+
+    mix: LayerMix | None
 
     def __init__(self, d_lm: int, rms: float):
         super().__init__()
+        self.register_module("mix", None)
         # At the scale of the language model's own embeddings: std 1 would be some fifty times louder than any
         # token it has ever read.
         self.end = nn.Parameter(torch.randn(d_lm) * rms)

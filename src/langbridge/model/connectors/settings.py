@@ -53,6 +53,10 @@ class ConnectorSettings(Settings):
     """The layers of the encoder that it reads, their states side by side in this order: n is the output of layer n, 0
     the embeddings. Null for the last one alone."""
 
+    mix_layers: bool = False
+    """Whether it reads one mean of those layers, with learned weights, rather than each; of all layers where none are
+    named."""
+
     def soft_length(self, src_length: int) -> int:
         """How many soft prompts a source of `src_length` real encoder tokens gets, the end vector **not** counted.
 
@@ -68,8 +72,8 @@ class ConnectorSettings(Settings):
         return bisect_right(range(_LONGEST), soft, key=self.soft_length) - 1
 
     def build(self, d_encoder: int, d_lm: int, rms: float) -> "Connector":
-        """A fresh connector. d_encoder: width of the states that it reads, of all its layers together. d_lm, rms: width
-        and root mean square of the language model's input embeddings."""
+        """A fresh connector. d_encoder: width of the states that it reads, of all its layers together, or of their mix.
+        d_lm, rms: width and root mean square of the language model's input embeddings."""
         raise NotImplementedError(f"{type(self).__name__} says how a connector of kind {self.kind} is built")
 
     def __str__(self) -> str:
