@@ -116,7 +116,7 @@ MISTAKES = {
         "max_length: 1024",
         "max_length: 1024 leaves no room for a target after max_encoder_length 1024",
     ),
-    "other regime": ("objective: text", "objective: expected one of labelled, unlabelled, plain, got 'text'"),
+    "other regime": ("objective: text", "objective: expected one of labelled, unlabelled, plain, distil, got 'text'"),
     "an encoder that nothing reads": ("objective: plain", "encoder: objective plain has none, got 'enc'"),
     "lengths that cross": (
         "objective: unlabelled\nmin_encoder_length: 1025",

@@ -75,6 +75,7 @@ def show(
 
 def _show_batch(recipe: Any, rows: int) -> None:
     from langbridge.data import BatchRow, open_data
+    from langbridge.data.teaching import TEACHER_IDS, TEACHER_MASK
     from langbridge.train.objectives import objective_of
     from langbridge.train.prepare import load_processor
 
@@ -100,6 +101,9 @@ def _show_batch(recipe: Any, rows: int) -> None:
             kinds = ["read" if seen else "padding" for seen in row["encoder_attention_mask"]]
             tokens = _readable(processor.encoder_tokenizer, row["encoder_input_ids"])
             parts = {"encoder": stretches(tokens, kinds), **parts}
+        if TEACHER_IDS in row:
+            kinds = ["read" if seen else "padding" for seen in row[TEACHER_MASK]]
+            parts["teacher"] = stretches(_readable(processor.tokenizer, row[TEACHER_IDS]), kinds)
         for name, found in parts.items():
             typer.echo(f"  {name}, {_counts(found)}")
             typer.echo("    " + " ".join(paint(one, colour) for one in found))

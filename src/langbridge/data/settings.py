@@ -104,8 +104,8 @@ class Data(Settings):
     """Column of the text to be learned, or a template over columns."""
 
     text: Text | None = None
-    """Column of unlabelled text, or a template over columns; `text` where nothing is said. With `objective: plain`,
-    naming it trains on all of these texts instead of on pairs."""
+    """Column of unlabelled text, or a template over columns; `text` where nothing is said. With `objective: plain`
+    or `distil`, naming it trains on these texts instead of on pairs."""
 
     name: str | None = None
     """Configuration of a data set on the hub."""

@@ -25,6 +25,9 @@ from langbridge.train.hyperparameters import Train
 
 Batch = Mapping[str, Tensor]
 
+_READ = ("encoder_input_ids", "encoder_attention_mask", "input_ids", "attention_mask", "labels")
+"""What the score takes of an objective's batch."""
+
 
 class PlateauWarning(UserWarning):
     """The language model does not read the prompt."""
@@ -119,8 +122,8 @@ def reading_batches(table: RowTable, collate: Callable[..., dict[str, Any]], siz
     batches = []
     for part in range(parts):
         chosen = order[len(order) * part // parts : len(order) * (part + 1) // parts]
-        batches.append(collate(table.__getitems__([BatchRow(row, part) for row in chosen])))
-        batches[-1].pop("rows", None)
+        batch = collate(table.__getitems__([BatchRow(row, part) for row in chosen]))
+        batches.append({name: batch[name] for name in _READ})
     return batches
 
 

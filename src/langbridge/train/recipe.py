@@ -64,6 +64,44 @@ class Lora(Settings):
         return [name.strip() for name in self.target_modules.split(",")]
 
 
+class Distil(Settings):
+    """What a bridge learns from its own language model, with `objective: distil`."""
+
+    layers: PositiveInt | None = None
+    """How many of the language model's layers run, for teacher and student; null for all. Fewer cost less, and leave no
+    next-token distributions, so that hidden states are all that is compared."""
+
+    continuation: Literal["target", "answer"] = "target"
+    """What both read behind the prompt: the row's own text (the target of a pair, the rest of a text), or the language
+    model's greedy answer to the prompt, made once before the first update. With `answer`, a text is a prompt."""
+
+    temperature: PositiveFloat = 1.0
+    """Of the next-token distributions whose divergence is minimised."""
+
+    hidden: NonNegativeFloat | None = None
+    """Weight of the distance of hidden states behind the prompt, relative to their variance in the teacher; null for 0,
+    or for 1 with `layers`, where it is the whole loss."""
+
+    hidden_layers: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """After which layers hidden states are compared, counted from 1, with 0 for the embeddings; null for the last that
+    runs."""
+
+    @property
+    def weight(self) -> float:
+        """Of hidden states, null replaced."""
+        return self.hidden if self.hidden is not None else float(self.layers is not None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.layers is not None and self.hidden == 0:
+            raise LangBridgeError("hidden: got 0, but with layers there is no other loss; leave it out, or give more")
+        if self.hidden_layers is not None and not self.weight:
+            raise LangBridgeError("hidden_layers: has no effect while hidden is 0; give hidden a weight")
+        if self.layers is not None and max(self.hidden_layers or (0,)) > self.layers:
+            raise LangBridgeError(f"hidden_layers: got {list(self.hidden_layers or ())}, but only {self.layers} run")
+        return self
+
+
 class Recipe(Settings):
     """One training run. `Recipe.load` reads it from YAML, `save` writes it beside the checkpoint."""
 
@@ -79,8 +117,9 @@ class Recipe(Settings):
     objective: str = "labelled"
     """What is learned from what: `labelled` pairs of a prompt and its answer (the paper's for fine-tuned language
     models), `unlabelled` text whose beginning is read by the encoder and whose continuation is written (for base
-    language models), `plain`, the language model alone fine-tuned on the same data (the paper's baselines), or one of
-    another package. Once called `regime`, with `lm_only` for `plain`."""
+    language models), `plain`, the language model alone fine-tuned on the same data (the paper's baselines), `distil`,
+    pairs or texts of which the language model teaches its bridge what it makes of them itself, or one of another
+    package. Once called `regime`, with `lm_only` for `plain`."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     """Precision of the frozen models; `auto` as each was saved, or float32 where this machine is slow in that. What is
@@ -125,6 +164,9 @@ class Recipe(Settings):
 
     lora: Lora = Lora()
     """Adapters on the language model, which is frozen without them. Off by default."""
+
+    distil: Distil = Distil()
+    """Settings of `objective: distil`."""
 
     max_encoder_length: PositiveInt = 1024
     """Most tokens of a prompt that the encoder reads; unlabelled batches draw their length up to it."""

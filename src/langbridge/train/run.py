@@ -94,6 +94,7 @@ def _run(
     else:
         run["start"] = _start(model, prepared, tell) if isinstance(model, LangBridgeModel) else None
     tell_of_rows(prepared, tell)
+    prepared.objective.begin(model, prepared, out, tell)
     trainer = build_trainer(model, prepared, out, run, tell)
     run_loop(trainer, checkpoint, start_alone=recipe.train.max_steps == 0)
     if prepared.table is None:  # a stream's bad rows are known only now

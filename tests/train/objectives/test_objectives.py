@@ -15,7 +15,7 @@ ROWS = {"labelled": Example("say aaa", "aaa"), "unlabelled": TextExample("say aa
 SHORT = ("min_encoder_length=2", "max_encoder_length=8", "min_lm_length=4", "max_length=32")
 
 
-@pytest.mark.parametrize("name", ["labelled", "unlabelled", "plain"])
+@pytest.mark.parametrize("name", ["labelled", "unlabelled", "plain"])  # the others' losses have tests of their own
 def test_a_batch_has_a_loss_over_its_target_tokens(load, recipe_file, name):
     if name == "plain":
         recipe_file.write_text(recipe_file.read_text().replace("encoder: ", "# "))
@@ -51,14 +51,16 @@ def test_one_of_another_package_is_held_to_the_class(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(LangBridgeError, match=r"'wrong' of 'langbridge.objectives' is json:loads, expected a subclass"):
         objective("wrong")
-    with pytest.raises(LangBridgeError, match=r"expected one of labelled, unlabelled, plain, wrong, got 'other'"):
+    with pytest.raises(
+        LangBridgeError, match=r"expected one of labelled, unlabelled, plain, distil, wrong, got 'other'"
+    ):
         objective("other")
 
 
 def test_objectives_are_known_without_torch():
     code = (
         "import sys; from langbridge.train.objectives import objective;"
-        "[objective(name) for name in ('labelled', 'unlabelled', 'plain')];"
+        "[objective(name) for name in ('labelled', 'unlabelled', 'plain', 'distil')];"
         "print(*{'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,6 +3,7 @@
     labelled     pairs of a prompt and its answer
     unlabelled   texts, split into what is read and what is written
     plain        either, by the plain language model
+    distil       either, from the language model itself, which reads the same text as its own tokens
 
 Those of other packages are found by the entry points of the group `langbridge.objectives`, each a class. Neither torch
 nor transformers is imported here, so that a recipe can be read without them.
@@ -23,6 +24,7 @@ _OURS = {
     "labelled": "langbridge.train.objectives.labelled:Labelled",
     "unlabelled": "langbridge.train.objectives.unlabelled:Unlabelled",
     "plain": "langbridge.train.objectives.plain:Plain",
+    "distil": "langbridge.train.objectives.distil:Distil",
 }
 
 

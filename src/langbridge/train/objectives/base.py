@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from langbridge.data import Regime
@@ -43,6 +44,9 @@ class Objective(ABC):
     shortest_source: int = 1
     """Fewest encoder tokens of a row, for the plan."""
 
+    layers: int | None = None
+    """How many of the language model's layers an update runs, for the plan; None for all, with the head."""
+
     def __init__(self, recipe: Any) -> None:
         self.recipe = recipe
 
@@ -67,6 +71,12 @@ class Objective(ABC):
         A batch is a mapping of tensors for `loss`, `labels` among them, with the rows' origins under `rows`.
 
         processor: the bridge's, or the plain language model's tokenizer.
+        """
+
+    def begin(self, model: Any, prepared: Any, out: Path, tell: Callable[[str], None]) -> None:  # noqa: B027
+        """Make what the collators need of the model before the first batch; nothing by default.
+
+        prepared: the run's rows and collators (`langbridge.train.prepare.Prepared`). out: the run's folder.
         """
 
     def measures(self, kind: Regime) -> bool:

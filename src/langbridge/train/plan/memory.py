@@ -1,5 +1,6 @@
 """A bridge laid out without its weights: what each of its parts takes on one device while it is trained."""
 
+import copy
 import dataclasses
 import math
 import sys
@@ -219,8 +220,11 @@ class Layout:
 
     def _lm_activations(self) -> int:
         whole = self.bridge is None
+        config = copy.deepcopy(self.lm_config)
+        if (layers := objective_of(self.recipe).layers) is not None:
+            config.get_text_config().num_hidden_layers = layers
         kept = kept_by_language_model(
-            self.lm_config,
+            config,
             self._rows_at_once,
             self.recipe.max_length,
             dtype=torch.float32 if whole else self.lm_dtype,
@@ -250,6 +254,8 @@ class Layout:
 
     def _logits(self) -> PartSize:
         recipe = self.recipe
+        if objective_of(recipe).layers is not None:
+            return PartSize(name="logits")
         targets = recipe.max_length - 1
         if self.bridge is not None:
             shortest = recipe.connector.soft_length(objective_of(recipe).shortest_source)
