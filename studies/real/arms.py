@@ -43,6 +43,13 @@ ARMS = {
     "text": Arm("no bridge: the language model reads the question", trained=False, bridge=False),
 }  # fmt: skip
 
+REFERENCE = "labelled"
+"""The arm that others are held against, question by question."""
+COMPARED = ("closed", "distil", "distil4", "last", "random")
+"""The comparisons that are planned, for which p values are corrected."""
+FROM_CLOSED = ("labelled", "distil", "distil4")
+"""Arms whose curves begin where `closed` stays."""
+
 
 def recipe_of(
     arm: Arm, *, pair: str, models: Path, data: Path, seed: int, examples: int, settings: Sequence[str] = ()

@@ -9,13 +9,21 @@ from langbridge.analyze.figures import figure
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.markdown import table
-from studies.real.arms import ARMS, PAIRS
+from studies.real.arms import ARMS, COMPARED, FROM_CLOSED, PAIRS, REFERENCE
 from studies.real.reading import CARELESS, ENGLISH
-from studies.real.shares import ALL, NUMBERS, PRIMARY, Estimate, Languages, Measurement, Shares
+from studies.real.shares import (
+    ALL,
+    NUMBERS,
+    PRIMARY,
+    Estimate,
+    Languages,
+    Measurement,
+    Shares,
+    holm,
+    rank_correlation,
+)
 
 FIGURE = "share"
-REFERENCE = "labelled"
-"""The arm that every other's share is held against, question by question."""
 NEEDED = (ENGLISH, *PRIMARY)
 """Without which there is no reading share."""
 WANTED = (ENGLISH, CARELESS, *PRIMARY)
@@ -40,6 +48,11 @@ NEAREST = (
     "the three nearest rows."
 )
 
+CHOICES = (
+    "The checkpoint that each would choose, what is lost of the reading share against the best, and the rank "
+    "correlation with it over checkpoints:"
+)
+
 
 class Found:
     """The measurements of one pair and one number of questions: by arm, examples and seed, each by language."""
@@ -59,6 +72,11 @@ class Found:
         }
         return {examples: seeds for examples, seeds in found.items() if seeds}
 
+    def curve(self, arm: str, languages: Sequence[str] = NEEDED) -> dict[int, dict[str, dict[str, Measurement]]]:
+        """As `whole`, with the closed form first where the arm begins with it."""
+        start = self.whole("closed", languages) if arm in FROM_CLOSED else {}
+        return {**start, **self.whole(arm, languages)}
+
     def last(self, languages: Sequence[str] = NEEDED) -> Last:
         """By arm its longest training that is measured so: its examples, and the bridges by seed."""
         return {arm: [*there.items()][-1] for arm in ARMS if (there := self.whole(arm, languages))}
@@ -66,6 +84,8 @@ class Found:
     def seconds(self, arm: str, examples: int) -> float | None:
         """Up to a bridge, the mean over seeds; None where it is not known of all."""
         spent: list[float] = []
+        if arm in FROM_CLOSED and examples == 0:
+            arm = "closed"
         for seed in self.whole(arm)[examples]:
             path = self.out / self.pair / arm / seed / "clock.json"
             clock = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else {}
@@ -104,7 +124,7 @@ def write_report(out: Path) -> Path:
 def _study(found: Found) -> list[str]:
     pages = [f"## {PAIRS.get(found.pair, found.pair)}, {found.questions} questions"]
     if last := found.last():
-        pages.append(_summary(found, last))
+        pages += [_summary(found, last), *_comparisons(found, last)]
     if there := found.last([ENGLISH]):
         pages += ["### By language", "Own question / another question (nats a token) / reading share."]
         pages.append(_by_language(there, _losses))
@@ -118,22 +138,37 @@ def _study(found: Found) -> list[str]:
 
 def _summary(found: Found, last: Last) -> str:
     rows = []
-    reference = Shares([*last[REFERENCE][1].values()]).share() if REFERENCE in last else None
     for arm, (examples, seeds) in last.items():
         everything, numbers = (Shares([*seeds.values()], kind) for kind in (ALL, NUMBERS))
         seconds = found.seconds(arm, examples)
-        share = everything.share()
-        against = "–"
-        if arm != REFERENCE and share is not None and reference is not None:
-            against = str(share.minus(reference))
         rows.append([
-            arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}", _said(share),
-            against, _said(numbers.share()), str(everything.gain()), str(everything.gain([ENGLISH])),
+            arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}",
+            _said(everything.share()), _said(numbers.share()), str(everything.gain()), str(everything.gain([ENGLISH])),
         ])  # fmt: skip
     return table(
-        ["arm", "seeds", "English examples", "seconds", "**reading share**", f"less `{REFERENCE}`'s",
-         "of number tokens", "gain, nats", "English gain, nats"], rows,
+        ["arm", "seeds", "English examples", "seconds", "**reading share**", "of number tokens", "gain, nats",
+         "English gain, nats"], rows,
     )  # fmt: skip
+
+
+def _comparisons(found: Found, last: Last) -> list[str]:
+    """Every arm against the reference, after as many examples where that is measured; else after all of its."""
+    if REFERENCE not in last:
+        return []
+    differences: dict[str, tuple[str, Estimate]] = {}
+    for arm, (examples, seeds) in last.items():
+        if arm != REFERENCE and ARMS[arm].bridge:
+            there = found.whole(REFERENCE)
+            against = examples if examples in there else last[REFERENCE][0]
+            gains = [Shares([*bridges.values()]).gain() for bridges in (seeds, there[against])]
+            differences[arm] = f"{examples} / {against}", gains[0].minus(gains[1])
+    corrected = holm({arm: one.p for arm, (_, one) in differences.items() if arm in COMPARED}, len(COMPARED))
+    rows = [
+        [arm, examples, str(one), f"{one.p:.4f}", f"{corrected[arm]:.4f}" if arm in corrected else "not planned"]
+        for arm, (examples, one) in differences.items()
+    ]
+    headings = ["arm", "examples, its / reference's", "difference of gains, nats", "p", f"Holm's, of {len(COMPARED)}"]
+    return [f"### Against `{REFERENCE}`, question by question", table(headings, rows)] if rows else []
 
 
 def _by_language(last: Last, cell: Callable[[Sequence[Languages], str], str]) -> str:
@@ -159,30 +194,37 @@ def _found_rows(bridges: Sequence[Languages], code: str) -> str:
 
 
 def _candidates(found: Found) -> list[str]:
-    """Every run with several measured checkpoints: a table of it, and one of which checkpoint each candidate takes."""
+    """Every run with several measured checkpoints: a table of them, and one of what each candidate makes of them."""
     points, choices = [], []
     for arm in ARMS:
-        whole = found.whole(arm, WANTED)
-        for seed in sorted({seed for seeds in whole.values() for seed in seeds}):
-            curve = {examples: seeds[seed] for examples, seeds in whole.items() if seed in seeds}
-            if len(curve) < 2:
+        curve = found.curve(arm, WANTED)
+        for seed in sorted({seed for seeds in found.whole(arm, WANTED).values() for seed in seeds}):
+            there = {examples: seeds[seed] for examples, seeds in curve.items() if seed in seeds}
+            if len(there) < 2:
                 continue
-            gains = {examples: Shares([one]).gain().value for examples, one in curve.items()}
-            best = max(gains, key=gains.__getitem__)
-            for examples, one in curve.items():
+            shares = {examples: share for examples, one in there.items() if (share := Shares([one]).share())}
+            for examples, one in there.items():
                 signs = [f"{abs(candidate(one)):.3f}" for candidate in CANDIDATES.values()]
-                share = Shares([one]).share()
-                points.append([arm, seed, str(examples), *signs, f"{gains[examples]:.3f}", _said(share)])
+                gain = Shares([one]).gain().value
+                points.append([arm, seed, str(examples), *signs, f"{gain:.3f}", _said(shares.get(examples))])
+            if len(shares) < 2:
+                continue
+            best = max(shares, key=lambda examples: shares[examples].value)
             for name, candidate in CANDIDATES.items():
-                chosen = max(curve, key=lambda examples: candidate(curve[examples]))
-                choices.append([arm, seed, name, str(chosen), str(best), f"{gains[best] - gains[chosen]:.3f}"])
-    if not points:
-        return []
-    return [
-        table(["arm", "seed", "examples", *CANDIDATES, "gain of the others", "reading share"], points, texts=(1,)),
-        "The checkpoint that each would choose, and what the other languages lose by it against their best:",
-        table(["arm", "seed", "chosen by", "examples", "best", "gain lost"], choices, texts=(1, 2)),
-    ]
+                signs_of = {examples: candidate(there[examples]) for examples in shares}
+                chosen = max(signs_of, key=signs_of.__getitem__)
+                correlation = rank_correlation([*signs_of.values()], [share.value for share in shares.values()])
+                lost = shares[best].value - shares[chosen].value
+                choices.append([arm, seed, name, str(chosen), str(best), f"{lost:.3f}", f"{correlation:.2f}"])
+    pages = []
+    if points:
+        headings = ["arm", "seed", "examples", *CANDIDATES, "gain of the others", "reading share"]
+        pages.append(table(headings, points, texts=(1,)))
+    if choices:
+        pages.append(CHOICES)
+        headings = ["arm", "seed", "chosen by", "examples", "best", "share lost", "correlation"]
+        pages.append(table(headings, choices, texts=(1, 2)))
+    return pages
 
 
 def _said(estimate: Estimate | None) -> str:
@@ -202,7 +244,7 @@ def _draw(path: Path, studies: list[Found]) -> None:
             for number, arm in enumerate(ARMS):
                 points = [
                     (examples, found.seconds(arm, examples), share.value)
-                    for examples, seeds in found.whole(arm).items()
+                    for examples, seeds in found.curve(arm).items()
                     if ARMS[arm].bridge and (share := Shares([*seeds.values()]).share()) is not None
                 ]
                 style = {"marker": "os^Dv<>pX"[number], "markersize": 3.5, "label": arm}

@@ -40,6 +40,12 @@ class Estimate:
         low, high = np.percentile(self.draws[1:], [2.5, 97.5])
         return float(low), float(high)
 
+    @property
+    def p(self) -> float:
+        """Two-sided, that the value is 0: by how many resamples are on either side of it."""
+        sides = ((self.draws[1:] <= 0).sum(), (self.draws[1:] >= 0).sum())
+        return float(min(1.0, 2 * (min(sides) + 1) / len(self.draws)))
+
     def minus(self, other: "Estimate") -> "Estimate":
         """Of the same questions: both were taken on the same resamples of them."""
         return Estimate(self.draws - other.draws)
@@ -118,3 +124,17 @@ class Shares:
         english = self._gains(ENGLISH)
         with np.errstate(divide="ignore", invalid="ignore"):
             return self._estimate(np.mean([self._gains(language) / english for language in languages], axis=0))
+
+
+def holm(found: Mapping[str, float], planned: int) -> dict[str, float]:
+    """P values corrected by Holm for `planned` comparisons, those that are not made yet included."""
+    corrected, largest = {}, 0.0
+    for place, name in enumerate(sorted(found, key=found.__getitem__)):
+        largest = max(largest, min(1.0, (planned - place) * found[name]))
+        corrected[name] = largest
+    return corrected
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's, of values without ties."""
+    return float(np.corrcoef([np.argsort(np.argsort(values)) for values in (first, second)])[0, 1])

@@ -11,7 +11,7 @@ import torch
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
-from langbridge.files import read_jsonl, write_jsonl
+from langbridge.files import read_jsonl, write_atomically, write_jsonl
 from langbridge.miniature import parents
 from langbridge.train import Recipe, train
 from studies.real import runs
@@ -21,7 +21,7 @@ from studies.real.nearest import NearestRows, content_words, digits_of
 from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, careless, measure
 from studies.real.report import write_report
 from studies.real.runs import Run, carry_out
-from studies.real.shares import NUMBERS, PRIMARY, Measurement, Shares
+from studies.real.shares import NUMBERS, PRIMARY, Measurement, Shares, holm, rank_correlation
 from studies.real.starts import soft_prompts, write_start
 
 SETTINGS = ("template={prompt}", "connector.encoder_layers=[1, 3]", "ridge.texts=30", "dtype=float32",
@@ -280,6 +280,13 @@ def test_arms_are_held_against_each_other_question_by_question() -> None:
     assert less.interval[1] - less.interval[0] > 0.2
     difference = more.minus(less)
     assert (difference.value, *difference.interval) == pytest.approx((0.1, 0.1, 0.1))
+    assert difference.p == pytest.approx(2 / 2001), "no resample of 2,000 on the other side"
+    assert less.minus(less).p == 1.0
+
+
+def test_holms_correction_counts_comparisons_that_are_still_to_come() -> None:
+    assert holm({"a": 0.02, "b": 0.001, "c": 0.015}, 5) == pytest.approx({"b": 0.005, "c": 0.06, "a": 0.06})
+    assert rank_correlation([1.0, 2.0, 3.0, 9.0], [0.1, 0.3, 0.2, 0.4]) == pytest.approx(0.8)
 
 
 def test_no_share_of_english_that_is_not_read() -> None:
@@ -367,6 +374,27 @@ def test_the_report_of_a_half_finished_study_says_what_is_missing(
     text = [line for line in said.splitlines() if line.startswith("| text |")]
     assert text[0].endswith(" | – | – | – |"), "what is measured of it has its place"
     (row,) = [line for line in said.splitlines() if line.startswith("| labelled | 1 | 8 |")]
-    assert row.count("|") == 10
+    assert row.count("|") == 9
+    (held,) = [line for line in said.splitlines() if line.startswith("| closed | 0 / 8 |")]
+    assert held.count("|") == 6
     assert "### When to stop, asked in English" in said
     assert (out / "share.png").stat().st_size > 0
+
+
+def test_candidates_are_judged_by_the_checkpoint_that_they_choose(tmp_path: Path) -> None:
+    """Shares .2 (the closed form), .6 and .4 over three checkpoints. English gains rise throughout, so the English
+    score chooses the last one and loses .2; on careless English and number tokens the second is the best."""
+    made_up = {0: (1.0, 0.2, 0.5, 2.0), 128: (2.0, 0.6, 0.9, 1.0), 256: (3.0, 0.4, 0.7, 1.5)}
+    for examples, (english, share, careless_gain, number_loss) in made_up.items():
+        arm = "closed" if examples == 0 else "labelled"
+        gains = {ENGLISH: english, CARELESS: careless_gain, **dict.fromkeys(PRIMARY, share * english)}
+        for code, gain in gains.items():
+            one = made([1.0] * 4, [1.0 + gain] * 4, [1] * 4).found
+            path = tmp_path / "qwen" / arm / "seed-0" / "measured" / "4" / str(examples) / f"{code}.json"
+            write_atomically(path, json.dumps({**one, "number_own": [number_loss] * 4}))
+    said = write_report(tmp_path).read_text().splitlines()
+    assert "| labelled | seed-0 | English reading score | 256 | 128 | 0.200 | 0.50 |" in said
+    assert "| labelled | seed-0 | English loss on number tokens | 128 | 128 | 0.000 | 1.00 |" in said
+    assert "| labelled | seed-0 | reading score of careless English | 128 | 128 | 0.000 | 1.00 |" in said
+    assert "| closed | 0 / 256 | -1.00 [-1.00, -1.00] | 0.0010 | 0.0050 |" in said
+    assert "| labelled | 1 | 256 | – | 0.40 [0.40, 0.40] |" in "\n".join(said)
