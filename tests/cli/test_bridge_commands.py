@@ -196,6 +196,11 @@ def test_show_shows_text_that_the_language_model_reads_itself(command, recipe: P
     assert "<s> Q : ▁ [soft prompt x 5] [end] «4 </s>»" in out
 
 
+def test_show_shows_what_a_teacher_reads(command, recipe: Path) -> None:
+    _, out, _ = command("show", recipe, "--rows", 1, "--set", "objective=distil")
+    assert "  teacher, 10 read\n    <s> Q : ▁ 2 + 2 ? 4 </s>\n" in out
+
+
 def test_tokens_of_bytes_are_shown_as_their_text() -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -227,6 +227,16 @@ def test_recomputation_saves_memory(planned, base_folders) -> None:
     assert part(in_passes, "language model").activations == part(alone, "language model").activations < kept
 
 
+def test_fewer_layers_keep_less(planned, base_folders) -> None:
+    whole, half = (
+        planned(*base_folders, objective="distil", **SMALL, **fewer) for fewer in ({}, {"distil__layers": 1})
+    )
+    kept, less = (part(found, "language model").activations for found in (whole, half))
+    assert 0.4 * kept < less < 0.6 * kept, "one of two layers"
+    assert part(whole, "logits").activations > part(half, "logits").activations == 0
+    assert half.parameters == whole.parameters
+
+
 def test_precision_decides_the_weights_memory(planned, base_folders) -> None:
     wide = part(planned(*base_folders, **SMALL), "language model")
     narrow = part(planned(*base_folders, dtype="bfloat16", **SMALL), "language model")
