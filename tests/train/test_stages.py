@@ -132,7 +132,7 @@ MISTAKES = {
     "stages: [{connector: mlp}]": r"stages\[0\]\.connector: is the whole run's",
     "stages: [{}, {init: random}]": r"stages\[1\]\.init: is the whole run's",
     "stages: [{}, {train: {max_steps: 0}}]": r"stages\[1\]\.train\.max_steps: got 0",
-    "stages: [{objective: unlabeled}]": r"objective: expected one of labelled, unlabelled, plain, got 'unlabeled'",
+    "stages: [{objective: unlabeled}]": r"objective: expected one of labelled, .*, distil, got 'unlabeled'",
     "stages: [{train: {lr: 1}}]": r"stages\[0\]\.train\.lr: unknown key",
     "freeze_connector: true": "freeze_connector: leaves nothing to train",
     "init: nowhere/else/at/all": r"init: expected auto, ridge, random, or the folder of a bridge, got 'nowhere",
