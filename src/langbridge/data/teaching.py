@@ -106,17 +106,19 @@ def prompt_of(example: Example | TextExample) -> str:
 
 
 class TaughtTexts(UnlabelledCollator):
-    """`UnlabelledCollator` with the teacher's sequences."""
+    """`UnlabelledCollator` with the teacher's sequences, which are as long as a prefix is in the language model's own
+    tokens: a batch draws the lengths of the student's."""
 
     def _processed(self, prefixes: list[str], starts: list[str], lengths: Lengths) -> dict[str, Any]:
-        batch = super()._processed(prefixes, starts, lengths)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "targets of rows")  # cutting is intended here
-            return with_teacher(batch, self.processor, prefixes, Template(), self.bounds["max_length"])
+        return with_teacher(super()._processed(prefixes, starts, lengths), self.processor, prefixes, Template())
 
 
 def with_teacher(
-    batch: dict[str, Any], processor: "LangBridgeProcessor", prompts: Sequence[str], template: Template, max_length: int
+    batch: dict[str, Any],
+    processor: "LangBridgeProcessor",
+    prompts: Sequence[str],
+    template: Template,
+    max_length: int | None = None,
 ) -> dict[str, Any]:
     """The batch and what a teacher reads of its rows, padded on the right as they are. Where the teacher's sequence
     would be longer than `max_length`, the end of the continuation is taken out of both, with a warning."""
@@ -129,7 +131,7 @@ def with_teacher(
     taught, cut = [], []
     for row, head in enumerate(teacher_heads(processor, prompts, template)):
         places = (batch["labels"][row] != IGNORE).nonzero().flatten()
-        kept = places[: max(max_length - len(head.ids), 0)]
+        kept = places if max_length is None else places[: max(max_length - len(head.ids), 0)]
         if len(kept) < len(places):
             cut.append(row)
             left_out = places[len(kept) :]

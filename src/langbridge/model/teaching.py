@@ -1,10 +1,11 @@
 """A frozen language model as the teacher of its own bridge: what it makes of a text that it reads as its own tokens is
 held against what it makes of the same text through the bridge.
 
-    teacher   <s> Tom has 4 hats . | Q: | How many ? </s>      the prompt as its own tokens
-    student   <s> [soft prompts] . | Q: | How many ? </s>      the prompt through the bridge
+    teacher   <s> 2 + 2 ?           A: It is 4 . </s>      the prompt as its own tokens
+    student   <s> [soft prompts] .  A: It is 4 . </s>      the prompt through the bridge
 
-Behind the prompt both read the same tokens, the template's rest and the continuation. So they are aligned from the end.
+Behind the prompt both read the same tokens, the template's rest and the continuation, so rows are aligned from their
+ends.
 """
 
 from collections.abc import Iterator, Sequence
