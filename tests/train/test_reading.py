@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -86,6 +87,9 @@ def test_the_score_is_a_mean_over_target_tokens_with_the_error_of_a_ratio(base_f
     assert not model.training
 
 
+ARGUMENTS = SimpleNamespace(output_dir="run")
+
+
 class Run:
     """A run of which only the reading score is real."""
 
@@ -103,7 +107,7 @@ class Run:
     def step(self, count=2):
         for _ in range(count):
             self.state.global_step += 1
-            self.monitor.on_step_end(None, self.state, self.control)
+            self.monitor.on_step_end(ARGUMENTS, self.state, self.control)
 
 
 def test_a_plateau_is_warned_of_once_with_its_causes():
@@ -153,6 +157,19 @@ def test_a_run_that_goes_on_counts_on():
     run.state.log_history += [{"reading_score": 0.01, "reading_score_error": 0.01, "step": step} for step in (0, 2, 4)]
     with pytest.warns(PlateauWarning, match="step 6"):
         run.step(1)
+
+
+def test_a_run_ends_some_scores_behind_its_best_and_has_that_saved():
+    run = Run([0.9, 0.3, 0.5, 0.4, 0.45], reading_score_patience=2)  # what the start reads is no checkpoint
+    saved = []
+    for _ in range(4):
+        run.control.should_save = False
+        run.step()
+        saved.append(run.control.should_save)
+    assert saved == [True, True, False, False]
+    assert run.state.best_model_checkpoint == "run/checkpoint-4"
+    assert (run.state.best_metric, run.state.best_global_step) == (0.5, 4)
+    assert run.control.should_training_stop
 
 
 def test_the_line_of_the_loss_is_not_lost():

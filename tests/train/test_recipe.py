@@ -128,6 +128,10 @@ MISTAKES = {
         "train: {load_best_model_at_end: true}",
         "train.load_best_model_at_end: needs eval_strategy and save_strategy to be the same",
     ),
+    "patience without scores": (
+        "train: {reading_score_patience: 3, reading_score_steps: 0}",
+        "train.reading_score_patience: needs reading scores",
+    ),
     "validation of nothing": (
         "train: {eval_strategy: steps}",
         "train.eval_strategy: needs data.validation_path",

@@ -1,5 +1,6 @@
 """A run from the recipe to the folder, on a tiny bridge."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -17,10 +18,10 @@ from langbridge.data import write_jsonl
 from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
-from langbridge.train import Recipe, train
+from langbridge.train import Recipe, loop, train
 from langbridge.train.plan import plan
 from langbridge.train.prepare import build_model, load_processor, reads_new_rows, some_texts
-from langbridge.train.reading import PlateauWarning
+from langbridge.train.reading import PlateauWarning, ReadingScore
 
 
 def test_a_run_learns_and_writes_a_bridge_that_loads(recipe, tmp_path):
@@ -280,6 +281,18 @@ def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_
         assert "does not read the prompt" in message
         assert "learning rate too small" in message
         assert "random start" in message
+
+
+def test_the_final_bridge_is_the_one_that_reads_best(load, tmp_path, monkeypatch):
+    scores = iter([0.9, 0.5, 0.4, 0.3, 0.2])
+    score = ReadingScore(score=0.0, error=0.01, own=1.0, other=1.0, rows=8)
+    monkeypatch.setattr(loop, "reading_score", lambda *_: dataclasses.replace(score, score=next(scores)))
+    changes = ["train.reading_score_steps=1", "train.reading_score_patience=2", "train.max_steps=9"]
+    final = train(load(*changes), tmp_path / "run", progress=False)
+    steps = [entry["step"] for entry in json.loads((final / "training_log.json").read_text())["history"]]
+    assert max(steps) == 3  # two scores behind the best, which is the first after the start
+    best, last = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run" / "checkpoint-1", final))
+    assert all(torch.equal(best[name], last[name]) for name in best)
 
 
 def test_a_run_that_stops_on_the_plateau_can_be_gone_on_with(load, tmp_path):

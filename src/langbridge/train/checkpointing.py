@@ -79,6 +79,8 @@ class Checkpoints(Trainer):
     records: Mapping[str, str]
     kept: int | None
     stream: StreamLoader | None = None
+    keeps_best: bool = False
+    """Whether the run ends with the best checkpoint by its own choice, besides `load_best_model_at_end`."""
     writing: Path | None = None
     """The checkpoint that is being written."""
 
@@ -161,8 +163,10 @@ class CheckpointKeeper(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         trainer, best = self.trainer, state.best_model_checkpoint
-        # `Trainer` has loaded the model's own weights, and knows nothing of what parts laid beside them.
-        if args.load_best_model_at_end and best and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        # `Trainer` has loaded the model's own weights, and knows nothing of what parts laid beside them, nor of a best
+        # that the reading score chose.
+        chosen = args.load_best_model_at_end or trainer.keeps_best
+        if chosen and best and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             load_checkpoint(trainer.model, trainer.parts, Path(best))
 
 

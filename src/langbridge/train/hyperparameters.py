@@ -8,8 +8,8 @@ from langbridge.errors import LangBridgeError
 from langbridge.settings import Settings
 
 _OURS = """
-    encoder_learning_rate encoder_weight_decay positions_per_pass reading_score_steps reading_score_rows plateau_score
-    plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
+    encoder_learning_rate encoder_weight_decay positions_per_pass reading_score_steps reading_score_rows
+    reading_score_patience plateau_score plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
 """
 OURS = frozenset(_OURS.split())
 """Keys that `Train.arguments` leaves out. The last three have the names of `TrainingArguments`, but what goes to the
@@ -148,6 +148,11 @@ class Train(Settings):
     training rows at most, which are then kept out of the training. null for two and a half updates' rows of one
     process, 16 to 128: a score then takes about as long as so many updates."""
 
+    reading_score_patience: PositiveInt | None = None
+    """Reading scores in a row without a new best after which the run ends; the final bridge is then the best one's,
+    whether it ended early or not. null for the last step's bridge. It needs neither validation data nor another
+    language than English."""
+
     plateau_score: NonNegativeFloat = 0.05
     """A reading score below this, in nats a target token, or below two standard errors, counts as not reading."""
 
@@ -180,6 +185,12 @@ class Train(Settings):
                 f"load_best_model_at_end: needs eval_strategy and save_strategy to be the same, so that the best step "
                 f"has a checkpoint; got {self.eval_strategy!r} and {self.save_strategy!r}"
             )
+        if self.reading_score_patience is not None:
+            if not self.reading_score_steps:
+                raise LangBridgeError("reading_score_patience: needs reading scores; set reading_score_steps")
+            for key in ("load_best_model_at_end", "fsdp", "deepspeed"):
+                if getattr(self, key):
+                    raise LangBridgeError(f"reading_score_patience: is set, and so is {key}; expected one of the two")
         return self
 
     @property

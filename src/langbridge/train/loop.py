@@ -68,6 +68,7 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
             callback.logging_dir = str(out / "tensorboard")
     if prepared.reading is not None:
         kind, rows = prepared.reading
+        trainer.keeps_best = learn.reading_score_patience is not None
         batches = reading_batches(rows, collate[kind], learn.per_device_eval_batch_size)
         trainer.monitor = ReadingMonitor(
             trainer.off_the_clock()(lambda: reading_score(model, batches)),

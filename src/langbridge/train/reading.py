@@ -165,7 +165,9 @@ class ReadingMonitor(TrainerCallback):
         control.should_log = due  # logging the score would cancel the line of the loss
         # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
         patience = self.settings.plateau_patience
-        recent = _scores(state)[1:][-patience:]
+        scores = _scores(state)[1:]
+        self._keep_best(args, state, control, scores)
+        recent = scores[-patience:]
         if len(recent) == patience and all(map(self._is_low, recent)):
             if not self.warned:
                 message = self._warn(state)
@@ -174,6 +176,20 @@ class ReadingMonitor(TrainerCallback):
                     control.should_training_stop = control.should_save = True
         elif recent and not self._is_low(recent[-1]):
             self.warned = False
+
+    def _keep_best(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, scores: Sequence[dict[str, float]]
+    ) -> None:
+        """With `reading_score_patience`: have the best score's step saved, and end the run some scores behind it."""
+        if self.settings.reading_score_patience is None:
+            return
+        best = max(range(len(scores)), key=lambda number: scores[number]["reading_score"])
+        if best == len(scores) - 1:
+            control.should_save = True
+            state.best_metric, state.best_global_step = scores[best]["reading_score"], state.global_step
+            state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
+        elif len(scores) - 1 - best >= self.settings.reading_score_patience:
+            control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         found = _scores(state)

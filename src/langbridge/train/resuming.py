@@ -24,7 +24,7 @@ _HARMLESS = """
     logging_steps eval_strategy eval_steps save_strategy save_steps save_total_limit load_best_model_at_end
     metric_for_best_model greater_is_better per_device_eval_batch_size dataloader_num_workers report_to run_name use_cpu
     tf32 torch_compile activation_checkpointing positions_per_pass ddp_timeout reading_score_steps reading_score_rows
-    plateau_score plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
+    reading_score_patience plateau_score plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
 """
 HARMLESS = frozenset(f"train.{name}" for name in _HARMLESS.split())
 """Keys that may differ, those of validation data and of places apart."""
