@@ -74,8 +74,9 @@ class Found:
 
     def curve(self, arm: str, languages: Sequence[str] = NEEDED) -> dict[int, dict[str, dict[str, Measurement]]]:
         """As `whole`, with the closed form first where the arm begins with it."""
-        start = self.whole("closed", languages) if arm in FROM_CLOSED else {}
-        return {**start, **self.whole(arm, languages)}
+        own = self.whole(arm, languages)
+        start = self.whole("closed", languages) if own and arm in FROM_CLOSED else {}
+        return {**start, **own}
 
     def last(self, languages: Sequence[str] = NEEDED) -> Last:
         """By arm its longest training that is measured so: its examples, and the bridges by seed."""
