@@ -49,7 +49,7 @@ def test_scripts_are_those_of_the_prompt_s_own_tokens(bridge, monkeypatch: pytes
     table = model.get_input_embeddings().weight.detach()
     latin, digit, telugu = (table[processor.tokenizer.convert_tokens_to_ids(text)] for text in ("a", "2", "ె"))
     rows = [latin] * 3 + [telugu, telugu, digit, telugu] + [latin] * 5
-    monkeypatch.setattr(model, "soft_prompts", lambda ids, mask: (torch.stack(rows)[None], None))
+    monkeypatch.setattr(model, "soft_prompts", lambda ids, mask: (torch.stack(rows)[None], torch.ones(1, len(rows))))
     found = nearest_tokens(model, processor, "రె2?", top=1)
     assert [one.source for one in found.soft_prompts if one.own] == ["ర", "ె", "2", "?"]
     assert found.scripts() == {"Telugu": 0.75, NO_SCRIPT: 0.25}
@@ -88,6 +88,13 @@ def test_a_resampler_s_latents_are_no_tokens(base_folders: tuple[Path, Path]) ->
     found = nearest_tokens(model, processor, "What is 2+2?")
     assert [one.source for one in found.soft_prompts] == ["[latent 0]", "[latent 1]", "[latent 2]", "[end]"]
     assert [one.own for one in found.soft_prompts] == [True, True, True, False], "latents read the whole prompt"
+
+
+def test_bare_tokens_have_no_line(base_folders: tuple[Path, Path]) -> None:
+    from langbridge.model import build_bridge
+
+    found = nearest_tokens(*build_bridge(*base_folders, drop_bare_tokens=True), "1+1")
+    assert [one.source for one in found.soft_prompts] == ["1", "+", "1", "[end]"]
 
 
 def test_nothing_to_look_at(bridge) -> None:

@@ -138,7 +138,14 @@ def test_what_is_too_long_is_cut_and_counted(bridge, tmp_path: Path) -> None:
     assert pooled.tokens[LM]["en"] == (252 + 3) / 4
 
 
-@pytest.mark.parametrize("options", [{"template_in": "lm"}, {"connector": {"kind": "resampler", "num_latents": 5}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"template_in": "lm"},
+        {"template_in": "lm", "drop_bare_tokens": True},
+        {"connector": {"kind": "resampler", "num_latents": 5}},
+    ],
+)
 def test_other_layouts(base_folders: tuple[Path, Path], tmp_path: Path, options: dict) -> None:
     torch.manual_seed(0)
     model, processor = build_bridge(*base_folders, template="Q: {prompt}\nA:", **options)

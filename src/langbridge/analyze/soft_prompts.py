@@ -96,8 +96,8 @@ def nearest_tokens(
     batch = processor([prompt], source_language=source_language).to(model.device)
     model.eval()
     with torch.inference_mode():
-        soft, _ = model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
-        soft = soft[0].float()
+        soft, mask = model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])
+        soft = soft[0, mask[0].bool()].float()
         sources = _sources(processor, prompt, len(soft), source_language)
         table = model.language_model.get_input_embeddings()
         vocabulary = len(processor.tokenizer)
@@ -167,7 +167,8 @@ def _sources(processor: "LangBridgeProcessor", prompt: str, soft: int, language:
     if not any(read.own):
         raise LangBridgeError(f"prompt: the encoder's tokenizer leaves nothing of {prompt!r}")
     texts = map(str, processor.encoder_tokenizer.convert_ids_to_tokens(read.ids))
-    return [*zip(texts, read.own, strict=True), (END, False)]
+    found = zip(read.ids, texts, read.own, strict=True)
+    return [*((text, own) for token, text, own in found if token not in processor.bare_token_ids), (END, False)]
 
 
 def _shares(scripts: list[str]) -> dict[str, float]:

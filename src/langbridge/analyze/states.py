@@ -202,15 +202,15 @@ class _BridgeReader:
         assert read == [row.ids for row in rows], "one reading"
         own = _mask([row.own for row in rows], ids.shape[1], ids.device)
         states = self.model.encode(ids, mask)
-        memory = self.model.connect(states, mask)
-        soft, soft_mask = memory.soft_prompts, memory.mask
+        memory = self.model.connect(states, self.model.spoken(ids, mask))
+        soft, real = memory.soft_prompts[:, :-1], memory.mask[:, :-1].bool()
         # Where soft prompts belong to no token, all of them count.
-        own_soft = own if self.processor.connector.token_aligned else torch.ones_like(soft_mask[:, :-1]).bool()
+        own_soft = own.to(real.device) & real if self.processor.connector.token_aligned else real
         places = (batch["input_ids"] == self.processor.soft_prompt_token_id) & batch["attention_mask"].bool()
         own_seq = torch.zeros_like(places)
         for row in range(len(rows)):
             filled = places[row].nonzero().squeeze(1)[:-1]  # without the end vector
-            own_seq[row, filled] = own_soft[row, : len(filled)].to(places.device)
+            own_seq[row, filled] = own_soft[row, real[row]].to(places.device)
         # Padded on the right, no causal model sees a pad before its text, and positions count from 0 as they should:
         # so no mask, which would cost a third of the time.
         output = self.model(
@@ -224,7 +224,7 @@ class _BridgeReader:
         assert output.hidden_states is not None, "asked for above"
         return [
             _mean(states, own),
-            _mean(soft[:, :-1], own_soft),
+            _mean(soft, own_soft),
             *(_mean(layer, own_seq) for layer in output.hidden_states[1:]),
         ]
 
