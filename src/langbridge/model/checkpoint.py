@@ -30,8 +30,7 @@ def build_bridge(
     """A fresh bridge and the processor that belongs to it, from two local folders or hub ids.
 
     template, template_in, system: as in `LangBridgeProcessor`. drop_bare_tokens, split_digits: as in its `from_bases`.
-    With `template="chat"` the bridge's generation ends
-    where the chat template ends an answer.
+    With `template="chat"` the bridge's generation ends where the chat template ends an answer.
 
     processor: one of these bases with this layout, where there is one already: reading tokenizers takes seconds. Other
     keywords are those of `LangBridgeModel.from_bases`.

@@ -99,13 +99,12 @@ def ridge_start(
     seen, unseen = (_Moments.of(states, targets, weights, part) for part in (~held_out, held_out))
     unseen_explained = seen.fit(penalty).explained(states, targets, weights, held_out)
     fit = (seen + unseen).fit(penalty)
-    everything = torch.ones_like(held_out)
     scale = fit.scale(states, targets, weights)
     model.connector.set_affine(fit.weight * scale, fit.bias * scale, end_vector(model, processor, fit.target_mean))
     return RidgeFit(
         texts=len(texts),
         tokens=len(states),
-        explained=fit.explained(states, targets, weights, everything),
+        explained=fit.explained(states, targets, weights),
         explained_held_out=unseen_explained,
         scale=scale,
     )
@@ -126,11 +125,10 @@ class _Affine:
     bias: Float[Tensor, " d_lm"]
     target_mean: Float[Tensor, " d_lm"]
 
-    def explained(self, states: Tensor, targets: Tensor, weights: Tensor, part: Tensor) -> float:
+    def explained(self, states: Tensor, targets: Tensor, weights: Tensor, part: Tensor | None = None) -> float:
         """The share of the weighted variance of these tokens' targets about the fit's own mean."""
         unexplained = variance = 0.0
-        for rows, some_states, some_targets in _in_double(states[part], targets[part]):
-            share = weights[part][rows]
+        for share, some_states, some_targets in _in_double(states, targets, weights, part):
             unexplained += float(share @ (some_targets - some_states @ self.weight - self.bias).square().sum(1))
             variance += float(share @ (some_targets - self.target_mean).square().sum(1))
         return 1 - unexplained / variance if variance else 0.0
@@ -138,9 +136,9 @@ class _Affine:
     def scale(self, states: Tensor, targets: Tensor, weights: Tensor) -> float:
         """How much longer targets are than what the map makes of their states, in the weighted mean."""
         wanted = made = 0.0
-        for rows, some_states, some_targets in _in_double(states, targets):
-            wanted += float(weights[rows] @ some_targets.norm(dim=1))
-            made += float(weights[rows] @ (some_states @ self.weight + self.bias).norm(dim=1))
+        for share, some_states, some_targets in _in_double(states, targets, weights):
+            wanted += float(share @ some_targets.norm(dim=1))
+            made += float(share @ (some_states @ self.weight + self.bias).norm(dim=1))
         return wanted / made
 
 
@@ -161,8 +159,7 @@ class _Moments:
         d_encoder, d_lm = states.shape[1], targets.shape[1]
         shapes = [(), (d_encoder,), (d_lm,), (d_encoder, d_encoder), (d_encoder, d_lm)]
         sums = cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
-        for rows, some_states, some_targets in _in_double(states[part], targets[part]):
-            share = weights[part][rows]
+        for share, some_states, some_targets in _in_double(states, targets, weights, part):
             weighted = share[:, None] * some_states
             sums.total.add_(share.sum())
             sums.states.add_(weighted.sum(0))
@@ -184,11 +181,15 @@ class _Moments:
         return _Affine(weight=weight, bias=target_mean - state_mean @ weight, target_mean=target_mean)
 
 
-def _in_double(states: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Both in float64, a slice of their rows at a time."""
+def _in_double(
+    states: Tensor, targets: Tensor, weights: Tensor, part: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Weights, states and targets in float64, some rows at a time: of the tokens in `part`, or of all."""
     for first in range(0, len(states), ROWS):
-        rows = slice(first, first + ROWS)
-        yield rows, states[rows].double(), targets[rows].double()
+        rows: Any = slice(first, first + ROWS)
+        if part is not None:
+            rows = first + part[rows].nonzero().flatten()
+        yield weights[rows], states[rows].double(), targets[rows].double()
 
 
 @torch.no_grad()
