@@ -39,13 +39,15 @@ class Decoding:
     """How answers are written: greedily, unless `options` say otherwise.
 
     stop: strings at which an answer is cut. options: more settings by their names in Hugging Face's `generate`
-    (`do_sample`, `temperature`, `top_p`, `num_beams`).
+    (`do_sample`, `temperature`, `top_p`, `num_beams`). log_probabilities: a `LiveEngine` tells those of each token, with
+    so many of the likeliest.
     """
 
     max_new_tokens: int = 256
     stop: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = SEED
+    log_probabilities: int | None = None
 
 
 GREEDY = Decoding()
@@ -54,14 +56,15 @@ GREEDY = Decoding()
 @dataclass(frozen=True)
 class Answer:
     """text: what was written, its end and its stop string left out. tokens: how many were written. finish: it ended or
-    came to a stop string (`stop`), or to the limit of new tokens (`length`). prompt_cut: the prompt was too long and
-    lost its beginning."""
+    came to a stop string (`stop`), or to the limit of new tokens (`length`). prompt_tokens: of the whole prompt, and
+    encoder_tokens: those of them that the encoder read. prompt_cut: the prompt was too long and lost its beginning."""
 
     text: str
     tokens: int
     finish: Literal["stop", "length"] = "stop"
     prompt_tokens: int = 0
     prompt_cut: bool = False
+    encoder_tokens: int = 0
 
 
 @dataclass(frozen=True)

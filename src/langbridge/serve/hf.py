@@ -90,7 +90,7 @@ class HFEngine(Engine):
             told=told,
         )
         return [
-            Answer(text, len(ids), "stop" if ended else "length", one.length, one.cut)
+            Answer(text, len(ids), "stop" if ended else "length", one.length, one.cut, sum(map(len, one.sources)))
             for one, (ids, text, ended) in zip(readings, written, strict=True)
         ]
 

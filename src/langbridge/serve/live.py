@@ -1,0 +1,86 @@
+"""Answering requests as they come, for a server: what it asks, and what it is told. Neither torch nor transformers."""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from langbridge.errors import LangBridgeError
+from langbridge.serve.engine import GREEDY, Answer, Decoding, Request
+
+
+@dataclass(frozen=True)
+class Token:
+    """A written token. log_probability: natural log, under the model's own distribution, before temperature and top-p.
+    top: the likeliest tokens at its place and theirs, the likeliest first."""
+
+    text: str
+    log_probability: float
+    top: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """More text of an answer, and, where they were asked for, the tokens written since the piece before."""
+
+    text: str
+    tokens: Sequence[Token] = ()
+
+
+Tell = Callable[[Piece | Answer | BaseException], object]
+"""Called with the pieces of an answer and then, once, with its end: the whole answer, or what went wrong. It is called
+in a thread of the engine's, which it must not hold up."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much an engine has to do. waiting: requests that are not yet written. running: those that are, of at most
+    `slots`."""
+
+    waiting: int
+    running: int
+    slots: int
+
+
+class Busy(LangBridgeError):
+    """The queue is full. after: seconds in which there may be room."""
+
+    def __init__(self, message: str, after: float):
+        super().__init__(message)
+        self.after = after
+
+
+class Ticket(abc.ABC):
+    """A request that was taken."""
+
+    @abc.abstractmethod
+    def cancel(self) -> None:
+        """Give it up: nothing more is told of it, and its place is free before the next token is written."""
+
+
+class LiveEngine(abc.ABC):
+    """A model that takes requests at any time and answers several at once. What one is answered does not depend on the
+    others."""
+
+    chats: bool = False
+    """Whether it answers in turns, of which it writes the end itself."""
+    about: Mapping[str, Any] = MappingProxyType({})
+    """As `Engine.about`."""
+
+    @property
+    @abc.abstractmethod
+    def load(self) -> Load:
+        """How much there is to do at this moment."""
+
+    @abc.abstractmethod
+    def submit(self, request: Request, decoding: Decoding = GREEDY, *, tell: Tell, owner: str = "") -> Ticket:
+        """Take a request. owner: whose it is; owners take turns, however many requests one of them has.
+
+        Raises what is wrong with the request (`PromptTooLong`, `LangBridgeError`), and `Busy` where the queue is full.
+        """
+
+    @abc.abstractmethod
+    def close(self, seconds: float = 0.0) -> None:
+        """Take no more; wait so long for what is being written or waits, then give it up. Returns when all have their
+        end told."""
