@@ -39,7 +39,7 @@ class Decoding:
     """How answers are written: greedily, unless `options` say otherwise.
 
     stop: strings at which an answer is cut. options: more settings by their names in Hugging Face's `generate`
-    (`do_sample`, `temperature`, `top_p`, `num_beams`). log_probabilities: a `LiveEngine` tells those of each token, with
+    (`do_sample`, `temperature`, `top_p`, `num_beams`). log_probabilities: a `LiveEngine` tells each token's, with
     so many of the likeliest.
     """
 
