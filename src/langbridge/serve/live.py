@@ -67,6 +67,9 @@ class LiveEngine(abc.ABC):
     """Whether it answers in turns, of which it writes the end itself."""
     about: Mapping[str, Any] = MappingProxyType({})
     """As `Engine.about`."""
+    positions: int | None = None
+    """Tokens that the language model has room for, prompt and answer together; None where that has no end or is not
+    known."""
 
     @property
     @abc.abstractmethod
