@@ -21,6 +21,15 @@ class Memory(NamedTuple):
     keys_values: Float[Tensor, "sources memory d_memory"] | None = None
     keys_values_mask: Int[Tensor, "sources memory"] | None = None
 
+    def laid_into(
+        self, embeds: Float[Tensor, "batch seq d_lm"], places: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "batch seq d_lm"]:
+        """Embedded sequences with the real soft prompts in their places, in order, in the embeddings' precision. Raises
+        `LangBridgeError` where a row has more or fewer places than soft prompts."""
+        soft, mask = self.soft_prompts.to(embeds), self.mask.to(embeds.device)
+        sources_of_rows(places.sum(1).tolist(), mask.sum(1).tolist())
+        return embeds.masked_scatter(places.unsqueeze(-1), soft[mask.bool()])
+
     def by_row(self, places: Bool[Tensor, "batch seq"]) -> "Memory":
         """The sources of each row end to end: a row has as many as fill its placeholders."""
         if len(self.soft_prompts) == len(places):

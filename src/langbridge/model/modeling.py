@@ -33,7 +33,6 @@ from langbridge.model.language_models import (
 from langbridge.model.loading import LoadOptions, fresh, open_checkpoint
 from langbridge.model.memory import Memory
 from langbridge.model.saving import save_checkpoint
-from langbridge.model.sequence import sources_of_rows
 from langbridge.model.teaching import Lesson, Pass, Places, follow, listen
 
 
@@ -173,9 +172,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
             if bool((places.sum(1) > 1).any()):
                 raise no_source(self.config.soft_prompt_token_id)
             return torch.where(places.unsqueeze(-1), self.connector.end_vector().to(embeds), embeds)
-        soft, mask = memory.soft_prompts.to(embeds), memory.mask.to(embeds.device)
-        sources_of_rows(places.sum(1).tolist(), mask.sum(1).tolist())
-        return embeds.masked_scatter(places.unsqueeze(-1), soft[mask.bool()])
+        return memory.laid_into(embeds, places)
 
     def place(
         self,

@@ -51,6 +51,10 @@ class Busy(LangBridgeError):
         self.after = after
 
 
+class Unavailable(LangBridgeError):
+    """What writes the answers cannot be reached, or failed: the request may be good, and its answer come later."""
+
+
 class Ticket(abc.ABC):
     """A request that was taken."""
 
@@ -81,6 +85,7 @@ class LiveEngine(abc.ABC):
         """Take a request. owner: whose it is; owners take turns, however many requests one of them has.
 
         Raises what is wrong with the request (`PromptTooLong`, `LangBridgeError`), and `Busy` where the queue is full.
+        What goes wrong later is told: `Unavailable` where it is not the request's fault.
         """
 
     @abc.abstractmethod
