@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from langbridge.errors import LangBridgeError
 
@@ -30,15 +31,11 @@ def in_batches(
         batch = order[start : start + batch_size]
         try:
             found = answer(batch)
-        except (RuntimeError, MemoryError) as error:  # on an accelerator, or on the CPU
-            known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-            if not known and not re.search("out of memory|can't allocate memory", str(error), re.IGNORECASE):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise LangBridgeError(
-                    f"memory: not even one input at a time fits ({error}); use a smaller model, a lower precision, or "
-                    "fewer new tokens"
-                ) from error
+                raise too_large(error) from error
             found = None
         if found is None:  # outside the handler: the traceback keeps the failed batch's tensors alive
             batch_size = len(batch) // 2
@@ -47,3 +44,23 @@ def in_batches(
             continue
         start += len(batch)
         yield from zip(batch, found, strict=True)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has ended, on an accelerator or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and re.search("out of memory|(can't allocate|not enough) memory", str(error), re.IGNORECASE) is not None
+    )
+
+
+def too_large(error: BaseException) -> LangBridgeError:
+    return LangBridgeError(
+        f"memory: not even one input at a time fits ({error}); use a smaller model, a lower precision, or fewer new "
+        "tokens"
+    )
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, side: str) -> torch.Tensor:
+    """(batch, longest): ids in one tensor. side: `left` or `right`, where the padding stands."""
+    return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], True, pad, side)

@@ -4,6 +4,7 @@ Requests are text and independent of each other: what one is answered does not d
 """
 
 import abc
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,11 @@ class Request:
     prefix: str = ""
     messages: Sequence[Mapping[str, str]] = ()
     key: Any = None
+
+    @property
+    def drawn_by(self) -> Any:
+        """What sampling draws by."""
+        return dataclasses.astuple(self) if self.key is None else self.key
 
 
 @dataclass(frozen=True)

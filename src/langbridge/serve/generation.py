@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from langbridge.serve.engine import SEED, Decoding, digest
 Decode = Callable[[Sequence[int]], str]
 Told = Callable[[str], bool]
 
-_DECODING = (
+DECODING = (
     "repetition_penalty", "no_repeat_ngram_size", "temperature", "top_k", "top_p", "min_p", "typical_p",
     "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "sequence_bias",
 )  # fmt: skip
@@ -41,11 +42,10 @@ def continuations(
     tokenizer's. Strings of `decoding.stop` cut a text as `cut_at_first` says. told: the text of the first row so far,
     after every token; where it returns False, nobody reads on and the writing ends.
     """
-    stop = [text for text in decoding.stop if text]
     # A decoder of its own begins with the token that it starts from.
     start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    final = _end_ids(model, tokenizer, stop, ends)
-    watch = _Watch(start, stop, decode, final, told)
+    ending = Ending.of(model, tokenizer, decode, decoding.stop, ends)
+    final, watch = ending.final, _Watch(start, ending, told)
     options = {"do_sample": False, "num_beams": 1, **decoding.options}
     model.eval()
     if not {"use_cache", "cache_implementation", "past_key_values"} & options.keys():
@@ -59,16 +59,16 @@ def continuations(
             # An end, so that what fills up a row that came to a stop string is not taken for its text.
             pad_token_id=min(final) if final else 0,
             **({"eos_token_id": sorted(final)} if final else {}),
-            **({"stopping_criteria": StoppingCriteriaList([watch])} if stop or told else {}),
+            **({"stopping_criteria": StoppingCriteriaList([watch])} if ending.stop or told else {}),
         )
-    return [watch.read(row, decoding.max_new_tokens) for row in sequences[:, start:].tolist()]
+    return [ending.read(row, decoding.max_new_tokens) for row in sequences[:, start:].tolist()]
 
 
 def own_decoding(model: Any) -> dict[str, Any]:
     """An entry of a run's settings, where a model's generation config changes what it writes: published chat models
     have penalties there, which apply to greedy decoding as well."""
     config, plain = model.generation_config, GenerationConfig()
-    found = {name: getattr(config, name, None) for name in _DECODING}
+    found = {name: getattr(config, name, None) for name in DECODING}
     changed = {name: value for name, value in found.items() if value not in (None, getattr(plain, name, None))}
     return {"generation_config": changed} if changed else {}
 
@@ -89,43 +89,65 @@ def cut_at_first(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     return text, False
 
 
-def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str], more: Sequence[int | None]) -> set[int]:
-    """Tokens that end an answer: the model's, and stop strings that are special tokens, which text never shows."""
-    special = [id for id, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in stop]
-    found = [*end_ids(model.generation_config), tokenizer.eos_token_id, *more, *special]
-    return {int(token) for token in found if token is not None}
+@dataclass(frozen=True)
+class Ending:
+    """Where an answer ends: at one of some ids, or at a stop string, wherever in its tokens that begins and ends.
 
-
-class _Watch(StoppingCriteria):
-    """Ends a row as soon as its text holds a stop string, and tells of what is written.
-
-    Text and not tokens are compared, so a string may begin and end anywhere inside tokens. Only the last tokens are
-    decoded at each step; the whole row decides.
+    decode: text of new tokens, special ones left out.
     """
 
-    def __init__(self, start: int, stop: Sequence[str], decode: Decode, final: set[int], told: Told | None):
-        self.start, self.stop, self.decode, self.final, self.told = start, stop, decode, final, told
-        # A token that is decoded at all stands for one byte at least.
-        self.window = max((len(text.encode()) for text in stop), default=0) + _SLACK
+    final: frozenset[int]
+    stop: tuple[str, ...]
+    decode: Decode
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
-        rows = input_ids[:, self.start :].tolist()
-        ended = [self._ends(row) for row in rows]
-        if self.told is not None and not self.told(self.read(rows[0])[1]):
-            ended = [True] * len(rows)
-        return torch.tensor(ended, device=input_ids.device)
+    @classmethod
+    def of(
+        cls, model: Any, tokenizer: Any, decode: Decode, stop: Sequence[str], more: Sequence[int | None] = ()
+    ) -> "Ending":
+        """The model's ids and the tokenizer's, `more`, and stop strings that are special tokens, which text never
+        shows."""
+        added = tokenizer.added_tokens_decoder.items()
+        special = [id for id, token in added if token.special and token.content in stop]
+        found = [*end_ids(model.generation_config), tokenizer.eos_token_id, *more, *special]
+        return cls(frozenset(int(id) for id in found if id is not None), tuple(text for text in stop if text), decode)
 
     def read(self, row: list[int], limit: int = 0) -> tuple[list[int], str, bool]:
-        """Ids, text, and whether it ended before the limit."""
+        """Ids without the end, text, and whether it ended before the limit."""
         end = next((place for place, token in enumerate(row) if token in self.final), None)
         ids = row[:end]
         text, stopped = cut_at_first(self.decode(ids), self.stop)
         return ids, text, stopped or end is not None or len(row) < limit
 
-    def _ends(self, row: list[int]) -> bool:
-        # The few last tokens are cheap to look at; what stands in them counts only as a part of the whole.
-        text = self.decode(row[-self.window :]) if self.stop else ""
+    def stopped(self, row: list[int]) -> bool:
+        """Whether a row holds a stop string. The few last tokens are cheap to look at; what stands in them counts only
+        as a part of the whole."""
+        text = self.decode(row[-self._window :]) if self.stop else ""
         return any(string in text for string in self.stop) and cut_at_first(self.decode(row), self.stop)[1]
+
+    def settled(self, text: str) -> str:
+        """A text without what the next token may still change: half a character at its end, or what may be the
+        beginning of a stop string."""
+        begun = (n for string in self.stop for n in range(1, len(string)) if text.endswith(string[:n]))
+        return text[: len(text) - max(begun, default=0)].rstrip("\N{REPLACEMENT CHARACTER}")
+
+    @property
+    def _window(self) -> int:
+        # A token that is decoded at all stands for one byte at least.
+        return max((len(text.encode()) for text in self.stop), default=0) + _SLACK
+
+
+class _Watch(StoppingCriteria):
+    """Ends a row as soon as its text holds a stop string, and tells of what is written."""
+
+    def __init__(self, start: int, ending: Ending, told: Told | None):
+        self.start, self.ending, self.told = start, ending, told
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
+        rows = input_ids[:, self.start :].tolist()
+        ended = [self.ending.stopped(row) for row in rows]
+        if self.told is not None and not self.told(self.ending.read(rows[0])[1]):
+            ended = [True] * len(rows)
+        return torch.tensor(ended, device=input_ids.device)
 
 
 @contextmanager
@@ -136,5 +158,10 @@ def seeded(batch: list[Any], seed: int = SEED) -> Iterator[None]:
     batch: what is asked, with the place of each among several samples of the same question, or they would be the same.
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(int(digest({"seed": seed, "batch": batch}), 16) % 2**63)
+        torch.manual_seed(seed_of(batch, seed))
         yield
+
+
+def seed_of(batch: list[Any], seed: int = SEED) -> int:
+    """What random numbers of a batch are drawn by; see `seeded`."""
+    return int(digest({"seed": seed, "batch": batch}), 16) % 2**63

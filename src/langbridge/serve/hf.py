@@ -1,6 +1,5 @@
 """An engine on Hugging Face's models: a bridge, a causal language model or an encoder-decoder, in this process."""
 
-import dataclasses
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,15 +8,14 @@ from queue import SimpleQueue
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from langbridge.model.bases import spread_values
 from langbridge.model.configuration import IGNORE
 from langbridge.model.language_models import head_only_at
-from langbridge.serve.batching import in_batches
+from langbridge.serve.batching import in_batches, padded
 from langbridge.serve.engine import GREEDY, SEED, Answer, Chunk, Decoding, Engine, Likelihood, Request
-from langbridge.serve.generation import Told, continuations, own_decoding, seeded
+from langbridge.serve.generation import Ending, Told, continuations, own_decoding, seeded
 from langbridge.serve.readers import Reader, Reading
 
 _WHOLE, _SAMPLED = 1 << 20, 1 << 10
@@ -57,7 +55,7 @@ class HFEngine(Engine):
         self, requests: Sequence[Request], decoding: Decoding = GREEDY, *, stream: bool = False
     ) -> Iterator[Chunk]:
         readings = self.reader.read(requests, new_tokens=decoding.max_new_tokens)
-        keys = [dataclasses.astuple(one) if one.key is None else one.key for one in requests]
+        keys = [one.drawn_by for one in requests]
         if stream:
             for place, reading in enumerate(readings):
                 yield from self._stream(place, reading, keys[place], decoding)
@@ -98,11 +96,10 @@ class HFEngine(Engine):
         """In a thread of its own, since `generate` of transformers returns when all is written."""
         news: SimpleQueue[str | Answer | BaseException] = SimpleQueue()
         closed = threading.Event()
-        held = max((len(text) - 1 for text in decoding.stop), default=0)
+        ending = Ending.of(self.model, self.reader.tokenizer, self.reader.decode, decoding.stop, self.reader.ends)
 
         def told(text: str) -> bool:
-            # Half a character is not shown, nor what may be the beginning of a stop string.
-            news.put(text[: len(text) - held].rstrip("\N{REPLACEMENT CHARACTER}"))
+            news.put(ending.settled(text))
             return not closed.is_set()
 
         def write() -> None:
@@ -176,8 +173,7 @@ class HFEngine(Engine):
         }
 
     def _tensor(self, rows: Sequence[Sequence[int]], pad: int, side: str) -> torch.Tensor:
-        tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
-        return pad_sequence(tensors, True, pad, side).to(self.device)
+        return padded(rows, pad, side).to(self.device)
 
 
 def per_row(logits: torch.Tensor, rows: Sequence[list[int]]) -> list[tuple[float, bool]]:

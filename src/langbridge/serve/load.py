@@ -12,8 +12,9 @@ from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.intact import check_config, check_tokenizer, check_weights
 from langbridge.model.sequence import CHAT
+from langbridge.serve.continuous import ContinuousEngine
 from langbridge.serve.hf import HFEngine
-from langbridge.serve.readers import BridgeReader, CausalReader, EncoderDecoderReader
+from langbridge.serve.readers import BridgeReader, CausalReader, EncoderDecoderReader, Reader
 from langbridge.serve.templates import TEMPLATES
 
 
@@ -35,33 +36,73 @@ def load_engine(
     dtype: `auto` as saved, but single precision where the device is slow in that. max_length: of the encoder's input of
     a bridge, of the whole sequence of other models.
     """
+    model, reader, about = _load(name, template, shots_in, dtype, device, batch_size, max_length, revision)
+    engine = HFEngine(model, reader, batch_size)
+    engine.about = about
+    return engine
+
+
+def load_live(
+    name: str | Path,
+    *,
+    slots: int = 16,
+    template: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+    revision: str | None = None,
+    **limits: Any,
+) -> ContinuousEngine:
+    """A model that answers requests as they come, `slots` of them at a time. What is wrong with a prompt, its length or
+    its language, is an error. limits: `queue`, `max_prompt_tokens`, `max_new_tokens`; see `ContinuousEngine`."""
+    model, reader, about = _load(name, template, "encoder", dtype, device, slots, None, revision, strict=True)
+    engine = ContinuousEngine(model, reader, slots=slots, **limits)
+    engine.about = about
+    return engine
+
+
+def _load(
+    name: str | Path,
+    template: str | None,
+    shots_in: str,
+    dtype: str | torch.dtype,
+    device: str | None,
+    rows: int,
+    max_length: int | None,
+    revision: str | None,
+    strict: bool = False,
+) -> tuple[PreTrainedModel, Reader, dict[str, Any]]:
+    """A model, the reader of its requests, and what a report says of it. rows: written at a time."""
     config = _config(str(name), revision)
     if config["model_type"] == "langbridge":
         if template not in (None, CHAT):
             template = TEMPLATES.get(template, template)  # what it may be, the processor says
             if "{language}" in template:
                 raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")
-        model, processor = load_bridge(name, dtype=dtype, device=device, rows=batch_size, revision=revision)
+        model, processor = load_bridge(name, dtype=dtype, device=device, rows=rows, revision=revision)
         bases = {role: getattr(model.config, f"{role}_base") or {} for role in ("encoder", "language_model")}
-        engine = bridge_engine(
-            model, processor, batch_size, template=template, shots_in=shots_in, max_encoder_length=max_length
-        )
-        engine.about = {
+        about = {
             "name": str(name),
             "revision": revision,
             "bases": {role: {key: base.get(key) for key in ("id", "revision")} for role, base in bases.items()},
         }
-        return engine
+        reader = BridgeReader(
+            processor,
+            model.language_model.config,
+            template=template,
+            shots_in=shots_in,
+            max_encoder_length=max_length,
+            strict=strict,
+        )
+        return model, reader, about
     if shots_in != "encoder":
         raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
-    reader = EncoderDecoderReader if config.get("is_encoder_decoder") else CausalReader
+    kind = EncoderDecoderReader if config.get("is_encoder_decoder") else CausalReader
     plain, tokenizer = _plain_model(str(name), config, dtype, device, revision)
     if dtype == "auto":
-        in_fitting_precision(plain, plain.device, rows=batch_size)
-    engine = HFEngine(plain, reader(tokenizer, plain.config, template=template, max_length=max_length), batch_size)
+        in_fitting_precision(plain, plain.device, rows=rows)
     commit = getattr(plain.config, "_commit_hash", None) or revision
-    engine.about = {"name": str(name), "revision": commit, "model_type": config["model_type"]}
-    return engine
+    about = {"name": str(name), "revision": commit, "model_type": config["model_type"]}
+    return plain, kind(tokenizer, plain.config, template=template, max_length=max_length), about
 
 
 def load_bridge(

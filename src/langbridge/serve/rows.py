@@ -1,0 +1,95 @@
+"""A request on its way through a `LiveEngine` of this process: what it reads, what is written of its answer, and what
+is told of that."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from langbridge.errors import LangBridgeError
+from langbridge.serve.engine import Answer, Decoding
+from langbridge.serve.generation import Ending, cut_at_first
+from langbridge.serve.live import Piece, Tell, Ticket, Token, Unavailable
+from langbridge.serve.readers import Reading
+from langbridge.serve.sampling import Choice
+
+_log = logging.getLogger(__name__)
+
+_CONTEXT = 4
+"""Tokens before a token that are decoded with it, because alone it may lose its space or be half a character."""
+
+
+class Row(Ticket):
+    """written: ids of the answer so far, which stay where the row has to begin again. gone: nobody waits for it, or its
+    end is told."""
+
+    def __init__(self, reading: Reading, decoding: Decoding, choice: Choice, ending: Ending, tell: Tell, owner: str):
+        self.reading, self.decoding, self.choice, self.ending = reading, decoding, choice, ending
+        self.owner, self._tell = owner, tell
+        self.written: list[int] = []
+        self.gone = False
+        self._told, self._tokens = "", list[Token]()
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and answer so far, as the writing model has them."""
+        return self.reading.ids + self.written
+
+    @property
+    def length(self) -> int:
+        """Tokens to compute before the next one."""
+        return self.reading.length + len(self.written)
+
+    def cancel(self) -> None:
+        self.gone = True
+
+    def write(self, token: int, logits: torch.Tensor) -> None:
+        """One more token, of the logits (vocab,) from which it was chosen."""
+        ending, limit = self.ending, self.decoding.max_new_tokens
+        if self.decoding.log_probabilities is not None and token not in ending.final:
+            self._tokens.append(self._token(token, logits, self.decoding.log_probabilities))
+        self.written.append(token)
+        text, ended = cut_at_first(ending.decode(self.written), ending.stop)
+        if not (ended or token in ending.final or len(self.written) >= limit):
+            self._piece(ending.settled(text))
+            return
+        ids, text, early = ending.read(self.written, limit)
+        self._piece(text)
+        one = self.reading
+        self.end(Answer(text, len(ids), "stop" if early else "length", one.length, one.cut, sum(map(len, one.sources))))
+
+    def end(self, what: Answer | BaseException) -> None:
+        """Tell the end. An error that is not about the request is `Unavailable`."""
+        if isinstance(what, Exception) and not isinstance(what, LangBridgeError):
+            _log.error("an answer could not be written", exc_info=what)
+            error = Unavailable(f"the answer could not be written: {type(what).__name__}: {what}")
+            error.__cause__, what = what, error
+        self._say(what)
+        self.gone = True
+
+    def _piece(self, text: str) -> None:
+        new = text[len(self._told) :] if text.startswith(self._told) else ""
+        if new or self._tokens:
+            piece = Piece(new, tuple(self._tokens))
+            self._told, self._tokens = self._told + new, []
+            self._say(piece)
+
+    def _say(self, what: Piece | Answer | BaseException) -> None:
+        if self.gone:
+            return
+        try:
+            self._tell(what)
+        except Exception:  # whoever listens is no reason to stop for the others
+            _log.exception("an answer could not be told")
+            self.gone = True
+
+    def _token(self, token: int, logits: torch.Tensor, likeliest: int) -> Token:
+        values = logits.log_softmax(-1)
+        top = values.topk(min(likeliest, len(values)))
+        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        return Token(self._shown(token), float(values[token]), [(self._shown(id), value) for id, value in pairs])
+
+    def _shown(self, token: int) -> str:
+        """A token's text after those before it."""
+        before: Sequence[int] = self.written[-_CONTEXT:]
+        return self.ending.decode([*before, token])[len(self.ending.decode(before)) :]

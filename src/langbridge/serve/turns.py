@@ -1,0 +1,73 @@
+"""Who is answered next: owners take turns, and what one of them asked comes in its order."""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+RECENT = 32
+"""Answers by whose times a wait is estimated."""
+
+
+class Turns(Generic[Item]):
+    """What waits. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[Item]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, owner: str, item: Item) -> None:
+        self._waiting.setdefault(owner, deque()).append(item)
+
+    def back(self, owner: str, item: Item) -> None:
+        """Put back what was taken: it is the next."""
+        self._waiting.setdefault(owner, deque()).appendleft(item)
+        self._waiting.move_to_end(owner, last=False)
+
+    def next(self) -> Item:
+        owner, items = next(iter(self._waiting.items()))
+        item = items.popleft()
+        if items:
+            self._waiting.move_to_end(owner)
+        else:
+            del self._waiting[owner]
+        return item
+
+    def all(self) -> list[Item]:
+        """Take all."""
+        return [self.next() for _ in range(len(self))]
+
+    def without(self, gone: Callable[[Item], bool]) -> None:
+        """Let go what is no longer wanted."""
+        for owner, items in list(self._waiting.items()):
+            kept = deque(item for item in items if not gone(item))
+            if kept:
+                self._waiting[owner] = kept
+            else:
+                del self._waiting[owner]
+
+
+class Pace:
+    """How often a place becomes free."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic):
+        self._now, self._ends, self._busy = now, deque[float](maxlen=RECENT), now()
+
+    def begun(self) -> None:
+        """There is something to do again: the time before does not count."""
+        self._ends.clear()
+        self._busy = self._now()
+
+    def ended(self) -> None:
+        self._ends.append(self._now())
+
+    @property
+    def seconds(self) -> float:
+        """Until another place is likely to be free: as long as it took on average lately, or, where nothing has ended
+        yet, as long as the first has taken so far."""
+        passed = self._now() - (self._ends[0] if len(self._ends) > 1 else self._busy)
+        return passed / max(len(self._ends) - 1, 1)
