@@ -1,13 +1,17 @@
 """Accuracies of several seeds with their standard errors, differences, and what they say in words.
 
 Two things are drawn at random, and both are in every standard error: the held-out problems (one cluster a problem with
-all its languages and seeds) and the seeds of the connector. The seeds' part is their spread over the square root of
-their number; where there is one seed, or none, it is left out. Differences pair the problems, and the seeds too where
-both sides come from the same runs (two checkpoints of a run, or a run asked in two ways). Of three seeds a spread is
-known badly, so intervals are Student's with the degrees of freedom of Welch and Satterthwaite.
+all its languages and seeds) and the seeds of the connector. They cross, so the variance of a mean is that of the
+problems' means over their number, plus that of the seeds' means over theirs, less what a seed does to single problems,
+which both of these hold (the analysis of variance of two crossed random factors: Searle, Casella and McCulloch 1992,
+*Variance Components*, section 4.3). Where there is one seed, or none, the problems' part stands alone. Differences pair
+the problems, and the seeds too where both sides come from the same runs (two checkpoints of a run, or a run asked in
+two ways). Of three seeds a spread is known badly, so intervals are Student's with the degrees of freedom of Welch and
+Satterthwaite.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
@@ -63,7 +67,7 @@ class Estimate:
 
 def mean_of(seeds: Sequence[Answers], languages: Sequence[str]) -> Estimate:
     """Accuracy over problems, seeds and languages, each language with the same weight."""
-    return _estimate(_over_seeds(seeds), languages, [seeds])
+    return _estimate([_over_seeds(seeds)], languages, [[seeds]])
 
 
 def gain(
@@ -73,8 +77,21 @@ def gain(
     the same order, so that what a seed does to both falls out."""
     values = differences(_over_seeds(first), _over_seeds(second))
     if same_runs:
-        return _estimate(values, languages, [[differences(*pair) for pair in zip(first, second, strict=True)]])
-    return _estimate(values, languages, [first, second])
+        return _estimate([values], languages, [[[differences(*pair) for pair in zip(first, second, strict=True)]]])
+    return _estimate([values], languages, [[first], [second]])
+
+
+def gain_over(
+    first: Sequence[Answers],
+    second: Sequence[Answers],
+    languages: Sequence[str],
+    parts: tuple[Callable[[str], bool], Callable[[str], bool]],
+) -> Estimate:
+    """By how much the gain of first over second is larger on one part of the problems than on another, disjoint one:
+    the problems are others, the runs the same."""
+    sides = [[only(seeds, lambda problem, _, one=one: one(problem)) for one in parts] for seeds in (first, second)]
+    values = [differences(_over_seeds(a), _over_seeds(b)) for a, b in zip(*sides, strict=True)]
+    return _estimate(values, languages, sides)
 
 
 def _over_seeds(seeds: Sequence[Answers]) -> dict[tuple[str, str], float]:
@@ -82,19 +99,46 @@ def _over_seeds(seeds: Sequence[Answers]) -> dict[tuple[str, str], float]:
     return {key: fmean(one[key] for one in seeds) for key in sorted(keys)}
 
 
-def _estimate(values: Answers, languages: Sequence[str], sides: Sequence[Sequence[Answers]]) -> Estimate:
-    over_problems = average(values, languages)
-    if over_problems.n < 2:
-        return Estimate(over_problems.mean, math.nan, math.nan)  # one problem says nothing of others
-    parts = [(over_problems.stderr**2, over_problems.n - 1)]
-    for seeds in sides:
-        if len(seeds) > 1:
-            means = [average({key: one[key] for key in values}, languages).mean for one in seeds]
-            parts.append((variance(means) / len(means), len(means) - 1))
-    total = math.fsum(part for part, _ in parts)
-    spread = math.fsum(part**2 / freedom for part, freedom in parts)
-    freedom = total**2 / spread if spread > 0 else float(over_problems.n - 1)
-    return Estimate(over_problems.mean, math.sqrt(total), freedom)
+def _estimate(
+    values: Sequence[Answers], languages: Sequence[str], sides: Sequence[Sequence[Sequence[Answers]]]
+) -> Estimate:
+    """The first of the values' averages less the second, if there are two. They are of different problems; a side has
+    the same seeds' answers for each of them."""
+    averages = [average(one, languages) for one in values]
+    value = averages[0].mean - sum(one.mean for one in averages[1:])
+    if min(one.n for one in averages) < 2:
+        return Estimate(value, math.nan, math.nan)  # one problem says nothing of others
+    parts = [(one.stderr**2, one.n - 1) for one in averages]
+    twice: list[tuple[float, int]] = []
+    for side in sides:
+        if (count := len(side[0])) < 2:
+            continue
+        means = np.zeros(count)
+        for sign, kept, seeds in zip((1, -1), values, side, strict=False):
+            # (seeds, problems): of each problem its share of the average
+            table = np.array([_by_problem(one, kept, languages) for one in seeds])
+            means += sign * table.mean(axis=1)
+            rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+            freedom = (count - 1) * (table.shape[1] - 1)
+            twice.append((float((rest**2).sum()) / freedom / table.size, freedom))
+        parts.append((variance(means.tolist()) / count, count - 1))
+    most = max(math.fsum(part for part, _ in parts[: len(averages)]), *(part for part, _ in parts))
+    total = max(math.fsum(part for part, _ in parts) - math.fsum(part for part, _ in twice), most)
+    spread = math.fsum(part**2 / freedom for part, freedom in (*parts, *twice))
+    freedom = total**2 / spread if spread > 0 else float(averages[0].n - 1)
+    return Estimate(value, math.sqrt(total), freedom)
+
+
+def _by_problem(one: Answers, kept: Answers, languages: Sequence[str]) -> list[float]:
+    """What each problem adds to the average over languages, times the number of problems, so that their mean is it."""
+    counts = Counter(language for _, language in kept)
+    problems = list(dict.fromkeys(problem for problem, _ in kept))
+    return [
+        len(problems)
+        * sum(one[problem, code] / counts[code] for code in languages if (problem, code) in kept)
+        / len(languages)
+        for problem in problems
+    ]
 
 
 def only(seeds: Sequence[Answers], kept: Callable[[str, str], bool]) -> list[Answers]:

@@ -5,10 +5,10 @@ prompts and answers have other lengths than in pre-training; one set of hyper-pa
 a variant here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from studies.miniature.answers import Answers, Claim, Estimate, gain, mean_of, only
+from studies.miniature.answers import Answers, Claim, gain, gain_over, mean_of, only
 from studies.miniature.data import events_of
 from studies.miniature.drawing import draw_languages, draw_lengths
 from studies.miniature.page import Page
@@ -157,7 +157,8 @@ def write(study: Study, page: Page) -> list[Claim]:
               "nearest of them, after training, gives accuracy back", "Known languages, snapped over not snapped",
               gain(snapped, bridge, known, same_runs=True)),
         Claim("Guess 2, lengths differ: the bridge costs more on long prompts than on short ones",
-              f"Drop at {LONG} events less the drop at {SHORT}", _less(drop[SHORT], drop[LONG])),
+              f"Drop at {LONG} events less the drop at {SHORT}",
+              gain_over(bridge, lm, known, (_has(SHORT), _has(LONG)))),
         Claim("Guess 2, in training: a bridge that saw only the longest prompts does better on them",
               f"Known languages, problems of {LONG} events, over the bridge that saw all lengths",
               gain(of_events(long, LONG), of_events(bridge, LONG), known)),
@@ -175,12 +176,10 @@ def _changed(sizes: Sizes, rate: float, times: int) -> str:
     return f"{told}; {times * sizes.examples} English problems instead of {sizes.examples}"
 
 
+def _has(events: int) -> Callable[[str], bool]:
+    return lambda problem: events_of(problem) == events
+
+
 def of_events(seeds: Sequence[Answers], events: int) -> list[Answers]:
     """The answers to problems of so many events."""
     return only(seeds, lambda problem, _: events_of(problem) == events)
-
-
-def _less(first: Estimate, second: Estimate) -> Estimate:
-    """First minus second, of different problems: their errors are taken as independent, though seeds are shared."""
-    variances = (first.stderr**2, second.stderr**2)
-    return Estimate(first.value - second.value, sum(variances) ** 0.5, min(first.freedom, second.freedom))

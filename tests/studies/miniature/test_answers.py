@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.miniature.answers import Claim, Estimate, gain, mean_of
+from studies.miniature.answers import Claim, Estimate, gain, gain_over, mean_of, only
 from studies.miniature.encoders import PREDICTORS, Quality, rank_correlation
 
 
@@ -29,14 +29,47 @@ def test_one_seed_and_one_language_is_the_ordinary_mean_with_its_error() -> None
 
 
 def test_seeds_add_their_spread_to_that_of_the_problems() -> None:
-    first, second = [1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]
-    found = mean_of([answers({"sw": first}), answers({"sw": second})], ["sw"])
+    """The crossed analysis of variance, by hand: what a seed does to single problems is in both parts, and counts
+    once."""
+    marks = np.array([[1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    found = mean_of([answers({"sw": row.tolist()}) for row in marks], ["sw"])
     of_problems = stdev([1.0, 0.5, 0.5, 0.0]) ** 2 / 4
     of_seeds = stdev([0.75, 0.25]) ** 2 / 2
-    assert found.stderr == pytest.approx(math.sqrt(of_problems + of_seeds))
-    # Welch and Satterthwaite: three degrees of freedom from four problems, one from two seeds.
-    freedom = (of_problems + of_seeds) ** 2 / (of_problems**2 / 3 + of_seeds**2 / 1)
+    rest = marks - marks.mean(0) - marks.mean(1, keepdims=True) + marks.mean()
+    of_both = (rest**2).sum() / (1 * 3) / 8
+    assert found.stderr == pytest.approx(math.sqrt(of_problems + of_seeds - of_both))
+    # Welch and Satterthwaite: three degrees of freedom from four problems, one from two seeds, three from both.
+    freedom = found.stderr**4 / (of_problems**2 / 3 + of_seeds**2 / 1 + of_both**2 / 3)
     assert found.freedom == pytest.approx(freedom)
+
+
+def test_seeds_that_do_nothing_to_a_problem_leave_its_error_alone() -> None:
+    """Marks drawn anew for each seed, with no effect of a seed as a whole: the error is about that of all the draws. It
+    is never below that of problems or seeds alone, and so errs on the wide side; counted twice it would be double."""
+    rng = np.random.default_rng(3)
+    errors, means = [], []
+    for _ in range(300):
+        marks = (rng.random((3, 40)) < 0.5).astype(float)
+        found = mean_of([answers({"sw": row.tolist()}) for row in marks], ["sw"])
+        errors.append(found.stderr**2)
+        means.append(found.value)
+    assert 0.85 < fmean(errors) / np.var(means) < 1.6  # 300 draws know a variance to 8 per cent
+
+
+def test_a_gain_on_one_part_of_the_problems_over_another_has_the_same_seeds() -> None:
+    """What a seed does to both parts falls out, since the runs are the same."""
+    short, long = (lambda problem: int(problem[1:]) < 20), (lambda problem: int(problem[1:]) >= 20)
+    lm = [answers({"sw": [1.0] * 40})]
+    bridge = [
+        answers({"sw": [1.0] * (16 - n) + [0.0] * (4 + n) + [1.0] * (12 - n) + [0.0] * (8 + n)}) for n in (0, 4, 8)
+    ]
+    found = gain_over(bridge, lm, ["sw"], (short, long))
+    assert found.value == pytest.approx(0.2)
+    apart = [
+        gain(only(bridge, lambda p, _, one=one: one(p)), only(lm, lambda p, _, one=one: one(p)), ["sw"])
+        for one in (short, long)
+    ]
+    assert found.stderr < 0.8 * math.hypot(*(one.stderr for one in apart))
 
 
 def test_a_problem_in_two_languages_is_one_problem() -> None:
