@@ -89,7 +89,11 @@ def gain_over(
 ) -> Estimate:
     """By how much the gain of first over second is larger on one part of the problems than on another, disjoint one:
     the problems are others, the runs the same."""
-    sides = [[only(seeds, lambda problem, _, one=one: one(problem)) for one in parts] for seeds in (first, second)]
+
+    def on(part: Callable[[str], bool], seeds: Sequence[Answers]) -> list[Answers]:
+        return only(seeds, lambda problem, _: part(problem))
+
+    sides = [[on(part, seeds) for part in parts] for seeds in (first, second)]
     values = [differences(_over_seeds(a), _over_seeds(b)) for a, b in zip(*sides, strict=True)]
     return _estimate(values, languages, sides)
 
