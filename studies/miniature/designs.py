@@ -133,7 +133,7 @@ def write(study: Study, page: Page) -> list[Claim]:
         "encoder tokens of the problem",
     )
     return [
-        Claim("The linear connector is ahead of the MLP (in the paper, on XCOPA: 76.6 against 72.7)",
+        Claim("The linear connector is ahead of the MLP (the paper on XCOPA, as LayAlign quotes it: 76.6 against 72.7)",
               "Low-resource average, linear over MLP", gain(linear, mlp, LOW)),
         Claim("The linear connector is ahead of the resampler", "Low-resource average, linear over resampler",
               gain(linear, resampler, LOW)),
