@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("langbridge.cli.train:train", "Train a bridge from a recipe."),
     "generate": ("langbridge.cli.generate:generate", "Answer prompts with a bridge."),
     "chat": ("langbridge.cli.chat:chat", "Talk to a bridge in the terminal."),
+    "serve": ("langbridge.cli.serve:serve", "Serve a model over HTTP, as OpenAI's API does."),
     "show": ("langbridge.cli.show:show", "Print a batch of a recipe as the models will see it."),
     "analyze": ("langbridge.cli.analyze:app", "Look at representations, answers and soft prompts."),
     "import": ("langbridge.cli.import_:import_", "Read a checkpoint in the published format."),

@@ -158,6 +158,7 @@ def test_settings(serve, scripted, browser, shot) -> None:
     say(browser, "Hello")
     assert running.engine.asked[-1][0].messages[-1]["content"] == "Hello\nAnswer in Telugu."
     assert texts(browser, ".asked") == ["Hello\nAnswer in Telugu."], "what is sent is shown"
+    browser.value("document.getElementById('open').click()")
     browser.size(390, 780)
     shot("settings-phone")
     browser.value("location.reload()")
@@ -185,9 +186,11 @@ def test_every_field_has_a_label(serve, scripted, browser) -> None:
     browser.open(serve(scripted(script)).url)
     unlabelled = "[...document.querySelectorAll('input, select, textarea')].filter(one => !one.labels.length).length"
     assert browser.value(unlabelled) == 0
-    browser.value("document.getElementById('settings').open = true; document.body.focus()")
+    browser.value("document.getElementById('open').click()")
+    assert browser.value("document.getElementById('open').getAttribute('aria-expanded')") == "true"
+    browser.value("document.activeElement.blur()")
     seen = []
     for _ in range(8):
         browser.press("Tab")
         seen.append(browser.value("document.activeElement.id || document.activeElement.tagName"))
-    assert {"SUMMARY", "language", "key", "message", "send"} <= set(seen)
+    assert {"open", "language", "key", "message", "send"} <= set(seen)

@@ -35,6 +35,13 @@ class Server(uvicorn.Server):
             )
         )
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for one in sockets or ():
+            host, port = one.getsockname()[:2]
+            where = f"[{host}]" if ":" in host else host
+            _log.info("serving %s at http://%s:%d", " and ".join(self.service.models), where, port)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.service.gate.closed:
             self.force_exit = True
@@ -72,6 +79,6 @@ def bound(host: str, port: int) -> socket.socket:
     return found
 
 
-def serve(service: Service, listening: socket.socket) -> None:
+def run(service: Service, listening: socket.socket) -> None:
     """Until a signal."""
     asyncio.run(Server(service).serve([listening]))

@@ -36,7 +36,7 @@ async function asked(path, options = {}) {
   }
   if (answer.ok) return answer;
   if (answer.status === 401) {
-    $("settings").open = true;
+    settings(true);
     $("key").focus();
     throw new Error("This server asks for an API key: it goes into the settings above.");
   }
@@ -47,7 +47,7 @@ async function asked(path, options = {}) {
 async function loadModels() {
   const found = await (await asked("v1/models")).json();
   models = found.data.map(({ id, chats }) => ({ id, chats, messages: [] }));
-  $("models").textContent = models.map((model) => model.id).join(" beside ");
+  $("models").textContent = models.map((model) => model.id).join(" and ");
   const single = models.filter((model) => !model.chats).map((model) => model.id);
   $("turns-note").textContent = single.length
     ? `${single.join(" and ")} answers each message by itself and does not know those before.`
@@ -137,6 +137,7 @@ async function send() {
   });
   answers.append(...boxes);
   turn.append(question, answers);
+  settings(false);
   $("welcome").hidden = true;
   $("new").hidden = false;
   turns.append(turn);
@@ -155,6 +156,11 @@ function busy(on) {
   shown.hidden = false;
   if (had === other) shown.focus();
   other.hidden = true;
+}
+
+function settings(shown) {
+  $("settings").hidden = !shown;
+  $("open").setAttribute("aria-expanded", shown);
 }
 
 /** What concerns the whole page, where the answers would be. */
@@ -198,5 +204,6 @@ message.addEventListener("input", grow);
 document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
 $("stop").addEventListener("click", stop);
 $("new").addEventListener("click", begin);
+$("open").addEventListener("click", () => settings($("settings").hidden));
 $("key").addEventListener("change", () => loadModels().catch((error) => tell(error.message)));
 loadModels().catch((error) => tell(error.message));
