@@ -110,7 +110,8 @@ class Batch:
     def _write(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
         for row, token, scores in zip(rows, logits.argmax(-1).tolist(), logits, strict=True):
             try:
-                row.write(token if row.choice.likeliest else row.choice(row.ids, scores), scores)
+                chosen = token if row.choice.likeliest else row.choice(row.ids, scores)
+                row.write(chosen, row.telling(chosen, scores))
             except Exception as error:
                 if out_of_memory(error):
                     raise

@@ -15,7 +15,7 @@ from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
 from langbridge.serve.generation import Ending
 from langbridge.serve.live import Busy, LiveEngine, Load, Tell, Unavailable
 from langbridge.serve.readers import Reader, positions
-from langbridge.serve.rows import Row
+from langbridge.serve.rows import Row, check_new_tokens
 from langbridge.serve.sampling import Choice
 from langbridge.serve.turns import Pace, Turns
 
@@ -91,11 +91,8 @@ class ContinuousEngine(LiveEngine):
             raise Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
 
     def _row(self, request: Request, decoding: Decoding, tell: Tell, owner: str) -> Row:
-        asked, most = decoding.max_new_tokens, self.max_new_tokens
-        if asked < 1 or (most is not None and asked > most):
-            raise LangBridgeError(
-                f"max_new_tokens: got {asked}, expected at least 1" + (f" and at most {most}" if most else "")
-            )
+        asked = decoding.max_new_tokens
+        check_new_tokens(asked, self.max_new_tokens)
         with self._reading:  # the tokenizers are not made for several threads
             (reading,) = self.reader.read([request], new_tokens=asked)
         if self.max_prompt_tokens is not None and reading.length > self.max_prompt_tokens:

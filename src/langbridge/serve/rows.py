@@ -1,5 +1,4 @@
-"""A request on its way through a `LiveEngine` of this process: what it reads, what is written of its answer, and what
-is told of that."""
+"""A request on its way through a `LiveEngine`: what it reads, what is written of its answer, what is told of that."""
 
 import logging
 from collections.abc import Sequence
@@ -19,35 +18,25 @@ _CONTEXT = 4
 """Tokens before a token that are decoded with it, because alone it may lose its space or be half a character."""
 
 
-class Row(Ticket):
-    """written: ids of the answer so far, which stay where the row has to begin again. gone: nobody waits for it, or its
-    end is told."""
+class Asked(Ticket):
+    """written: ids of the answer so far, which stay where it has to begin again. gone: nobody waits for it, or its end
+    is told."""
 
-    def __init__(self, reading: Reading, decoding: Decoding, choice: Choice, ending: Ending, tell: Tell, owner: str):
-        self.reading, self.decoding, self.choice, self.ending = reading, decoding, choice, ending
+    def __init__(self, reading: Reading, decoding: Decoding, ending: Ending, tell: Tell, owner: str = ""):
+        self.reading, self.decoding, self.ending = reading, decoding, ending
         self.owner, self._tell = owner, tell
         self.written: list[int] = []
         self.gone = False
         self._told, self._tokens = "", list[Token]()
 
-    @property
-    def ids(self) -> list[int]:
-        """Prompt and answer so far, as the writing model has them."""
-        return self.reading.ids + self.written
-
-    @property
-    def length(self) -> int:
-        """Tokens to compute before the next one."""
-        return self.reading.length + len(self.written)
-
     def cancel(self) -> None:
         self.gone = True
 
-    def write(self, token: int, logits: torch.Tensor) -> None:
-        """One more token, of the logits (vocab,) from which it was chosen."""
+    def write(self, token: int, told: Token | None = None) -> None:
+        """One more token, and what is to be told of it, if anything."""
         ending, limit = self.ending, self.decoding.max_new_tokens
-        if self.decoding.log_probabilities is not None and token not in ending.final:
-            self._tokens.append(self._token(token, logits, self.decoding.log_probabilities))
+        if told is not None and token not in ending.final:
+            self._tokens.append(told)
         self.written.append(token)
         text, ended = cut_at_first(ending.decode(self.written), ending.stop)
         if not (ended or token in ending.final or len(self.written) >= limit):
@@ -83,13 +72,42 @@ class Row(Ticket):
             _log.exception("an answer could not be told")
             self.gone = True
 
-    def _token(self, token: int, logits: torch.Tensor, likeliest: int) -> Token:
-        values = logits.log_softmax(-1)
-        top = values.topk(min(likeliest, len(values)))
-        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        return Token(self._shown(token), float(values[token]), [(self._shown(id), value) for id, value in pairs])
-
-    def _shown(self, token: int) -> str:
+    def shown(self, token: int) -> str:
         """A token's text after those before it."""
         before: Sequence[int] = self.written[-_CONTEXT:]
         return self.ending.decode([*before, token])[len(self.ending.decode(before)) :]
+
+
+class Row(Asked):
+    """One that is written in this process."""
+
+    def __init__(self, reading: Reading, decoding: Decoding, choice: Choice, ending: Ending, tell: Tell, owner: str):
+        super().__init__(reading, decoding, ending, tell, owner)
+        self.choice = choice
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and answer so far, as the writing model has them."""
+        return self.reading.ids + self.written
+
+    @property
+    def length(self) -> int:
+        """Tokens to compute before the next one."""
+        return self.reading.length + len(self.written)
+
+    def telling(self, token: int, logits: torch.Tensor) -> Token | None:
+        """What is to be told of the next token, of the logits (vocab,) from which it was chosen."""
+        likeliest = self.decoding.log_probabilities
+        if likeliest is None:
+            return None
+        values = logits.log_softmax(-1)
+        top = values.topk(min(likeliest, len(values)))
+        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        return Token(self.shown(token), float(values[token]), [(self.shown(id), value) for id, value in pairs])
+
+
+def check_new_tokens(asked: int, most: int | None) -> None:
+    if asked < 1 or (most is not None and asked > most):
+        raise LangBridgeError(
+            f"max_new_tokens: got {asked}, expected at least 1" + (f" and at most {most}" if most else "")
+        )
