@@ -279,6 +279,19 @@ def test_a_cancelled_request_leaves_its_place_and_hears_nothing_more(fresh) -> N
     assert len(running.pieces) < 200
 
 
+def test_pieces_come_one_by_one_until_nobody_reads_on(fresh) -> None:
+    live = fresh(slots=1)
+    whole = ask(live, "b").answer
+    assert "".join(piece.text for piece in live.pieces(Request("b"), FEW)) == whole.text
+    pieces = live.pieces(Request("b"), LONG)
+    next(pieces)
+    pieces.close()
+    assert ask(live, "b").answer == whole
+    live.close()
+    with pytest.raises(Unavailable):
+        next(live.pieces(Request("b"), FEW))
+
+
 def test_a_listener_that_fails_hurts_no_other(live: ContinuousEngine, caplog) -> None:
     def fails(what: object) -> None:
         raise ValueError("no one is there")

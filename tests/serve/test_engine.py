@@ -1,7 +1,6 @@
 """What an engine writes and scores: of a bridge and of a plain model the same as the model itself, in any batch."""
 
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
@@ -118,35 +117,6 @@ def test_an_answer_is_cut_off_by_its_tokens_and_not_by_its_text(plain: HFEngine,
     monkeypatch.setattr(plain.model, "generate", generate)
     (found,) = plain.answers(["a"], FEW)
     assert (found.text, found.finish) == ("", "length")
-
-
-def test_a_stream_is_the_answer_in_pieces(engine: HFEngine) -> None:
-    for decoding in (FEW, Decoding(12, stop=[texts(engine, ["b"])[0][5:8]])):
-        chunks = list(engine.generate([Request("b"), Request("c d")], decoding, stream=True))
-        assert len(chunks) > 4
-        for index, answer in enumerate(engine.answers(["b", "c d"], decoding)):
-            assert "".join(chunk.text for chunk in chunks if chunk.index == index) == answer.text
-            assert [chunk.answer for chunk in chunks if chunk.index == index][-1] == answer
-
-
-def test_a_stream_that_nobody_reads_on_is_no_longer_written(engine: HFEngine) -> None:
-    seen: list[int] = []
-    handle = engine.model.get_output_embeddings().register_forward_hook(lambda *_: seen.append(1))
-    stream = engine.generate([Request("b")], Decoding(200), stream=True)
-    next(stream)
-    stream.close()
-    handle.remove()
-    assert len(seen) < 200
-    assert not any("write" in thread.name for thread in threading.enumerate())
-
-
-def test_what_fails_while_streaming_is_raised_where_it_is_read(plain: HFEngine, monkeypatch) -> None:
-    def broken(**_: object) -> None:
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(plain.model, "generate", broken)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(plain.generate([Request("b")], FEW, stream=True))
 
 
 def test_memory_that_ends_makes_smaller_batches(engine: HFEngine, monkeypatch) -> None:

@@ -20,9 +20,6 @@ def test_answers_of_a_file_and_of_a_function(tmp_path: Path) -> None:
     with pytest.raises(LangBridgeError, match="no likelihoods"):
         list(engine.score([Request("1 + 1?")], ["2"]))
     asked = ReplayEngine(lambda request: request.prompt.upper(), lambda request, after: -float(len(after)))
-    chunks = list(asked.generate([Request("a b c")], stream=True))
-    assert [chunk.text for chunk in chunks] == ["A ", "B ", "C"]
-    assert chunks[-1].answer is not None
-    assert chunks[-1].answer.text == "A B C"
+    assert [one.text for one in asked.answers(["a b c"])] == ["A B C"]
     assert dict(asked.score([Request("a")], ["xyz"]))[0].log_probability == -3
     assert asked.asked == [(Request("a b c"), Decoding()), (Request("a"), "xyz")]

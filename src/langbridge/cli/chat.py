@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import typer
 
-from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, open_bridge
+from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, model_folder
 
 if TYPE_CHECKING:
-    from langbridge.serve.engine import Decoding, Engine, Request
+    from langbridge.serve.engine import Decoding, Request
+    from langbridge.serve.live import LiveEngine
 
 ANEW = "/new"
 """The line that begins a new conversation."""
@@ -21,33 +23,41 @@ def chat(folder: Folder, max_new_tokens: MaxNewTokens = 256, source_language: So
     A bridge with `template: chat` keeps the conversation, and the line /new begins another. To other bridges every line
     is a prompt of its own.
     """
-    engine = open_bridge(folder, 1)
+    folder = model_folder(folder)
+    from langbridge.serve.continuous import ContinuousEngine
     from langbridge.serve.engine import Decoding, Request
+    from langbridge.serve.load import load_bridge
+    from langbridge.serve.readers import BridgeReader
 
+    model, processor = load_bridge(folder, rows=1)
+    reader = BridgeReader(processor, model.language_model.config, strict=True)
     decoding = Decoding(max_new_tokens)
     messages: list[dict[str, str]] = []
-    for line in _lines():
-        if not engine.chats:
-            _say(engine, Request(line, language=source_language), decoding)
-        elif line.strip() == ANEW:
-            messages.clear()
-        else:
-            messages.append({"role": "user", "content": line})
-            answer = _talk(engine, messages, source_language, decoding)
-            messages.append({"role": "assistant", "content": answer.strip()})
+    with closing(ContinuousEngine(model, reader, slots=1)) as engine:
+        for line in _lines():
+            if not engine.chats:
+                _say(engine, Request(line, language=source_language), decoding)
+            elif line.strip() == ANEW:
+                messages.clear()
+            else:
+                messages.append({"role": "user", "content": line})
+                answer = _talk(engine, messages, source_language, decoding)
+                messages.append({"role": "assistant", "content": answer.strip()})
 
 
-def _say(engine: "Engine", request: "Request", decoding: "Decoding") -> str:
+def _say(engine: "LiveEngine", request: "Request", decoding: "Decoding") -> str:
     """The answer to a request, printed as it is written."""
     said = ""
-    for chunk in engine.generate([request], decoding, stream=True):
-        print(chunk.text, end="", flush=True)
-        said += chunk.text
+    for piece in engine.pieces(request, decoding):
+        print(piece.text, end="", flush=True)
+        said += piece.text
     print()
     return said
 
 
-def _talk(engine: "Engine", messages: list[dict[str, str]], source_language: str | None, decoding: "Decoding") -> str:
+def _talk(
+    engine: "LiveEngine", messages: list[dict[str, str]], source_language: str | None, decoding: "Decoding"
+) -> str:
     """The answer to a conversation, whose oldest turns are dropped where there is no room for them."""
     from langbridge.serve.engine import PromptTooLong, Request
 

@@ -48,8 +48,8 @@ def generate(
     requests = [Request(row[field], language=one) for row, one in zip(rows, languages, strict=True)]
     answers = [""] * len(rows)
     with progress_bar(len(rows), "generate", quiet=quiet) as bar:
-        for chunk in engine.generate(requests, Decoding(max_new_tokens)):
-            answers[chunk.index] = chunk.text.strip()
+        for place, answer in engine.generate(requests, Decoding(max_new_tokens)):
+            answers[place] = answer.text.strip()
             bar.update(1)
     answered = [{**row, OUTPUT: answer} for row, answer in zip(rows, answers, strict=True)]
     if out is not None:

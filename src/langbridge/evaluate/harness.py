@@ -153,10 +153,9 @@ class LangBridgeLM(LM):
                     likelihood = {"loglikelihood": found.log_probability, "greedy": found.greedy}
                     yield group[place], {**likelihood, "prompt_cut": found.prompt_cut}
                 continue
-            for chunk in self.engine.generate(requests, decoding(arguments[0])):
-                if (answer := chunk.answer) is not None:
-                    cut = {"cut_off": answer.finish == "length", "prompt_cut": answer.prompt_cut}
-                    yield group[chunk.index], {"text": answer.text, **cut}
+            for place, answer in self.engine.generate(requests, decoding(arguments[0])):
+                cut = {"cut_off": answer.finish == "length", "prompt_cut": answer.prompt_cut}
+                yield group[place], {"text": answer.text, **cut}
 
     def _keys(self, instances: list[Any]) -> list[Key]:
         """What tells one answer from all others: kind, examples, question, language, settings or continuation, and of

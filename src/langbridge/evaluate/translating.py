@@ -50,9 +50,9 @@ class Translator:
         """English for each text, greedily. Warns of texts that are longer than the translator reads and were cut."""
         english, cut = [""] * len(texts), 0
         decoding = Decoding(max_new_tokens, options=self._languages(language))
-        for chunk in self.engine.generate([Request(text) for text in texts], decoding):
-            english[chunk.index] = chunk.text.strip()
-            cut += chunk.answer is not None and chunk.answer.prompt_cut
+        for place, answer in self.engine.generate([Request(text) for text in texts], decoding):
+            english[place] = answer.text.strip()
+            cut += answer.prompt_cut
             if progress is not None:
                 progress(1)
         if cut:

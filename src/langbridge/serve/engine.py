@@ -74,15 +74,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """More text of the answer to the request at the place `index`; the last one of a request has the whole answer."""
-
-    index: int
-    text: str
-    answer: Answer | None = None
-
-
-@dataclass(frozen=True)
 class Likelihood:
     """Of a continuation: the natural log of its probability, and whether greedy decoding would write it."""
 
@@ -113,13 +104,8 @@ class Engine(abc.ABC):
         """The whole prompt as the model is given it."""
 
     @abc.abstractmethod
-    def generate(
-        self, requests: Sequence[Request], decoding: Decoding = GREEDY, *, stream: bool = False
-    ) -> Iterator[Chunk]:
-        """Answer requests. One chunk a request, when it is answered; with `stream` many, as they are written.
-
-        Whoever closes the iterator early ends the writing.
-        """
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Iterator[tuple[int, Answer]]:
+        """The answer to each request, with the request's place, when it is written."""
 
     @abc.abstractmethod
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
@@ -128,7 +114,7 @@ class Engine(abc.ABC):
     def answers(self, requests: Sequence[Request | str], decoding: Decoding = GREEDY) -> list[Answer]:
         """The answer to each request, or prompt, in the order of the requests."""
         asked = [Request(one) if isinstance(one, str) else one for one in requests]
-        found = {chunk.index: chunk.answer for chunk in self.generate(asked, decoding) if chunk.answer is not None}
+        found = dict(self.generate(asked, decoding))
         return [found[index] for index in range(len(asked))]
 
 

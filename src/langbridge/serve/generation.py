@@ -14,7 +14,6 @@ from langbridge.serve.caching import growing_cache
 from langbridge.serve.engine import SEED, Decoding, digest
 
 Decode = Callable[[Sequence[int]], str]
-Told = Callable[[str], bool]
 
 DECODING = (
     "repetition_penalty", "no_repeat_ngram_size", "temperature", "top_k", "top_p", "min_p", "typical_p",
@@ -34,18 +33,16 @@ def continuations(
     decoding: Decoding,
     *,
     ends: Sequence[int | None] = (),
-    told: Told | None = None,
 ) -> list[tuple[list[int], str, bool]]:
     """What is written in each row: ids without the end, text, and whether it ended before the limit of new tokens.
 
     decode: text of new tokens, special ones left out. ends: ids that end a text, besides the model's and the
-    tokenizer's. Strings of `decoding.stop` cut a text as `cut_at_first` says. told: the text of the first row so far,
-    after every token; where it returns False, nobody reads on and the writing ends.
+    tokenizer's. Strings of `decoding.stop` cut a text as `cut_at_first` says.
     """
     # A decoder of its own begins with the token that it starts from.
     start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     ending = Ending.of(model, tokenizer, decode, decoding.stop, ends)
-    final, watch = ending.final, _Watch(start, ending, told)
+    final = ending.final
     options = {"do_sample": False, "num_beams": 1, **decoding.options}
     model.eval()
     if not {"use_cache", "cache_implementation", "past_key_values"} & options.keys():
@@ -59,7 +56,7 @@ def continuations(
             # An end, so that what fills up a row that came to a stop string is not taken for its text.
             pad_token_id=min(final) if final else 0,
             **({"eos_token_id": sorted(final)} if final else {}),
-            **({"stopping_criteria": StoppingCriteriaList([watch])} if ending.stop or told else {}),
+            **({"stopping_criteria": StoppingCriteriaList([_Watch(start, ending)])} if ending.stop else {}),
         )
     return [ending.read(row, decoding.max_new_tokens) for row in sequences[:, start:].tolist()]
 
@@ -137,16 +134,13 @@ class Ending:
 
 
 class _Watch(StoppingCriteria):
-    """Ends a row as soon as its text holds a stop string, and tells of what is written."""
+    """Ends a row as soon as its text holds a stop string."""
 
-    def __init__(self, start: int, ending: Ending, told: Told | None):
-        self.start, self.ending, self.told = start, ending, told
+    def __init__(self, start: int, ending: Ending):
+        self.start, self.ending = start, ending
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
-        rows = input_ids[:, self.start :].tolist()
-        ended = [self.ending.stopped(row) for row in rows]
-        if self.told is not None and not self.told(self.ending.read(rows[0])[1]):
-            ended = [True] * len(rows)
+        ended = [self.ending.stopped(row) for row in input_ids[:, self.start :].tolist()]
         return torch.tensor(ended, device=input_ids.device)
 
 

@@ -1,10 +1,8 @@
 """An engine on Hugging Face's models: a bridge, a causal language model or an encoder-decoder, in this process."""
 
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -14,8 +12,8 @@ from langbridge.model.bases import spread_values
 from langbridge.model.configuration import IGNORE
 from langbridge.model.language_models import head_only_at
 from langbridge.serve.batching import in_batches, padded
-from langbridge.serve.engine import GREEDY, SEED, Answer, Chunk, Decoding, Engine, Likelihood, Request
-from langbridge.serve.generation import Ending, Told, continuations, own_decoding, seeded
+from langbridge.serve.engine import GREEDY, SEED, Answer, Decoding, Engine, Likelihood, Request
+from langbridge.serve.generation import continuations, own_decoding, seeded
 from langbridge.serve.readers import Reader, Reading
 
 _WHOLE, _SAMPLED = 1 << 20, 1 << 10
@@ -51,22 +49,15 @@ class HFEngine(Engine):
     def shown(self, request: Request) -> str:
         return self.reader.shown(request)
 
-    def generate(
-        self, requests: Sequence[Request], decoding: Decoding = GREEDY, *, stream: bool = False
-    ) -> Iterator[Chunk]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Iterator[tuple[int, Answer]]:
         readings = self.reader.read(requests, new_tokens=decoding.max_new_tokens)
         keys = [one.drawn_by for one in requests]
-        if stream:
-            for place, reading in enumerate(readings):
-                yield from self._stream(place, reading, keys[place], decoding)
-            return
 
         def answer(batch: list[int]) -> list[Answer]:
             with seeded([keys[place] for place in batch], decoding.seed):
                 return self._write([readings[place] for place in batch], decoding)
 
-        for place, found in in_batches([one.length for one in readings], self.batch_size, answer):
-            yield Chunk(place, found.text, found)
+        yield from in_batches([one.length for one in readings], self.batch_size, answer)
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
         readings = self.reader.read(requests, continuations=continuations)
@@ -76,7 +67,7 @@ class HFEngine(Engine):
 
         yield from in_batches([one.length for one in readings], self.batch_size, answer)
 
-    def _write(self, readings: Sequence[Reading], decoding: Decoding, told: Told | None = None) -> list[Answer]:
+    def _write(self, readings: Sequence[Reading], decoding: Decoding) -> list[Answer]:
         reader = self.reader
         written = continuations(
             self.model,
@@ -85,44 +76,11 @@ class HFEngine(Engine):
             reader.decode,
             decoding,
             ends=reader.ends,
-            told=told,
         )
         return [
             Answer(text, len(ids), "stop" if ended else "length", one.length, one.cut, sum(map(len, one.sources)))
             for one, (ids, text, ended) in zip(readings, written, strict=True)
         ]
-
-    def _stream(self, place: int, reading: Reading, key: Any, decoding: Decoding) -> Iterator[Chunk]:
-        """In a thread of its own, since `generate` of transformers returns when all is written."""
-        news: SimpleQueue[str | Answer | BaseException] = SimpleQueue()
-        closed = threading.Event()
-        ending = Ending.of(self.model, self.reader.tokenizer, self.reader.decode, decoding.stop, self.reader.ends)
-
-        def told(text: str) -> bool:
-            news.put(ending.settled(text))
-            return not closed.is_set()
-
-        def write() -> None:
-            try:
-                with seeded([key], decoding.seed):
-                    news.put(self._write([reading], decoding, told)[0])
-            except BaseException as error:
-                news.put(error)
-
-        writer = threading.Thread(target=write, daemon=True)
-        writer.start()
-        sent = ""
-        try:
-            while isinstance(found := news.get(), str):
-                if found.startswith(sent) and found != sent:
-                    yield Chunk(place, found[len(sent) :])
-                    sent = found
-            if isinstance(found, BaseException):
-                raise found
-            yield Chunk(place, found.text[len(sent) :], found)
-        finally:
-            closed.set()
-            writer.join()
 
     @property
     def _writer(self) -> Any:

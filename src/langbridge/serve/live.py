@@ -1,8 +1,9 @@
 """Answering requests as they come, for a server: what it asks, and what it is told. Neither torch nor transformers."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
@@ -87,6 +88,18 @@ class LiveEngine(abc.ABC):
         Raises what is wrong with the request (`PromptTooLong`, `LangBridgeError`), and `Busy` where the queue is full.
         What goes wrong later is told: `Unavailable` where it is not the request's fault.
         """
+
+    def pieces(self, request: Request, decoding: Decoding = GREEDY) -> Iterator[Piece]:
+        """The answer to a request as it is written. Closed early, the iterator gives it up."""
+        news: SimpleQueue[Piece | Answer | BaseException] = SimpleQueue()
+        ticket = self.submit(request, decoding, tell=news.put)
+        try:
+            while isinstance(found := news.get(), Piece):
+                yield found
+        finally:
+            ticket.cancel()
+        if isinstance(found, BaseException):
+            raise found
 
     @abc.abstractmethod
     def close(self, seconds: float = 0.0) -> None:

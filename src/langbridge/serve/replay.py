@@ -7,7 +7,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl
-from langbridge.serve.engine import GREEDY, Answer, Chunk, Decoding, Engine, Likelihood, Request
+from langbridge.serve.engine import GREEDY, Answer, Decoding, Engine, Likelihood, Request
 
 
 class ReplayEngine(Engine):
@@ -39,16 +39,11 @@ class ReplayEngine(Engine):
     def shown(self, request: Request) -> str:
         return request.shots + request.prompt + request.prefix
 
-    def generate(
-        self, requests: Sequence[Request], decoding: Decoding = GREEDY, *, stream: bool = False
-    ) -> Iterator[Chunk]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding = GREEDY) -> Iterator[tuple[int, Answer]]:
         for place, request in enumerate(requests):
             self.asked.append((request, decoding))
             text = self._text(request)
-            words = text.split(" ")
-            if stream:
-                yield from (Chunk(place, f"{word} ") for word in words[:-1])
-            yield Chunk(place, words[-1] if stream else text, Answer(text, len(words)))
+            yield place, Answer(text, len(text.split(" ")))
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
         if self._scores is None:
