@@ -196,6 +196,9 @@ def test_what_changes_no_answer_is_not_heard(running) -> None:
     with running.client() as client:
         assert client.post("/v1/chat/completions", json=body).status_code == 200
         assert client.post("/v1/completions", json={"prompt": "2+2?", "echo": False, "best_of": 1}).status_code == 200
+        empty = {"messages": [{"role": "system", "content": ""}, *ASK]}
+        assert client.post("/v1/chat/completions", json=empty).status_code == 200
+        assert "max_completion_tokens" in client.get("/openapi.json").text
 
 
 def chat(**fields: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from langbridge.errors import LangBridgeError
+from langbridge.serve.http import stream
 from langbridge.serve.http.keys import VARIABLE, read_keys
 from langbridge.serve.http.limits import Limits
 from langbridge.serve.http.server import Server, bound
@@ -112,6 +113,15 @@ def test_short_models_keep_room_for_the_prompt(serve, scripted) -> None:
         client.post(CHAT, json=ask())
         client.post(CHAT, json=ask(max_tokens=90))
     assert [decoding.max_new_tokens for _, decoding in running.engine.asked] == [50, 90]
+
+
+def test_a_stream_says_that_it_waits(serve, scripted, monkeypatch) -> None:
+    monkeypatch.setattr(stream, "_SILENCE", 0.05)
+    running = serve(scripted(lambda request: "one two", pause=0.2))
+    said = running.post(ask(stream=True)).text.strip().split("\n\n")
+    assert said.count(": waiting") >= 4
+    chunks = [json.loads(line.removeprefix("data: ")) for line in said if line.startswith("data: {")]
+    assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["", "one", " two"]
 
 
 def test_keys(serve, scripted) -> None:
@@ -226,17 +236,19 @@ def test_what_is_counted(serve, scripted) -> None:
         client.post(CHAT, json=ask(n=2))
         client.post(CHAT, json={})
         client.get("/a/path/of/theirs")
+        client.get(CHAT)
         client.get("/another/one")
         found = metrics(client)
     assert found[f'langbridge_requests_total{{route="{CHAT}",status="200"}}'] == 1
     assert found[f'langbridge_requests_total{{route="{CHAT}",status="400"}}'] == 1
+    assert found[f'langbridge_requests_total{{route="{CHAT}",status="405"}}'] == 1
     assert found['langbridge_requests_total{route="other",status="404"}'] == 2, "paths of others are no rows"
     tokens = [
         found[f'langbridge_tokens_total{{kind="{kind}",model="bridge"}}'] for kind in ("encoder", "prompt", "written")
     ]
     assert tokens == [6, 10, 12]
     assert found['langbridge_first_token_seconds_count{model="bridge"}'] == 1
-    assert found[f'langbridge_request_seconds_count{{route="{CHAT}"}}'] == 2
+    assert found[f'langbridge_request_seconds_count{{route="{CHAT}"}}'] == 3
     assert [found[f'langbridge_{name}{{model="bridge"}}'] for name in ("waiting", "running", "slots")] == [0, 0, 2]
 
 

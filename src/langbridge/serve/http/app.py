@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.serve.engine import Answer
 from langbridge.serve.http.asking import Asking, unless_gone
 from langbridge.serve.http.door import Door, Gate
-from langbridge.serve.http.errors import Gone, Refusal, late, refusal, shown, unavailable
+from langbridge.serve.http.errors import Gone, Refusal, draining, late, refusal, shown
 from langbridge.serve.http.forms import ChatForm, Form, TextForm
 from langbridge.serve.http.json import JSON
 from langbridge.serve.http.keys import Keys
@@ -50,8 +51,8 @@ class Service:
         log_prompts: bool = False,
     ):
         self.models, self.limits, self.log_prompts = dict(models), limits, log_prompts
-        self.gate, self.metrics = Gate(), Metrics(models)
-        # One at a time: a tokenizer is not asked by two threads at once.
+        self.gate, self.metrics, self.began = Gate(), Metrics(models), int(time.time())
+        # Prompts become tokens in it, while the loop goes on.
         self._submitting = ThreadPoolExecutor(1, "submit")
         self.app = self._build(Keys(keys), allowed_origins)
 
@@ -71,7 +72,9 @@ class Service:
         app = FastAPI(
             title="langbridge", version=langbridge.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
         )
-        app.add_middleware(Door, keys=keys, limits=self.limits, metrics=self.metrics, gate=self.gate)
+        app.add_middleware(
+            Door, routes=app.router.routes, keys=keys, limits=self.limits, metrics=self.metrics, gate=self.gate
+        )
         if allowed_origins:
             app.add_middleware(
                 CORSMiddleware, allow_origins=allowed_origins, allow_methods=["GET", "POST"], allow_headers=["*"]
@@ -106,7 +109,7 @@ class Service:
 
     async def ready(self) -> Response:
         if self.gate.closed:
-            raise unavailable(503, "the server is ending", self.limits.drain_seconds, code="draining")
+            raise draining(self.limits.drain_seconds)
         return JSON({"status": "ready"})
 
     async def count(self) -> Response:
@@ -121,7 +124,7 @@ class Service:
 
     def _about(self, name: str) -> dict[str, Any]:
         engine = self.models[name]
-        return {"id": name, "object": "model", "created": 0, "owned_by": "langbridge", "chats": engine.chats}
+        return {"id": name, "object": "model", "created": self.began, "owned_by": "langbridge", "chats": engine.chats}
 
     async def _answer(self, form: Form, request: Request, kind: type[Reply]) -> Response:
         visit = visit_of(request.scope)
@@ -133,7 +136,7 @@ class Service:
         visit.leaving.append(asking.leave)
         if self.log_prompts:
             for one in requests:
-                _log.info("%s asks: %s", visit.id, one.messages or one.prompt)
+                _log.info("%s asks: %r", visit.id, one.messages or one.prompt)
         reply = kind(name, len(requests), form.n or 1, decoding.log_probabilities is not None)
         answering = _Answering(self, request, asking, reply, until)
         await unless_gone(request.receive, asking.submit(self._submitting))
@@ -194,7 +197,7 @@ class _Answering:
         notes |= {"model": self.model, "read": answer.prompt_tokens}
         notes["written"] = sum(one.tokens for one in self.answers.values())
         if self.service.log_prompts:
-            _log.info("%s answer: %s", self.visit.id, answer.text)
+            _log.info("%s answer: %r", self.visit.id, answer.text)
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -28,7 +28,7 @@ class Asking:
         self._left = False
 
     async def submit(self, executor: Executor) -> None:
-        """Raises what is wrong with a request. executor: of one thread, because a tokenizer is not asked by two."""
+        """Raises what is wrong with a request."""
         await self._loop.run_in_executor(executor, self._submit)
 
     async def next(self) -> tuple[int, Piece | Answer]:

@@ -5,9 +5,10 @@ import logging
 from collections.abc import Sequence
 
 from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from langbridge.serve.http.errors import Refusal, internal, refusal, unavailable
+from langbridge.serve.http.errors import Refusal, draining, internal, refusal
 from langbridge.serve.http.keys import Keys
 from langbridge.serve.http.limits import Limits
 from langbridge.serve.http.metrics import Metrics
@@ -31,8 +32,13 @@ class Gate:
 
 
 class Door:
-    def __init__(self, app: ASGIApp, *, keys: Keys, limits: Limits, metrics: Metrics, gate: Gate):
-        self.app, self.keys, self.limits, self.metrics, self.gate = app, keys, limits, metrics, gate
+    """routes: all that there are behind it."""
+
+    def __init__(
+        self, app: ASGIApp, *, routes: Sequence[BaseRoute], keys: Keys, limits: Limits, metrics: Metrics, gate: Gate
+    ):
+        self.app, self.routes, self.keys, self.limits = app, routes, keys, limits
+        self.metrics, self.gate = metrics, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,8 +72,7 @@ class Door:
 
     def _let_in(self, scope: Scope, visit: Visit) -> None:
         if self.gate.closed:
-            told = unavailable(503, "the server is ending", self.limits.drain_seconds, code="draining")
-            raise Refusal(503, told.detail, code=told.code, headers={**(told.headers or {}), "Connection": "close"})
+            raise draining(self.limits.drain_seconds)
         visit.owner = self.keys.owner(HTTPConnection(scope))
         self.gate.inside.add(visit.id)
 
@@ -98,7 +103,8 @@ class Door:
 
     def _note(self, scope: Scope, visit: Visit, guarded: bool) -> None:
         # Paths that there are, and no others: each becomes a row of Prometheus's.
-        path = getattr(scope.get("route"), "path", "other")
+        found = (route for route in self.routes if route.matches(scope)[0] is not Match.NONE)
+        path = getattr(next(found, None), "path", "other")
         self.metrics.requests.labels(path, str(visit.status)).inc()
         if not guarded:
             return  # probes come every second

@@ -78,6 +78,13 @@ def unavailable(status: int, message: str, after: float, code: str) -> Refusal:
     return Refusal(status, message, code=code, headers={"Retry-After": str(max(1, math.ceil(after)))})
 
 
+def draining(seconds: float) -> Refusal:
+    """The server ends, and is gone after so many seconds."""
+    told = unavailable(503, "the server is ending", seconds, code="draining")
+    told.headers = {**(told.headers or {}), "Connection": "close"}
+    return told
+
+
 def late(seconds: float) -> Refusal:
     """An answer that was not done in the time that a request has. To ask again at once would take as long."""
     message = f"the answer was not done within {seconds:g} seconds; ask for fewer tokens (max_tokens), or with stream"

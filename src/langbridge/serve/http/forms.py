@@ -225,16 +225,16 @@ def _turn(message: Message, place: str) -> dict[str, str]:
     for name, value in (message.model_extra or {}).items():
         if value not in _NOTHING:
             raise Refusal(400, f"{place}.{shown(name)}: this server reads role and content alone", param=place)
-    return {"role": role, "content": _text(message_text(message.content), f"{place}.content")}
+    return {"role": role, "content": _text(message_text(message.content), f"{place}.content", empty=role != "user")}
 
 
-def _text(value: Any, place: str) -> str:
+def _text(value: Any, place: str, empty: bool = False) -> str:
     if not isinstance(value, str):
         raise Refusal(400, f"{place}: expected text, or, of a message, a list of parts of the type `text`", param=place)
     try:
         value.encode()
     except UnicodeEncodeError:
         raise Refusal(400, f"{place}: has half of a surrogate pair in it, which is no character", param=place) from None
-    if not value.strip():
+    if not empty and not value.strip():
         raise Refusal(400, f"{place}: the text is empty", param=place)
     return value
