@@ -81,6 +81,7 @@ def serve(
     _warn_of_everybody(listening.getsockname()[0], keys)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("langbridge").setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every connection that does not speak HTTP
 
     def load(one: Path) -> "LiveEngine":
         from langbridge.serve.load import load_live

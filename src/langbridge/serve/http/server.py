@@ -14,6 +14,9 @@ from langbridge.serve.http.app import Service
 
 _log = logging.getLogger(__name__)
 
+_KEPT = 150
+"""Seconds for which a connection is kept open, more than proxies keep theirs: they would write into one that closes."""
+
 _LAST_WORDS = 3
 """Seconds for the end of a response to be sent, once there is nothing more to write."""
 
@@ -31,6 +34,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=_KEPT,
                 timeout_graceful_shutdown=_LAST_WORDS,
             )
         )
