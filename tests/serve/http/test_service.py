@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from langbridge.errors import LangBridgeError
-from langbridge.serve.http import stream
+from langbridge.serve.http import door, server, stream
 from langbridge.serve.http.keys import VARIABLE, read_keys
 from langbridge.serve.http.limits import Limits
 from langbridge.serve.http.server import Server, bound
@@ -49,6 +49,22 @@ def test_a_body_that_is_too_long_is_refused_however_it_comes(serve, scripted) ->
             found = client.post(CHAT, content=body, headers={"Content-Type": "application/json"})
             assert (found.status_code, found.json()["error"]["code"]) == (413, "body_too_long")
         assert client.post(CHAT, json=ask()).status_code == 200
+
+
+def test_who_is_too_slow_to_ask_is_not_waited_for(serve, scripted, monkeypatch) -> None:
+    monkeypatch.setattr(door, "_BODY_SECONDS", 0.2)
+    monkeypatch.setattr(server, "_HEAD", 0.2)
+    running = serve(scripted())
+    address = ("127.0.0.1", int(running.url.rsplit(":")[-1]))
+    with running.client() as client, socket.create_connection(address, 10) as silent:
+        with socket.create_connection(address, 10) as slow:
+            head = ["Host: x", "Content-Type: application/json", "Content-Length: 100", "", "{"]
+            slow.sendall("\r\n".join([f"POST {CHAT} HTTP/1.1", *head]).encode())
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+        silent.sendall(b"POST ")
+        assert client.get("/health").status_code == 200
+        assert silent.recv(1000) == b"", "it is hung up"
+        assert client.get("/health").status_code == 200
 
 
 def test_a_full_queue_says_when_to_come_again(serve, scripted) -> None:
@@ -215,12 +231,12 @@ def test_what_is_not_done_when_the_time_is_over_is_told(serve, scripted) -> None
 def test_a_signal_drains_and_a_second_one_ends(scripted) -> None:
     from langbridge.serve.http.app import Service
 
-    server = Server(Service({"bridge": scripted()}))
-    server.handle_exit(signal.SIGTERM, None)
-    assert server.service.gate.closed
-    assert not server.should_exit
-    server.handle_exit(signal.SIGTERM, None)
-    assert server.should_exit
+    ending = Server(Service({"bridge": scripted()}))
+    ending.handle_exit(signal.SIGTERM, None)
+    assert ending.service.gate.closed
+    assert not ending.should_exit
+    ending.handle_exit(signal.SIGTERM, None)
+    assert ending.should_exit
 
 
 def test_a_port_that_is_taken_is_said() -> None:

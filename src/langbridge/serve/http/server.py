@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -16,6 +17,9 @@ _log = logging.getLogger(__name__)
 
 _KEPT = 150
 """Seconds for which a connection is kept open, more than proxies keep theirs: they would write into one that closes."""
+
+_HEAD = 30
+"""Seconds for the first request of a connection to begin. uvicorn waits for ever, even for those who are long gone."""
 
 _LAST_WORDS = 3
 """Seconds for the end of a response to be sent, once there is nothing more to write."""
@@ -28,6 +32,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service):
         self.service = service
         self._deadline = 0.0
+        self._silent: dict[Any, float] = {}
         super().__init__(
             uvicorn.Config(
                 service.app,
@@ -59,6 +64,8 @@ class Server(uvicorn.Server):
         _log.info("%s: no new requests; %d have %g seconds to end", reason, len(gate.inside), seconds)
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._hang_up()
         gate = self.service.gate
         if gate.closed and not self.should_exit and (not gate.inside or time.monotonic() > self._deadline):
             if gate.inside:
@@ -66,6 +73,15 @@ class Server(uvicorn.Server):
             await self.service.close()  # each of them is told
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _hang_up(self) -> None:
+        """End connections on which nothing was ever asked."""
+        now = time.monotonic()
+        silent = [one for one in self.server_state.connections if getattr(one, "cycle", one) is None]
+        self._silent = {one: self._silent.get(one, now) for one in silent}
+        for connection, since in self._silent.items():
+            if now - since > _HEAD:
+                connection.transport.close()
 
 
 def bound(host: str, port: int) -> socket.socket:
