@@ -1,8 +1,10 @@
 """`langbridge generate`: prompts in, answers out, from the command line or from a file of rows."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +12,9 @@ from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, model_fo
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field, write_jsonl
+
+if TYPE_CHECKING:
+    from langbridge.serve.engine import Decoding, Request
 
 OUTPUT = "output"
 """The field that every row gains."""
@@ -34,31 +39,72 @@ def generate(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 16,
     max_new_tokens: MaxNewTokens = 256,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option("--engine", help="Where: in this process, or on the machines of a Ray cluster."),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="With --engine ray; default: one a GPU, or one a machine."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output"."""
     model_folder(folder)
     if out is not None and out.is_dir():
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
+    if engine == "ray" and (input_file is None or out is None):
+        raise LangBridgeError("--engine ray: needs rows with --input, and --out, beside which it keeps what is done")
+    if engine != "ray" and workers is not None:
+        raise LangBridgeError("--workers: goes with --engine ray")
     rows = _rows(prompts or [], input_file, field)
     languages = _languages(rows, input_file, source_language, language_field)
-    engine = open_bridge(folder, min(batch_size, len(rows)))
     from langbridge.serve.engine import Decoding, Request
 
     requests = [Request(row[field], language=one) for row, one in zip(rows, languages, strict=True)]
-    answers = [""] * len(rows)
+    batch_size, decoding = min(batch_size, len(rows)), Decoding(max_new_tokens)
+    kept: Path | None = None
     with progress_bar(len(rows), "generate", quiet=quiet) as bar:
-        for place, answer in engine.generate(requests, Decoding(max_new_tokens)):
-            answers[place] = answer.text.strip()
-            bar.update(1)
+        if engine == "ray" and out is not None:
+            kept = out.with_name(f"{out.name}.blocks")
+            found = _by_ray(folder, requests, decoding, batch_size, workers, kept, bar)
+        else:
+            found = [""] * len(rows)
+            for place, answer in open_bridge(folder, batch_size).generate(requests, decoding):
+                found[place] = answer.text
+                bar.update(1)
+    answers = [text.strip() for text in found]
     answered = [{**row, OUTPUT: answer} for row, answer in zip(rows, answers, strict=True)]
     if out is not None:
         write_jsonl(out, answered)
+        if kept is not None:
+            shutil.rmtree(kept)
     elif input_file is not None:
         for row in answered:
             typer.echo(json.dumps(row, ensure_ascii=False))
     else:
         typer.echo("\n\n".join(answers))
+
+
+def _by_ray(
+    folder: Path,
+    requests: "list[Request]",
+    decoding: "Decoding",
+    batch_size: int,
+    workers: int | None,
+    kept: Path,
+    bar: Any,
+) -> list[str]:
+    """The answers of workers elsewhere; those that are there are in the folder `kept`, until the whole file is."""
+    from langbridge.serve.blocks import Blocks, folder_digest
+    from langbridge.serve.ray import answer_with_ray
+
+    blocks = Blocks(kept, requests, decoding, batch_size, folder_digest(folder))
+    bar.update(sum(len(block.places) for block in blocks.blocks if block.done))
+    open_engine = partial(open_bridge, folder.resolve(), batch_size)
+    for count in answer_with_ray(blocks, open_engine, decoding, workers=workers):
+        bar.update(count)
+    return blocks.answers()
 
 
 def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[str, Any]]:
