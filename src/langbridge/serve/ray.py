@@ -36,12 +36,13 @@ def answer_with_ray(
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what a user can do something about comes as errors
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         size = min(workers or gpus or len(ray.nodes()), len(missing))
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [
             {"block": number, "requests": json.dumps([asdict(one) for one in block.requests])}
             for number, block in missing.items()
@@ -52,8 +53,7 @@ def answer_with_ray(
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=size),
             num_gpus=1 if gpus else None,
-            max_restarts=_LIVES,
-            max_task_retries=_LIVES,
+            ray_remote_args_fn=_lives,
         )
         for row in answered.iter_rows():
             block = missing[row["block"]]
@@ -89,6 +89,10 @@ class _Worker:
             found["answers"].append(json.dumps(texts))
             found["error"].append(error)
         return found
+
+
+def _lives() -> dict[str, int]:
+    return {"max_restarts": _LIVES, "max_task_retries": _LIVES}
 
 
 def _listed(places: Any) -> str:
