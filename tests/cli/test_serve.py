@@ -13,8 +13,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from transformers import AutoModelForCausalLM
 
 from langbridge.cli.serve import _names, _warn_of_everybody
+from langbridge.serve.engine import Decoding
+from langbridge.serve.load import load_engine
+from tests.serve.vllm_standin import Served, Standin
 
 
 @contextmanager
@@ -64,6 +68,33 @@ def test_it_answers_and_ends_at_a_signal(chat_bridge_folder: Path, base_folders:
         assert process.returncode == 0, said
         assert "SIGTERM: no new requests" in said
         assert "Traceback" not in said
+
+
+def test_the_language_model_may_run_in_a_vllm_server(bridge_folder: Path, base_folders: tuple[Path, Path]) -> None:
+    standin = Standin(AutoModelForCausalLM.from_pretrained(base_folders[1]).eval(), key="its-key")
+    (local,) = load_engine(bridge_folder, device="cpu").answers(["2+2?"], Decoding(8))
+    with Served(standin) as there:
+        options = ("--engine", "vllm", "--url", there, "--device", "cpu", "--beside", base_folders[1])
+        with (
+            started(bridge_folder, *options, VLLM_API_KEY="its-key") as (_, url),
+            httpx.Client(trust_env=False) as http,
+            openai.OpenAI(base_url=f"{url}/v1", api_key="none", http_client=http) as client,
+        ):
+            here, plain = (model.id for model in client.models.list())
+            found = client.completions.create(model=here, prompt="2+2?", max_tokens=8, temperature=0)
+            assert found.choices[0].text == local.text
+            before = len(standin.bodies)
+            client.completions.create(model=plain, prompt="2+2?", max_tokens=2)
+            assert len(standin.bodies) == before, "the model beside it runs here"
+            standin.fault = "http 500"
+            with pytest.raises(openai.InternalServerError, match="EngineCore encountered an issue"):
+                client.with_options(max_retries=0).completions.create(model=here, prompt="2+2?", max_tokens=8)
+
+
+def test_vllm_needs_its_address(command, bridge_folder: Path) -> None:
+    for options in (("--engine", "vllm"), ("--url", "http://127.0.0.1:8001")):
+        code, _, said = command("serve", bridge_folder, *options)
+        assert (code, said) == (2, "langbridge: --engine vllm and --url: the one needs the other\n")
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::"])

@@ -3,9 +3,10 @@
 import importlib.util
 import ipaddress
 import logging
+import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +31,14 @@ def serve(
         typer.Option(
             "--beside", metavar="FOLDER", help="A second model, such as the plain language model, to compare."
         ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "vllm"],
+        typer.Option("--engine", help="Where the language model runs: in this process, or in a vLLM server."),
+    ] = "local",
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="URL", help="The vLLM server's address; its key, if any, is in VLLM_API_KEY."),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers written at a time.")] = 16,
     queue: Annotated[
@@ -68,8 +77,12 @@ def serve(
 
     SIGTERM and Ctrl-C end it when the requests that it has begun are answered.
     """
+    if (engine == "vllm") != (url is not None):
+        raise LangBridgeError("--engine vllm and --url: the one needs the other")
     folders = [model_folder(one) for one in (folder, beside) if one is not None]
-    if any(importlib.util.find_spec(package) is None for package in ("fastapi", "uvicorn", "prometheus_client")):
+    if any(
+        importlib.util.find_spec(package) is None for package in ("fastapi", "uvicorn", "prometheus_client", "httpx")
+    ):
         raise LangBridgeError("serve: its packages are not installed; pip install 'langbridge[serve]'")
     from langbridge.serve.http.app import Service
     from langbridge.serve.http.keys import read_keys
@@ -83,10 +96,22 @@ def serve(
     logging.getLogger("langbridge").setLevel(logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every connection that does not speak HTTP
 
+    options: dict[str, Any] = {
+        "slots": slots,
+        "queue": queue,
+        "max_new_tokens": max_new_tokens,
+        "dtype": dtype,
+        "device": device,
+    }
+
     def load(one: Path) -> "LiveEngine":
+        if url is not None and one is folders[0]:
+            from langbridge.serve.vllm import load_vllm
+
+            return load_vllm(one, url, api_key=os.environ.get("VLLM_API_KEY"), **options)
         from langbridge.serve.load import load_live
 
-        return load_live(one, slots=slots, queue=queue, max_new_tokens=max_new_tokens, dtype=dtype, device=device)
+        return load_live(one, **options)
 
     limits = Limits(max_prompt_characters, max_body_bytes, max_new_tokens, max_answers, timeout, drain_seconds)
     engines = dict(zip(_names(folders, name), map(load, folders), strict=True))

@@ -1,25 +1,23 @@
-"""Requests answered by workers on many machines, through Ray Data: it places workers, hands them blocks, and starts
-again those that die. What is kept, and in which order it is put together, is ours (`blocks.py`)."""
+"""Requests answered by workers on many machines, through Ray: it places workers, hands them blocks, and starts again
+those that die. What is kept, and in which order it is put together, is ours (`blocks.py`)."""
 
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.serve.blocks import Blocks
+from langbridge.serve.blocks import Block, Blocks
 from langbridge.serve.engine import Decoding, Engine, Request
 
 try:
     import ray
-    import ray.data
+    from ray.util import ActorPool
 except ImportError:
     raise LangBridgeError("--engine ray: Ray is not installed; pip install 'langbridge[ray]'") from None
 
 _LIVES = 3
-"""How often a worker is started anew, and a block tried again, before the run gives up."""
+"""How often a worker is started again, and a block tried again, before the run gives up."""
 
 
 def answer_with_ray(
@@ -30,36 +28,27 @@ def answer_with_ray(
     open_engine: called once by each worker. workers: one a GPU by default, or one a machine where there are none. Ray
     is asked at `RAY_ADDRESS`, or started on this machine. Raises `LangBridgeError`.
     """
-    missing = {number: block for number, block in enumerate(blocks.blocks) if not block.done}
+    missing = [block for block in blocks.blocks if not block.done]
     if not missing:
         return
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what a user can do something about comes as errors
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    team: list[Any] = []
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
+        needs = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        worker: Any = ray.remote(_Worker)
+        worker = worker.options(max_restarts=_LIVES, max_task_retries=_LIVES, **needs)
         size = min(workers or gpus or len(ray.nodes()), len(missing))
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = [
-            {"block": number, "requests": json.dumps([asdict(one) for one in block.requests])}
-            for number, block in missing.items()
-        ]
-        answered = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _Worker,
-            fn_constructor_args=(open_engine, decoding),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=size),
-            num_gpus=1 if gpus else None,
-            ray_remote_args_fn=_lives,
-        )
-        for row in answered.iter_rows():
-            block = missing[row["block"]]
-            if row["error"]:
-                raise LangBridgeError(f"{row['error']} (counted among rows {_listed(block.places)})")
-            block.keep(json.loads(row["answers"]))
+        team += [worker.remote(open_engine, decoding) for _ in range(size)]
+        numbered = list(enumerate(missing))
+        for number, found in ActorPool(team).map_unordered(_give, numbered):
+            block = missing[number]
+            if isinstance(found, str):
+                raise LangBridgeError(f"{found} (counted among {_rows(block)})")
+            block.keep(found)
             yield len(block.places)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -68,6 +57,8 @@ def answer_with_ray(
             f"kept in {blocks.folder}, and the same command goes on with it"
         ) from error
     finally:
+        for one in team:
+            ray.kill(one)
         if started:
             ray.shutdown()
 
@@ -76,24 +67,22 @@ class _Worker:
     """One engine, and the blocks that it is given."""
 
     def __init__(self, open_engine: Callable[[], Engine], decoding: Decoding):
-        self.engine, self.decoding = open_engine(), decoding
+        self._open, self._decoding = open_engine, decoding
+        self._engine: Engine | None = None
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {"block": list(batch["block"]), "answers": [], "error": []}
-        for text in batch["requests"]:
-            try:
-                answers = self.engine.answers([Request(**fields) for fields in json.loads(text)], self.decoding)
-                texts, error = [answer.text for answer in answers], ""
-            except LangBridgeError as wrong:
-                texts, error = [], str(wrong)
-            found["answers"].append(json.dumps(texts))
-            found["error"].append(error)
-        return found
+    def answer(self, number: int, requests: Sequence[Request]) -> tuple[int, list[str] | str]:
+        """The block's number with its answers, or with what is wrong with it."""
+        try:
+            self._engine = self._engine or self._open()
+            return number, [answer.text for answer in self._engine.answers(requests, self._decoding)]
+        except LangBridgeError as error:
+            return number, str(error)
 
 
-def _lives() -> dict[str, int]:
-    return {"max_restarts": _LIVES, "max_task_retries": _LIVES}
+def _give(worker: Any, numbered: tuple[int, Block]) -> Any:
+    number, block = numbered
+    return worker.answer.remote(number, block.requests)
 
 
-def _listed(places: Any) -> str:
-    return ", ".join(str(place + 1) for place in places)
+def _rows(block: Block) -> str:
+    return "rows " + ", ".join(str(place + 1) for place in block.places)

@@ -51,7 +51,6 @@ def load_vllm(
     folder: str | Path,
     url: str,
     *,
-    model: str | None = None,
     api_key: str | None = None,
     encoder: Any = None,
     language_model: Any = None,
@@ -65,10 +64,9 @@ def load_vllm(
 ) -> "VLLMEngine":
     """A bridge's engine in front of the vLLM server at `url`, which serves its language model.
 
-    model: the served model's name; the server's only one by default. api_key: the server's. encoder, language_model:
-    where the checkpoint does not find them; of the language model only its input embeddings are read. dtype, device,
-    batch_size: of the encoder. slots: requests at the server at once. queue: those that may wait for one. timeout: the
-    server's longest silence, in seconds.
+    api_key: the server's. encoder, language_model: where the checkpoint does not find them; of the language model only
+    its input embeddings are read. dtype, device, batch_size: of the encoder. slots: requests at the server at once.
+    queue: those that may wait for one. timeout: the server's longest silence, in seconds.
 
     Raises `LangBridgeError` where the folder holds no bridge, or one that cannot be served so, and where the server
     reads embeddings otherwise than it reads the same tokens.
@@ -92,7 +90,7 @@ def load_vllm(
     )
     engine.about = {"name": str(folder), "url": server.url}
     try:
-        engine.meet(model)
+        engine.meet()
     except BaseException:
         engine.close()
         raise
@@ -136,19 +134,16 @@ class VLLMEngine(LiveEngine):
         with self._lock:
             return Load(len(self._turns), len(self._running), self.slots)
 
-    def meet(self, name: str | None = None) -> None:
-        """Ask the server what it serves, and prove that it reads embeddings as it reads tokens. name: of the model,
-        where it serves several."""
-        served = self._in_loop(self.server.models())
-        found = [one for one in served if name in (None, one.name)]
-        if len(found) != 1:
-            names = ", ".join(repr(one.name) for one in served) or "nothing"
-            wanted = "its name with --served-model" if name is None else f"one of them instead of {name!r}"
-            raise LangBridgeError(f"vLLM at {self.server.url} serves {names}; give {wanted}")
-        self._model = found[0].name
-        self._know(found[0])
-        if found[0].positions is not None:
-            self.positions = min(found[0].positions, self.positions or found[0].positions)
+    def meet(self) -> None:
+        """Ask the server what it serves, and prove that it reads embeddings as it reads tokens."""
+        found = self._in_loop(self.server.models())
+        if not found:
+            raise LangBridgeError(f"vLLM at {self.server.url} serves no language model")
+        served = found[0]  # a server has one, by whatever names
+        self._model = served.name
+        self._know(served)
+        if served.positions is not None:
+            self.positions = min(served.positions, self.positions or served.positions)
         self._prove()
 
     def submit(self, request: Request, decoding: Decoding = GREEDY, *, tell: Tell, owner: str = "") -> Ticket:
