@@ -26,7 +26,7 @@ ANSWERS = [f"question {place}, answered" for place in range(12)]
 def _cluster() -> Iterator[None]:
     """Of this machine, small, for the whole file: it takes seconds to start."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # as this process, or a busy machine starves them
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name; or a busy machine starves the workers
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     # What stands in a test's file is no module to a worker.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
