@@ -31,11 +31,14 @@ from langbridge.serve.load import load_engine, load_live
 
 
 def one_at_a_time(engine: HFEngine, prompts: list[str], decoding: Decoding) -> dict[str, float]:
-    start, answers = time.perf_counter(), []
+    start, spent, answers = time.perf_counter(), time.process_time(), []
     for prompt in prompts:
         answers += engine.answers([prompt], decoding)
     seconds = time.perf_counter() - start
-    return {"requests": len(prompts) / seconds, "tokens": sum(one.tokens for one in answers) / seconds}
+    tokens = sum(one.tokens for one in answers)
+    return {
+        "requests": len(prompts) / seconds, "tokens": tokens / seconds, "cpu": (time.process_time() - spent) / tokens
+    }  # fmt: skip
 
 
 def together(engine: ContinuousEngine, prompts: list[str], decoding: Decoding, clients: int) -> dict[str, float]:
@@ -63,7 +66,7 @@ def together(engine: ContinuousEngine, prompts: list[str], decoding: Decoding, c
             tokens.append(found.tokens)
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -72,6 +75,7 @@ def together(engine: ContinuousEngine, prompts: list[str], decoding: Decoding, c
     return {
         "requests": len(prompts) / seconds,
         "tokens": sum(tokens) / seconds,
+        "cpu": (time.process_time() - spent) / sum(tokens),
         "first_token": statistics.median(firsts),
         "first_token_95": statistics.quantiles(firsts, n=20)[-1],
         "answer": statistics.median(lasts),
@@ -107,6 +111,8 @@ def compared(folder: Path, prompts: list[str], arguments: argparse.Namespace) ->
                 "requests_a_second": round(mean["requests"], 2), "tokens_a_second": round(mean["tokens"], 1),
                 "alone_requests_a_second": round(one["requests"], 2), "alone_tokens_a_second": round(one["tokens"], 1),
                 "times": round(mean["tokens"] / one["tokens"], 2),
+                "cpu_ms_a_token": round(1000 * mean["cpu"], 2), "alone_cpu_ms_a_token": round(1000 * one["cpu"], 2),
+                "cpu_times": round(one["cpu"] / mean["cpu"], 2),
                 "first_token_ms": round(1000 * mean["first_token"]),
                 "first_token_95_ms": round(1000 * mean["first_token_95"]),
                 "answer_ms": round(1000 * mean["answer"]),

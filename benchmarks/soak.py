@@ -1,6 +1,6 @@
 """Minutes of load on a running `langbridge serve`, with clients that are slow, that vanish and that mean no good.
 
-    langbridge serve BRIDGE --port 8000 --dtype float32 --queue 64 &
+    langbridge serve BRIDGE --port 8000 --dtype float32 --queue 16 &
     python benchmarks/soak.py --pid $! --data PROMPTS.jsonl --field question --minutes 30
 
 First every prompt is asked alone. Then honest clients ask as fast as they are answered, and each answer is compared
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60, help="so many different ones")
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--clients", type=int, default=24, help="honest ones, half of them streaming")
+    parser.add_argument("--clients", type=int, default=48, help="honest ones, half of them streaming")
     parser.add_argument("--slow", type=int, default=4)
     parser.add_argument("--vanishing", type=int, default=4)
     parser.add_argument("--hostile", type=int, default=2)
