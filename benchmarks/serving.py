@@ -138,10 +138,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    prompts = [str(row[arguments.field]) for _, row in itertools.islice(read_rows(arguments.data), 500)]
+    rows = [row for _, row in itertools.islice(read_rows(arguments.data), 500) if isinstance(row, dict)]
+    prompts = [str(row[arguments.field]) for row in rows]
     random.Random(0).shuffle(prompts)
-    rows = [row for folder in arguments.folders for row in compared(folder, prompts, arguments)]
-    print(json.dumps({"threads": arguments.threads, "new_tokens": arguments.new_tokens, "rows": rows}, indent=1))
+    found = [one for folder in arguments.folders for one in compared(folder, prompts, arguments)]
+    print(json.dumps({"threads": arguments.threads, "new_tokens": arguments.new_tokens, "rows": found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -218,8 +218,8 @@ def main() -> None:
     parser.add_argument("--vanishing", type=int, default=4)
     parser.add_argument("--hostile", type=int, default=2)
     arguments = parser.parse_args()
-    rows = islice(read_rows(arguments.data), 50 * arguments.prompts)
-    prompts = list(dict.fromkeys(str(row[arguments.field]) for _, row in rows))
+    rows = [row for _, row in islice(read_rows(arguments.data), 50 * arguments.prompts) if isinstance(row, dict)]
+    prompts = list(dict.fromkeys(str(row[arguments.field]) for row in rows))
     chosen = random.Random(0).sample(prompts, min(arguments.prompts, len(prompts)))
     print(json.dumps(asyncio.run(run(arguments, chosen)), indent=1, ensure_ascii=False))
 
