@@ -69,19 +69,18 @@ def test_who_is_too_slow_to_ask_is_not_waited_for(serve, scripted, monkeypatch) 
 
 def test_a_full_queue_says_when_to_come_again(serve, scripted) -> None:
     running = serve(scripted(long, pause=0.05, slots=1, queue=1))
-    with running.client() as client, ThreadPoolExecutor(2) as pool:
-        for number in range(2):
-            pool.submit(lambda: running.post(ask(max_tokens=10)))
-            running.eventually(
-                lambda number=number: sum((running.engine.load.running, running.engine.load.waiting)) > number
-            )
-        running.eventually(lambda: running.engine.load.waiting == 1)
-        found = client.post(CHAT, json=ask())
+    with running.client() as client:
+        with client.stream("POST", CHAT, json=ask(stream=True)):
+            running.eventually(lambda: running.engine.load.running == 1)
+            with client.stream("POST", CHAT, json=ask(stream=True)):
+                assert running.engine.load.waiting == 1
+                found = client.post(CHAT, json=ask())
         assert (found.status_code, found.headers["retry-after"]) == (429, "2")
         assert found.json()["error"] == {
             "message": "the queue is full", "type": "rate_limit_error", "param": None, "code": "queue_full"
         }  # fmt: skip
-        assert client.post(CHAT, json=ask(n=3)).status_code == 429
+        running.eventually(lambda: running.engine.load.running == running.engine.load.waiting == 0)
+        assert client.post(CHAT, json=ask(max_tokens=1)).status_code == 200
 
 
 def test_a_request_of_which_a_part_is_refused_gives_up_the_rest(serve, scripted) -> None:
@@ -93,13 +92,13 @@ def test_a_request_of_which_a_part_is_refused_gives_up_the_rest(serve, scripted)
 
 
 def test_an_answer_that_takes_too_long_is_given_up(serve, scripted) -> None:
-    running = serve(scripted(long, pause=0.02), limits=Limits(seconds=0.2))
+    running = serve(scripted(long, pause=0.02), limits=Limits(seconds=0.5))
     with running.client() as client:
         found = client.post(CHAT, json=ask())
         assert (found.status_code, found.json()["error"]["code"]) == (504, "timeout")
         assert found.headers["x-should-retry"] == "false"
         streamed = client.post(CHAT, json=ask(stream=True)).text.strip().split("\n\n")
-    assert len(streamed) > 4
+    assert len(streamed) >= 3
     assert json.loads(streamed[-1].removeprefix("data: "))["error"]["code"] == "timeout"
     running.eventually(lambda: len(running.engine.cancelled) == 2)
 
@@ -135,7 +134,7 @@ def test_a_stream_says_that_it_waits(serve, scripted, monkeypatch) -> None:
     monkeypatch.setattr(stream, "_SILENCE", 0.05)
     running = serve(scripted(lambda request: "one two", pause=0.2))
     said = running.post(ask(stream=True)).text.strip().split("\n\n")
-    assert said.count(": waiting") >= 4
+    assert said.count(": waiting") >= 2
     chunks = [json.loads(line.removeprefix("data: ")) for line in said if line.startswith("data: {")]
     assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["", "one", " two"]
 
@@ -200,7 +199,8 @@ def test_pages_elsewhere_may_ask_where_they_are_allowed_to(serve, scripted) -> N
 
 
 def test_at_its_end_it_finishes_what_it_has_begun_and_takes_no_more(serve, scripted) -> None:
-    running = serve(scripted(lambda request: "one two three", pause=0.15), limits=Limits(drain_seconds=10))
+    go = threading.Event()
+    running = serve(scripted(lambda request: "one two three" if go.wait(20) else ""), limits=Limits(drain_seconds=10))
     with running.client() as client, ThreadPoolExecutor(1) as pool:
         assert client.get("/ready").status_code == 200
         begun = pool.submit(lambda: running.post(ask()))
@@ -211,6 +211,7 @@ def test_at_its_end_it_finishes_what_it_has_begun_and_takes_no_more(serve, scrip
         assert found.json()["error"]["code"] == "draining"
         assert client.get("/ready").status_code == 503
         assert client.get("/health").status_code == 200
+        go.set()
         assert begun.result().json()["choices"][0]["message"]["content"] == "one two three"
     running.thread.join(5)
     assert not running.thread.is_alive()
@@ -302,6 +303,6 @@ def test_probes_are_answered_while_many_wait(serve, scripted) -> None:
     with running.client() as client:
         begun = time.monotonic()
         assert client.get("/health").json() == {"status": "alive"}
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
     for thread in threads:
         thread.join()

@@ -56,7 +56,8 @@ class Form(BaseModel, abc.ABC):
     """What both kinds of requests have."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-    per_request: ClassVar[str]
+    field: ClassVar[str]
+    """The one with the prompts."""
 
     model: str | None = None
     n: Annotated[int, Field(ge=1)] | None = None
@@ -84,8 +85,8 @@ class Form(BaseModel, abc.ABC):
         if (characters := sum(map(len, texts))) > limits.prompt_characters:
             raise Refusal(
                 400,
-                f"{self.per_request}: got {characters} characters, at most {limits.prompt_characters}",
-                param=self.per_request,
+                f"{self.field}: got {characters} characters, at most {limits.prompt_characters}",
+                param=self.field,
                 code="context_length_exceeded",
             )
         # The first of several is the answer that one alone would be.
@@ -161,7 +162,7 @@ class Message(BaseModel):
 class ChatForm(Form):
     """A conversation."""
 
-    per_request = "messages"
+    field = "messages"
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -201,7 +202,7 @@ class ChatForm(Form):
 class TextForm(Form):
     """Prompts, each in the model's template."""
 
-    per_request = "prompt"
+    field = "prompt"
 
     prompt: Any
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
