@@ -25,9 +25,9 @@ def running(started):
     return started
 
 
-@pytest.fixture
-def client(running):
-    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+@pytest.fixture(scope="module")
+def client(started):
+    with openai.OpenAI(base_url=f"{started.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
