@@ -94,6 +94,26 @@ def test_an_encoder_that_marks_languages_is_told_them(
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine", "ray"), "--engine ray: needs rows with --input, and --out, beside which it keeps what is done"),
+        (("--workers", 2), "--workers: goes with --engine ray"),
+    ],
+)
+def test_generate_refuses_half_of_what_ray_needs(command, bridge_folder: Path, options: tuple, said: str) -> None:
+    assert command("generate", bridge_folder, "b", *options) == (2, "", f"langbridge: {said}\n")
+
+
+def test_generate_says_how_to_install_ray(command, bridge_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "langbridge.serve.ray", raising=False)
+    (tmp_path / "rows.txt").write_text("b\n")
+    line = ("--input", tmp_path / "rows.txt", "--field", "text", "--out", tmp_path / "out.jsonl", "--engine", "ray")
+    said = "langbridge: --engine ray: Ray is not installed; pip install 'langbridge[ray]'\n"
+    assert command("generate", bridge_folder, *line) == (2, "", said)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "field"),
     [
         ("in.tsv", f"question\tn\n{PROMPTS[0]}\t1\n", "question"),

@@ -1,7 +1,9 @@
 """A bridge before a server of vLLM's protocol: its answers are those of the same bridge in one process, and what goes
 wrong on the way is told."""
 
+import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -159,12 +161,23 @@ def test_what_is_sampled_depends_on_seed_and_request_alone(engine: VLLMEngine) -
     assert text(1, top_k=1) == text(2, top_p=1e-6) == answers(engine, ["b"])[0].text
 
 
-def test_settings_of_the_bridge_hold_and_unknown_ones_are_refused(engine: VLLMEngine, standin: Standin) -> None:
-    engine._own["repetition_penalty"] = 1.5
+def test_settings_of_the_bridge_hold_and_unknown_ones_are_told(
+    load: Callable[..., VLLMEngine],
+    bridge_folder: Path,
+    tmp_path: Path,
+    standin: Standin,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = shutil.copytree(bridge_folder, tmp_path / "bridge")
+    file = folder / "generation_config.json"
+    asks = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 3, "eos_token_id": [2, 40]}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **asks}))
+    engine = load(folder)
+    assert "does not know what the bridge's generation_config.json asks for: ['no_repeat_ngram_size']" in caplog.text
     answers(engine, ["b"])
     body = standin.bodies[-1]
     assert (body.temperature, body.repetition_penalty, body.seed, body.logprobs) == (0.0, 1.5, None, None)
-    assert set(body.stop_token_ids) == {2}
+    assert (body.stop_token_ids, body.ignore_eos) == ([2, 40], True), "the server's own ends do not count"
     with pytest.raises(LangBridgeError, match=r"decoding: got num_beams; vLLM is asked for .*top_p"):
         engine.submit(Request("b"), Decoding(4, options={"num_beams": 3}), tell=print)
 

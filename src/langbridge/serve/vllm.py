@@ -18,7 +18,7 @@ from langbridge.model import LangBridgeConfig, LangBridgeProcessor
 from langbridge.model.bases import checkpoint_folder
 from langbridge.model.sequence import begin_ids
 from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
-from langbridge.serve.generation import DECODING, Ending, seed_of
+from langbridge.serve.generation import Ending, own_decoding, seed_of
 from langbridge.serve.live import Busy, LiveEngine, Load, Tell, Ticket, Token, Unavailable
 from langbridge.serve.prompt_embeddings import PromptEmbedder
 from langbridge.serve.readers import BridgeReader, Reading
@@ -118,7 +118,6 @@ class VLLMEngine(LiveEngine):
         self.slots, self.queue, self.chats, self.max_new_tokens = slots, queue, reader.chats, max_new_tokens
         self.positions = positions_of(reader.config)
         self._model = ""
-        self._own = {name: getattr(generation_config, name, None) for name in DECODING}
         self._turns, self._pace, self._running = Turns[_Asked](), Pace(), set[_Asked]()
         self._closed = False
         self._lock, self._reading = threading.Lock(), threading.Lock()
@@ -193,7 +192,7 @@ class VLLMEngine(LiveEngine):
         names = {PurePath(one).name.lower() for one in (served.name, served.source)}
         if base and PurePath(base).name.lower() not in names:
             _log.warning("vLLM serves %r, and the bridge was trained on %r: is it the same?", served.source, base)
-        if ignored := self._own.keys() - _SAMPLING.keys() & {name for name, value in self._own.items() if value}:
+        if ignored := own_decoding(self).get("generation_config", {}).keys() - _SAMPLING.keys():
             _log.warning("vLLM does not know what the bridge's generation_config.json asks for: %s", sorted(ignored))
 
     def _prove(self) -> None:
@@ -225,7 +224,8 @@ class VLLMEngine(LiveEngine):
         options = {name: value for name, value in decoding.options.items() if (name, value) != ("num_beams", 1)}
         if unknown := sorted(options.keys() - known):
             raise LangBridgeError(f"decoding: got {', '.join(unknown)}; vLLM is asked for {', '.join(sorted(known))}")
-        given = {name: value for name, value in self._own.items() if name in _SAMPLING and value is not None}
+        own = {name: getattr(self.generation_config, name, None) for name in _SAMPLING}
+        given = {name: value for name, value in own.items() if value is not None}
         body: dict[str, Any] = {**_SAMPLING, **given, **options}
         body |= {"model": self._model, "max_tokens": decoding.max_new_tokens}
         if body.pop("do_sample", False):
