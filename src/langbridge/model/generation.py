@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.memory import Memory
 
 _SOURCE_KEYS = ("encoder_input_ids", "encoder_attention_mask", "memory", "soft_prompt_positions")
 
@@ -55,11 +56,7 @@ class BridgeGenerationMixin(GenerationMixin):
         places = places.gather(1, order)
         with torch.no_grad():
             memory = self.read(encoder_input_ids, encoder_attention_mask)
-        if not bool(memory.soft_prompts[memory.mask.bool()].isfinite().all()):
-            raise LangBridgeError(
-                f"encoder: its states in {self.encoder.dtype} are not finite numbers; load it in bfloat16 or float32 "
-                "(T5 and its kin overflow in float16)"
-            )
+        check_finite(memory, self.encoder)
         source = {
             # The ids ride along for an assistant model, which is a bridge of its own and encodes for itself.
             "encoder_input_ids": encoder_input_ids,
@@ -97,6 +94,15 @@ class BridgeGenerationMixin(GenerationMixin):
         inputs["soft_prompt_positions"] = nn.functional.pad(places, (0, max(0, end - places.shape[1])))[:, past:end]
         inputs["memory"] = inputs["memory"].of_places(places, past, end)
         return inputs
+
+
+def check_finite(memory: Memory, encoder: PreTrainedModel) -> None:
+    """Raises `LangBridgeError` where an encoder's states were too large for its precision."""
+    if not bool(memory.soft_prompts[memory.mask.bool()].isfinite().all()):
+        raise LangBridgeError(
+            f"encoder: its states in {encoder.dtype} are not finite numbers; load it in bfloat16 or float32 "
+            "(T5 and its kin overflow in float16)"
+        )
 
 
 def no_source(placeholder: int | None) -> LangBridgeError:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 
 from langbridge.model import LangBridgeModel
+from langbridge.model.generation import check_finite
 from langbridge.model.language_models import positions_of
 from langbridge.model.memory import Memory
 from langbridge.serve.batching import out_of_memory, padded
@@ -83,6 +84,7 @@ class Batch:
             padded(sources, 0, "right").to(self.device),
             padded([[1] * len(source) for source in sources], 0, "right").to(self.device),
         )
+        check_finite(memory, self.bridge.encoder)
         # What was written is never a placeholder, whatever its id.
         own = padded([[1] * len(row.reading.ids) + [0] * len(row.written) for row in rows], 0, "left").to(self.device)
         places = (ids == self.bridge.config.soft_prompt_token_id) & own.bool()
