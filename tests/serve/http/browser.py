@@ -82,9 +82,24 @@ class Browser:
 
     def wait(self, script: str, seconds: float = 10.0) -> None:
         until = time.monotonic() + seconds
-        while not self.value(f"!!({script})"):
+        while not self._holds(script):
             assert time.monotonic() < until, f"it did not come about: {script}"
             time.sleep(0.02)
+
+    def _holds(self, script: str) -> bool:
+        try:
+            return bool(self.value(f"!!({script})"))
+        except AssertionError:  # the page is being replaced by another
+            return False
+
+    def forgive(self, what: str, seconds: float = 10.0) -> None:
+        """Wait for the console to tell of something that was meant to go wrong, and forget it."""
+        until = time.monotonic() + seconds
+        while not self.problems:
+            assert time.monotonic() < until, f"the console does not tell of {what}"
+            self.value("1")
+        assert len(self.problems) == 1
+        assert what in self.problems.pop()
 
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
