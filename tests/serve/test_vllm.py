@@ -272,13 +272,15 @@ def test_prompts_that_are_too_long_are_refused_before_they_are_sent(
     ],
 )
 def test_a_server_that_fails_is_told_and_the_next_request_is_answered(
-    engine: VLLMEngine, standin: Standin, fault: str, words: str
+    engine: VLLMEngine, standin: Standin, fault: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     standin.fault = fault
     heard, _ = ask(engine, "b")
     end = heard.end()
     assert isinstance(end, Unavailable)
     assert re.search(words, str(end)), end
+    assert engine.server.url not in str(end), "users are not told where it is"
+    assert f"{engine.server.url}: " in caplog.text
     standin.fault = ""
     assert answers(engine, ["b"])[0].tokens
 

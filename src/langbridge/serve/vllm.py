@@ -273,6 +273,8 @@ class VLLMEngine(LiveEngine):
             if not asked.gone:
                 await self._listen(asked, prompt)
         except Exception as error:
+            if isinstance(error, Unavailable):
+                _log.warning("%s: %s", self.server.url, error)
             asked.end(error)
 
     def _leave(self, asked: "_Asked", _: Any = None) -> None:
@@ -291,7 +293,7 @@ class VLLMEngine(LiveEngine):
                     return
         if asked.gone:
             return
-        raise Unavailable(f"vLLM at {self.server.url} ended an answer where nothing ends it")
+        raise Unavailable("the vLLM server ended an answer where nothing ends it")
 
     async def _end(self, seconds: float) -> None:
         """Wait for what is asked, give it up after so many seconds, and leave."""

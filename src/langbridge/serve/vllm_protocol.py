@@ -48,7 +48,8 @@ class Written:
 class VLLMServer:
     """url: of the server, with or without `/v1`. timeout: the longest silence in seconds, also before the first token.
 
-    Errors of what is asked are `LangBridgeError`s, those of the server and the way to it `Unavailable`.
+    Errors of what is asked are `LangBridgeError`s, those of the server and the way to it `Unavailable`. They do
+    not name its address: users are told them.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 300.0, connections: int = 64):
@@ -102,7 +103,7 @@ class VLLMServer:
                     ended, count = ended or written.finish is not None, count + len(written.ids)
                     yield written
         if not ended:
-            raise Unavailable(f"vLLM at {self.url} ended the connection in the middle of an answer ({count} tokens)")
+            raise Unavailable(f"the vLLM server ended the connection in the middle of an answer ({count} tokens)")
 
     def _written(self, data: str) -> Written | None:
         """Of an event of the stream; None where it tells of no tokens."""
@@ -115,9 +116,9 @@ class VLLMServer:
                 return None
             finish, log_probs = choice.get("finish_reason"), choice.get("logprobs") or {}
             if finish not in (None, "stop", "length"):
-                raise Unavailable(f"vLLM at {self.url} gave an answer up ({finish})")
+                raise Unavailable(f"the vLLM server gave an answer up ({finish})")
             if choice.get("token_ids") is None:
-                raise LangBridgeError(f"vLLM at {self.url} sends no token ids; it needs to be of version 0.33 or later")
+                raise LangBridgeError("the vLLM server sends no token ids; expected one of version 0.33 or later")
             return Written(
                 choice["token_ids"],
                 log_probs.get("token_logprobs", ()),
@@ -125,7 +126,7 @@ class VLLMServer:
                 finish,
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise Unavailable(f"vLLM at {self.url} sent what is no part of an answer: {data[:200]}") from error
+            raise Unavailable(f"the vLLM server sent what is no part of an answer: {data[:200]}") from error
 
     def _check(self, status: int, content: bytes) -> None:
         """Raise for an answer that is an error, in the server's words."""
@@ -133,12 +134,12 @@ class VLLMServer:
             return
         words = _words(content)
         if status in (401, 403):
-            raise LangBridgeError(f"vLLM at {self.url} takes no request without its key ({words}); give VLLM_API_KEY")
+            raise LangBridgeError(f"the vLLM server takes no request without its key ({words}); give VLLM_API_KEY")
         if status == 404:
-            raise LangBridgeError(f"vLLM at {self.url} does not know what it was asked for: {words}")
+            raise LangBridgeError(f"the vLLM server does not know what it was asked for: {words}")
         if status == 429 or status >= 500:
-            raise Unavailable(f"vLLM at {self.url} failed (HTTP {status}): {words}")
-        raise LangBridgeError(f"vLLM at {self.url} refused a request (HTTP {status}): {words}")
+            raise Unavailable(f"the vLLM server failed (HTTP {status}): {words}")
+        raise LangBridgeError(f"the vLLM server refused a request (HTTP {status}): {words}")
 
     @asynccontextmanager
     async def _told(self, when: str) -> AsyncIterator[None]:
@@ -146,13 +147,11 @@ class VLLMServer:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unavailable(
-                f"vLLM at {self.url} cannot be reached ({error or 'no answer'}); is it running?"
-            ) from error
+            raise Unavailable(f"the vLLM server cannot be reached ({error or 'no answer'}); is it running?") from error
         except httpx.TimeoutException as error:
-            raise Unavailable(f"vLLM at {self.url} said nothing for {self.timeout:g} seconds") from error
+            raise Unavailable(f"the vLLM server said nothing for {self.timeout:g} seconds") from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"vLLM at {self.url} broke the connection {when} ({error})") from error
+            raise Unavailable(f"the vLLM server broke the connection {when} ({error})") from error
 
 
 def encoded(prompt: Float[Tensor, "seq d_lm"]) -> str:
