@@ -14,11 +14,13 @@ COPY recipes ./recipes
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
-# PyTorch for the CPU, without the libraries of GPUs.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir torch --index-url "$TORCH_INDEX"
+# Give the address of PyTorch's index for the CPU, and the image is without the libraries of GPUs, some gigabytes smaller:
+# --build-arg TORCH_INDEX=...
+ARG TORCH_INDEX
+COPY constraints.txt ./
+RUN pip install --no-cache-dir "$(grep '^torch==' constraints.txt)" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
 COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir "$(ls /wheels/langbridge-*.whl)[serve]" && rm -r /wheels
+RUN pip install --no-cache-dir -c constraints.txt "$(ls /wheels/langbridge-*.whl)[serve]" && rm -r /wheels
 
 RUN useradd --uid 10001 --create-home langbridge
 USER langbridge
