@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a file of prompts, as training reads it")
     parser.add_argument("--field", default="prompt")
     parser.add_argument("--clients", type=lambda text: list(map(int, text.split(","))), default=[1, 4, 16, 64])
-    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--requests", type=int, default=32, help="at least so many in a measurement")
     parser.add_argument("--alone", type=int, default=4, help="prompts in a measurement one at a time")

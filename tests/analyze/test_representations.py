@@ -62,6 +62,7 @@ def test_everything_is_written_and_says_what_is_so(bridge_folder: Path, corpus: 
     assert "| te | low | " in page
 
 
+@pytest.mark.slow  # every figure, twice
 def test_kept_states_replace_kept_states_and_nothing_else(
     bridge_folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_what_cannot_work_is_said_before_anything_is_read(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # every figure, twice
 def test_the_same_again_is_the_same_to_the_byte(bridge_folder: Path, corpus: Corpus, tmp_path: Path) -> None:
     model = LangBridgeModel.from_pretrained(bridge_folder)
     processor = LangBridgeProcessor.from_pretrained(bridge_folder)

@@ -40,7 +40,7 @@ def serve(
         str | None,
         typer.Option("--url", metavar="URL", help="The vLLM server's address; its key, if any, is in VLLM_API_KEY."),
     ] = None,
-    slots: Annotated[int, typer.Option("--slots", min=1, help="Answers written at a time.")] = 16,
+    slots: Annotated[int, typer.Option("--slots", min=1, help="Answers written at a time.")] = 32,
     queue: Annotated[
         int, typer.Option("--queue", min=1, help="Requests that may wait; more are refused with 429.")
     ] = 256,

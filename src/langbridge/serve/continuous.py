@@ -39,7 +39,7 @@ class ContinuousEngine(LiveEngine):
         model: PreTrainedModel,
         reader: Reader,
         *,
-        slots: int = 16,
+        slots: int = 32,
         queue: int = 256,
         max_prompt_tokens: int | None = None,
         max_new_tokens: int | None = None,

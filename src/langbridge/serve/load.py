@@ -45,7 +45,7 @@ def load_engine(
 def load_live(
     name: str | Path,
     *,
-    slots: int = 16,
+    slots: int = 32,
     template: str | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
