@@ -253,6 +253,30 @@ def test_a_full_queue_says_when_to_come_again(fresh) -> None:
     assert ask(live, "b").answer
 
 
+def test_a_full_queue_has_room_for_who_asks_little(fresh) -> None:
+    """The last of whoever has most in it gives way, and is told as if it had come last."""
+    live = fresh(slots=1, queue=3)
+    running = ask(live, "b", LONG, owner="a").begun()
+    first, second, third = (ask(live, "b", FEW, owner="a") for _ in range(3))
+    other = ask(live, "b", FEW, owner="b")
+    assert isinstance(third.end, Busy)
+    with pytest.raises(Busy):
+        ask(live, "b", FEW, owner="a")
+    with pytest.raises(Busy):
+        ask(live, "b", FEW, owner="b")
+    assert live.load.waiting == 3
+    running.ticket.cancel()
+    assert all(one.answer for one in (first, second, other))
+
+
+def test_a_tiny_temperature_ends_nobody_elses_answer(fresh) -> None:
+    live = fresh(slots=2)
+    other = ask(live, "b", Decoding(40)).begun()
+    drawn = ask(live, "a", Decoding(8, options={"do_sample": True, "temperature": 1e-39}))
+    assert isinstance(drawn.end, LangBridgeError)
+    assert other.answer
+
+
 def test_owners_take_turns(fresh) -> None:
     live, order = fresh(slots=1), []
 

@@ -232,3 +232,14 @@ def test_a_template_s_row_is_read_as_the_processor_lays_it_out(bridge_folder: Pa
     assert len(short.ids) == len(read.ids) - 3
     assert [token for token in short.ids if token != processor.soft_prompt_token_id] == own
     assert [short.sources[0], *short.sources[1:]] == [read.sources[0][3:], *read.sources[1:]]
+
+
+def test_a_chat_template_that_refuses_a_turn_says_so(base_folders: tuple[Path, Path]) -> None:
+    reader = load_engine(base_folders[1]).reader
+    reader.tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    )
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "b"}]
+    reader.chats = True
+    with pytest.raises(LangBridgeError, match=r"refuses turns of system, user: no system"):
+        reader.shown(Request(messages=turns))

@@ -14,6 +14,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from langbridge.errors import LangBridgeError
 from langbridge.serve import sampling
 from langbridge.serve.engine import Decoding
 from langbridge.serve.sampling import Choice
@@ -66,3 +67,10 @@ def test_it_draws_by_seed_and_key_alone() -> None:
     assert drawn("a") == drawn("a")
     assert drawn("a") != drawn("b")
     assert drawn("a") != drawn("a", 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"top_k": 5}])
+def test_a_temperature_at_which_logits_overflow_is_an_error_and_no_token(options: dict) -> None:
+    choice = Choice(MODEL, Decoding(options={"do_sample": True, "temperature": 1e-39, **options}), 2, [0], "key", CPU)
+    with pytest.raises(LangBridgeError, match="not finite numbers; give a higher temperature"):
+        choice(IDS, torch.randn(300))

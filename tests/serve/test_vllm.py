@@ -231,10 +231,12 @@ def test_more_than_the_server_takes_wait_in_turns_and_too_many_are_refused(
     load_now = engine.load
     assert (load_now.waiting, load_now.running, load_now.slots) == (4, 1, 1)
     with pytest.raises(Busy, match="the queue is full: 4 requests wait") as busy:
-        ask(engine, "b")
+        engine.submit(Request("b"), Decoding(2), tell=noted("greedy 4"), owner="greedy")
     assert busy.value.after > 0
-    wait(lambda: len(order) == 4)
-    assert order == ["greedy 1", "other 1", "greedy 2", "greedy 3"]
+    engine.submit(Request("b"), Decoding(2), tell=noted("new 1"), owner="new")  # the greedy one's last gives way
+    assert order == ["greedy 3"]
+    wait(lambda: len(order) == 5)
+    assert order == ["greedy 3", "greedy 1", "other 1", "new 1", "greedy 2"]
     assert standin.most_running == 1
 
 

@@ -79,6 +79,8 @@ def serve(
     """
     if (engine == "vllm") != (url is not None):
         raise LangBridgeError("--engine vllm and --url: the one needs the other")
+    if max_answers > queue:
+        raise LangBridgeError(f"--max-answers: got {max_answers}, more than may wait (--queue {queue})")
     folders = [model_folder(one) for one in (folder, beside) if one is not None]
     if any(
         importlib.util.find_spec(package) is None for package in ("fastapi", "uvicorn", "prometheus_client", "httpx")

@@ -39,6 +39,16 @@ class Batch:
 
     def join(self, rows: Sequence[Row]) -> None:
         """Read the prompts of rows and write the first token of each. Where that fails, none of them has joined."""
+        try:
+            logits = self._joined(rows)
+        except BaseException:
+            del self._memories[len(self.rows) :]
+            raise
+        self.rows += rows
+        self._write(rows, logits)
+
+    def _joined(self, rows: Sequence[Row]) -> torch.Tensor:
+        """(rows, vocab): the logits of their first tokens, once keys, values and memories are with the others'."""
         ids = [row.ids for row in rows]
         mask = padded([[1] * len(row) for row in ids], 0, "left").to(self.device)
         cache = DynamicCache()  # of full layers, whatever the model's own are: its mask says what a layer sees
@@ -48,8 +58,7 @@ class Batch:
         last = torch.tensor([mask.shape[1] - 1], device=self.device)
         logits = self._run(self._memories[len(self.rows) :], cache, logits_to_keep=last, **inputs)
         self.slots.join(cache, [len(row) for row in ids])
-        self.rows += rows
-        self._write(rows, logits)
+        return logits
 
     def step(self) -> None:
         """Write the next token of every row."""

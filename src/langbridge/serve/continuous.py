@@ -67,14 +67,20 @@ class ContinuousEngine(LiveEngine):
 
     def submit(self, request: Request, decoding: Decoding = GREEDY, *, tell: Tell, owner: str = "") -> Row:
         with self._changed:
-            self._check_room()
-        row = self._row(request, decoding, tell, owner)
+            self._check_open()
+        row, out = self._row(request, decoding, tell, owner), None
         with self._changed:
-            self._check_room()
+            self._check_open()
+            if len(self._turns) >= self.queue:
+                self._turns.without(lambda one: one.gone)
+            if len(self._turns) >= self.queue and (out := self._turns.displaced(owner)) is None:
+                raise self._busy
             if not (self._turns or self._joining or self._batch.rows):
                 self._pace.begun()
             self._turns.add(owner, row)
             self._changed.notify_all()
+        if out is not None:
+            out.end(self._busy)
         return row
 
     def close(self, seconds: float = 0.0) -> None:
@@ -83,12 +89,14 @@ class ContinuousEngine(LiveEngine):
             self._changed.notify_all()
         self._thread.join()
 
-    def _check_room(self) -> None:
+    def _check_open(self) -> None:
         if self._until is not None:
             raise Unavailable("the engine is closing and takes no more requests")
-        if len(self._turns) >= self.queue:
-            after = self._pace.seconds
-            raise Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
+
+    @property
+    def _busy(self) -> Busy:
+        after = self._pace.seconds
+        return Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
 
     def _row(self, request: Request, decoding: Decoding, tell: Tell, owner: str) -> Row:
         asked = decoding.max_new_tokens

@@ -124,8 +124,9 @@ class Ending:
     def settled(self, text: str) -> str:
         """A text without what the next token may still change: half a character at its end, or what may be the
         beginning of a stop string."""
+        text = text.rstrip("\N{REPLACEMENT CHARACTER}")
         begun = (n for string in self.stop for n in range(1, len(string)) if text.endswith(string[:n]))
-        return text[: len(text) - max(begun, default=0)].rstrip("\N{REPLACEMENT CHARACTER}")
+        return text[: len(text) - max(begun, default=0)]
 
     @property
     def _window(self) -> int:

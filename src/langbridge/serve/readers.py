@@ -274,7 +274,11 @@ class CausalReader(Reader):
         if not self.chats:
             return fill(self.template, whole, request.language or "en") + request.prefix
         messages = messages or [{"role": "user", "content": whole}]
-        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template raises whatever it likes
+            roles = ", ".join(turn["role"] for turn in messages)
+            raise LangBridgeError(f"messages: the model's chat template refuses turns of {roles}: {error}") from error
         return str(text) + request.prefix
 
     def read(

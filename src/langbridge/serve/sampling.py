@@ -66,6 +66,8 @@ class Choice:
         scores, tokens = self._cut(self._scaled(before, scores))
         # One random number a token, where `multinomial` of torch takes one for every word of the vocabulary.
         sums = self._warpers(before, scores)[0].double().softmax(-1).cumsum(-1)
+        if not bool(sums[-1].isfinite()):  # the place would be beyond the vocabulary, and end the answers of all
+            raise LangBridgeError("the logits at this temperature are not finite numbers; give a higher temperature")
         drawn = torch.rand(1, generator=self._generator, device=sums.device) * sums[-1]
         place = torch.searchsorted(sums, drawn, right=True)
         return int(place if tokens is None else tokens[0, place])

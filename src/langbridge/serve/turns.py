@@ -37,6 +37,14 @@ class Turns(Generic[Item]):
             del self._waiting[owner]
         return item
 
+    def displaced(self, owner: str) -> Item | None:
+        """Take the last of the owner with most of them, if that is more than `owner` has with one more: so that who
+        asks much cannot keep out who asks little."""
+        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=owner)
+        if len(self._waiting.get(most, ())) <= len(self._waiting.get(owner, ())) + 1:
+            return None
+        return self._waiting[most].pop()
+
     def all(self) -> list[Item]:
         """Take all."""
         return [self.next() for _ in range(len(self))]

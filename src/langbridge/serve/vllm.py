@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -160,18 +160,26 @@ class VLLMEngine(LiveEngine):
         ending = Ending.of(self, self.reader.tokenizer, self.reader.decode, decoding.stop, self.reader.ends)
         # The ids that end an answer are the bridge's, whatever the server's copy of the language model says.
         body |= {"stop_token_ids": sorted(ending.final), "ignore_eos": True}
-        asked = _Asked(self, body, reading, decoding, ending, tell, owner)
+        asked, out = _Asked(self, body, reading, decoding, ending, tell, owner), None
         with self._lock:
             if self._closed:
                 raise Unavailable("the engine is closing and takes no more requests")
             if len(self._turns) >= self.queue:
-                after = self._pace.seconds
-                raise Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
+                self._turns.without(lambda one: one.gone)
+            if len(self._turns) >= self.queue and (out := self._turns.displaced(owner)) is None:
+                raise self._busy
             if not self._turns and not self._running:
                 self._pace.begun()
             self._turns.add(owner, asked)
         self._loop.call_soon_threadsafe(self._wake.set)
+        if out is not None:
+            out.end(self._busy)
         return asked
+
+    @property
+    def _busy(self) -> Busy:
+        after = self._pace.seconds
+        return Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
 
     def close(self, seconds: float = 0.0) -> None:
         with self._lock:
@@ -325,7 +333,7 @@ class VLLMEngine(LiveEngine):
             if asked.task is not None:
                 asked.task.cancel()
 
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(stop)
 
 

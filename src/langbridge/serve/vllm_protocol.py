@@ -61,7 +61,8 @@ class VLLMServer:
             base_url=self.url,
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(timeout, connect=_CONNECT),
-            limits=httpx.Limits(max_connections=connections + 1),
+            # Closed before the server closes them, which it does after 5 s: a request sent just then would be lost.
+            limits=httpx.Limits(max_connections=connections + 1, keepalive_expiry=2.0),
             trust_env=False,  # it stands on a private address: what is embedded in a prompt goes through no proxy
         )
 

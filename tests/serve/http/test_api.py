@@ -309,3 +309,15 @@ def test_text_is_sent_as_it_is(serve, scripted) -> None:
     with running.client() as client:
         found: httpx.Response = client.post("/v1/chat/completions", json=chat())
     assert "ఆపిల్స్ 28 🍎 سیب" in found.text
+
+
+def test_a_prompt_that_is_asked_twice_has_two_samples(running, client) -> None:
+    client.completions.create(model="bridge", prompt=["b", "c", "b"], n=2, temperature=1, seed=3)
+    drawn_by = [repr(request.drawn_by) for request, _ in running.engine.asked]
+    assert len(set(drawn_by)) == len(drawn_by) == 6
+
+
+def test_a_temperature_next_to_nothing_draws_nothing(running, client) -> None:
+    client.completions.create(model="bridge", prompt="b", temperature=1e-30)
+    ((_, decoding),) = running.engine.asked
+    assert not decoding.options

@@ -52,6 +52,10 @@ class StreamOptions(BaseModel):
 Stop = Annotated[str, Field(max_length=256)]
 
 
+LEAST_TEMPERATURE = 1e-5
+"""Below it there is nothing to draw, and logits divided by it overflow: the likeliest token is taken."""
+
+
 class Form(BaseModel, abc.ABC):
     """What both kinds of requests have."""
 
@@ -89,12 +93,13 @@ class Form(BaseModel, abc.ABC):
                 param=self.field,
                 code="context_length_exceeded",
             )
-        # The first of several is the answer that one alone would be.
-        return [
-            dataclasses.replace(one, key=(dataclasses.astuple(one), number)) if number else one
-            for one in asked
-            for number in range(count)
-        ]
+        found = []
+        for place, one in enumerate(asked):
+            # The same prompt again is another sample of it. The first of several is the answer that one alone would be.
+            first = asked[:place].count(one) * count
+            for number in range(first, first + count):
+                found.append(dataclasses.replace(one, key=(dataclasses.astuple(one), number)) if number else one)
+        return found
 
     def decoding(self, limits: Limits, positions: int | None) -> Decoding:
         """Greedy, unless a temperature, top_p or several answers are asked for. Raises `Refusal`."""
@@ -107,7 +112,7 @@ class Form(BaseModel, abc.ABC):
         temperature = self.temperature
         if temperature is None:
             temperature = 0.0 if self.top_p is None and (self.n or 1) == 1 else 1.0
-        if temperature > 0 and self.top_p != 0:
+        if temperature > LEAST_TEMPERATURE and self.top_p != 0:
             # All of it is said, because a model's own settings hold for what is not.
             top_p = 1.0 if self.top_p is None else self.top_p
             options = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}

@@ -46,7 +46,7 @@ async function asked(path, options = {}) {
 
 async function loadModels() {
   const found = await (await asked("v1/models")).json();
-  models = found.data.map(({ id, chats }) => ({ id, chats, messages: [] }));
+  models = found.data.map(({ id, chats }) => models.find((model) => model.id === id) ?? { id, chats, messages: [] });
   $("models").textContent = models.map((model) => model.id).join(" and ");
   const single = models.filter((model) => !model.chats).map((model) => model.id);
   $("turns-note").textContent = single.length
