@@ -90,12 +90,14 @@ def cut_at_first(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 class Ending:
     """Where an answer ends: at one of some ids, or at a stop string, wherever in its tokens that begins and ends.
 
-    decode: text of new tokens, special ones left out.
+    decode: text of new tokens, special ones left out. mends: it mends the text over the borders of tokens (a space
+    before a comma), so that pieces cannot be decoded apart.
     """
 
     final: frozenset[int]
     stop: tuple[str, ...]
     decode: Decode
+    mends: bool = False
 
     @classmethod
     def of(
@@ -106,7 +108,12 @@ class Ending:
         added = tokenizer.added_tokens_decoder.items()
         special = [id for id, token in added if token.special and token.content in stop]
         found = [*end_ids(model.generation_config), tokenizer.eos_token_id, *more, *special]
-        return cls(frozenset(int(id) for id in found if id is not None), tuple(text for text in stop if text), decode)
+        return cls(
+            frozenset(int(id) for id in found if id is not None),
+            tuple(text for text in stop if text),
+            decode,
+            bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
+        )
 
     def read(self, row: list[int], limit: int = 0) -> tuple[list[int], str, bool]:
         """Ids without the end, text, and whether it ended before the limit."""
@@ -132,6 +139,25 @@ class Ending:
     def _window(self) -> int:
         # A token that is decoded at all stands for one byte at least.
         return max((len(text.encode()) for text in self.stop), default=0) + _SLACK
+
+
+class Growing:
+    """The text of ids that grow: only what follows its last whole character is decoded again, with the tokens right
+    before that, which decide on its space. Else an answer would take the square of its length."""
+
+    def __init__(self, ending: Ending):
+        self._ending = ending
+        self._text, self._known = "", (0, 0)  # up to a place, and between which places the tokens before it stand
+
+    def of(self, ids: Sequence[int]) -> str:
+        if self._ending.mends:
+            return self._ending.decode(ids)
+        (start, end), decode = self._known, self._ending.decode
+        before, now = decode(ids[start:end]), decode(ids[start:])
+        text = self._text + now[len(before) :]
+        if len(now) > len(before) and not now.endswith("\N{REPLACEMENT CHARACTER}"):
+            self._text, self._known = text, (end, len(ids))
+        return text
 
 
 class _Watch(StoppingCriteria):

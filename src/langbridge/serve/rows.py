@@ -7,7 +7,7 @@ import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.serve.engine import Answer, Decoding
-from langbridge.serve.generation import Ending, cut_at_first
+from langbridge.serve.generation import Ending, Growing, cut_at_first
 from langbridge.serve.live import Piece, Tell, Ticket, Token, Unavailable
 from langbridge.serve.readers import Reading
 from langbridge.serve.sampling import Choice
@@ -27,7 +27,7 @@ class Asked(Ticket):
         self.owner, self._tell = owner, tell
         self.written: list[int] = []
         self.gone = False
-        self._told, self._tokens = "", list[Token]()
+        self._growing, self._told, self._tokens = Growing(ending), "", list[Token]()
 
     def cancel(self) -> None:
         self.gone = True
@@ -38,7 +38,7 @@ class Asked(Ticket):
         if told is not None and token not in ending.final:
             self._tokens.append(told)
         self.written.append(token)
-        text, ended = cut_at_first(ending.decode(self.written), ending.stop)
+        text, ended = cut_at_first(self._growing.of(self.written), ending.stop)
         if not (ended or token in ending.final or len(self.written) >= limit):
             self._piece(ending.settled(text))
             return
