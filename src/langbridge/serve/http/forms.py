@@ -236,7 +236,8 @@ def _turn(message: Message, place: str) -> dict[str, str]:
 
 def _text(value: Any, place: str, empty: bool = False) -> str:
     if not isinstance(value, str):
-        raise Refusal(400, f"{place}: expected text, or, of a message, a list of parts of the type `text`", param=place)
+        more = "a list of texts" if place == "prompt" else "a list of parts of the type `text`"
+        raise Refusal(400, f"{place}: expected text or {more}", param=place)
     try:
         value.encode()
     except UnicodeEncodeError:
