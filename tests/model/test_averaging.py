@@ -1,5 +1,6 @@
 """An average of two bridges: its soft prompts are the average of theirs, and it is a checkpoint like any other."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,13 @@ def test_what_cannot_be_averaged_is_refused(
     (whole / "language_model").mkdir()
     with pytest.raises(LangBridgeError, match="holds a model of its own"):
         average_checkpoints(bridge_folder, whole, tmp_path / "out")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(trained, elsewhere)
+    config = json.loads((elsewhere / "config.json").read_text(encoding="utf-8"))
+    next(iter(config["encoder_base"]["fingerprint"]["samples"].values()))["values"][0] += 1
+    (elsewhere / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(LangBridgeError, match=r"encoder: got .*, whose weights differ from those of"):
+        average_checkpoints(bridge_folder, elsewhere, tmp_path / "out")
     with pytest.raises(LangBridgeError, match=r"share: got 2"):
         average_checkpoints(bridge_folder, trained, tmp_path / "out", share=2)
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, checkpoint_folder, resolve, with_relative
+from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, checkpoint_folder, resolve, with_relative
 from langbridge.model.configuration import LangBridgeConfig
 from langbridge.model.loading import WEIGHTS
 from langbridge.model.saving import appearing
@@ -71,12 +71,13 @@ def average_checkpoints(first: Any, second: Any, out: str | Path, *, share: floa
 def _check_alike(folders: list[Path], configs: list[LangBridgeConfig]) -> None:
     first, second = (config.to_dict() for config in configs)
     wrong = [name for name in _SAME if first.get(name) != second.get(name)]
-    for role in (ENCODER, LANGUAGE_MODEL):
-        marks = [(one.get(f"{role}_base") or {}).get("fingerprint") for one in (first, second)]
-        if marks[0] != marks[1]:
-            wrong.append(role)
     if wrong:
         raise LangBridgeError(
             f"{folders[0]} and {folders[1]}: differ in {', '.join(wrong)}; expected two bridges of one make between "
             "the same models, such as a start and what was trained from it"
         )
+    for role in (ENCODER, LANGUAGE_MODEL):
+        bases = [one.get(f"{role}_base") or {} for one in (second, first)]
+        now, recorded = (base.get("fingerprint") for base in bases)
+        if now and recorded:
+            check_same(role, recorded, now, *(str(base.get("id")) for base in bases))

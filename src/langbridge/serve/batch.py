@@ -97,7 +97,6 @@ class Batch:
         # What was written is never a placeholder, whatever its id.
         own = padded([[1] * len(row.reading.ids) + [0] * len(row.written) for row in rows], 0, "left").to(self.device)
         places = (ids == self.bridge.config.soft_prompt_token_id) & own.bool()
-        del self._memories[len(self.rows) :]
         if self.bridge.connector.injects:
             of_rows = memory.by_row(places)
             self._memories += [

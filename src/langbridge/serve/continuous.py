@@ -13,7 +13,7 @@ from langbridge.serve.batch import Batch
 from langbridge.serve.batching import out_of_memory, too_large
 from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
 from langbridge.serve.generation import Ending
-from langbridge.serve.live import Busy, LiveEngine, Load, Tell, Unavailable
+from langbridge.serve.live import LiveEngine, Load, Tell, Unavailable
 from langbridge.serve.readers import Reader, positions
 from langbridge.serve.rows import Row, check_new_tokens
 from langbridge.serve.sampling import Choice
@@ -68,19 +68,17 @@ class ContinuousEngine(LiveEngine):
     def submit(self, request: Request, decoding: Decoding = GREEDY, *, tell: Tell, owner: str = "") -> Row:
         with self._changed:
             self._check_open()
-        row, out = self._row(request, decoding, tell, owner), None
+        row = self._row(request, decoding, tell, owner)
         with self._changed:
             self._check_open()
-            if len(self._turns) >= self.queue:
-                self._turns.without(lambda one: one.gone)
-            if len(self._turns) >= self.queue and (out := self._turns.displaced(owner)) is None:
-                raise self._busy
             if not (self._turns or self._joining or self._batch.rows):
                 self._pace.begun()
-            self._turns.add(owner, row)
+            out = self._turns.admit(owner, row, self.queue, lambda one: one.gone)
+            if out is row:
+                raise self._pace.busy(self.queue)
             self._changed.notify_all()
         if out is not None:
-            out.end(self._busy)
+            out.end(self._pace.busy(self.queue))
         return row
 
     def close(self, seconds: float = 0.0) -> None:
@@ -92,11 +90,6 @@ class ContinuousEngine(LiveEngine):
     def _check_open(self) -> None:
         if self._until is not None:
             raise Unavailable("the engine is closing and takes no more requests")
-
-    @property
-    def _busy(self) -> Busy:
-        after = self._pace.seconds
-        return Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
 
     def _row(self, request: Request, decoding: Decoding, tell: Tell, owner: str) -> Row:
         asked = decoding.max_new_tokens

@@ -5,6 +5,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from langbridge.serve.live import Busy
+
 Item = TypeVar("Item")
 
 RECENT = 32
@@ -37,13 +39,19 @@ class Turns(Generic[Item]):
             del self._waiting[owner]
         return item
 
-    def displaced(self, owner: str) -> Item | None:
-        """Take the last of the owner with most of them, if that is more than `owner` has with one more: so that who
-        asks much cannot keep out who asks little."""
-        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=owner)
-        if len(self._waiting.get(most, ())) <= len(self._waiting.get(owner, ())) + 1:
-            return None
-        return self._waiting[most].pop()
+    def admit(self, owner: str, item: Item, limit: int, gone: Callable[[Item], bool]) -> Item | None:
+        """Add, where at most `limit` may wait. Returns who has to go, if anybody: the last of the owner with most of
+        them, so that who asks much cannot keep out who asks little, or `item` itself."""
+        if len(self) >= limit:
+            self.without(gone)
+        out = None
+        if len(self) >= limit:
+            most = max(self._waiting, key=lambda one: len(self._waiting[one]))
+            if len(self._waiting[most]) <= len(self._waiting.get(owner, ())) + 1:
+                return item
+            out = self._waiting[most].pop()
+        self.add(owner, item)
+        return out
 
     def all(self) -> list[Item]:
         """Take all."""
@@ -72,6 +80,11 @@ class Pace:
 
     def ended(self) -> None:
         self._ends.append(self._now())
+
+    def busy(self, limit: int) -> Busy:
+        """What is told to who finds no room among `limit` that wait."""
+        after = self.seconds
+        return Busy(f"the queue is full: {limit} requests wait; try again in {after:.0f} s", after)
 
     @property
     def seconds(self) -> float:

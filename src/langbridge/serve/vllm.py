@@ -19,7 +19,7 @@ from langbridge.model.bases import checkpoint_folder
 from langbridge.model.sequence import begin_ids
 from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
 from langbridge.serve.generation import Ending, own_decoding, seed_of
-from langbridge.serve.live import Busy, LiveEngine, Load, Tell, Ticket, Token, Unavailable
+from langbridge.serve.live import LiveEngine, Load, Tell, Ticket, Token, Unavailable
 from langbridge.serve.prompt_embeddings import PromptEmbedder
 from langbridge.serve.readers import BridgeReader, Reading
 from langbridge.serve.readers import positions as positions_of
@@ -160,26 +160,19 @@ class VLLMEngine(LiveEngine):
         ending = Ending.of(self, self.reader.tokenizer, self.reader.decode, decoding.stop, self.reader.ends)
         # The ids that end an answer are the bridge's, whatever the server's copy of the language model says.
         body |= {"stop_token_ids": sorted(ending.final), "ignore_eos": True}
-        asked, out = _Asked(self, body, reading, decoding, ending, tell, owner), None
+        asked = _Asked(self, body, reading, decoding, ending, tell, owner)
         with self._lock:
             if self._closed:
                 raise Unavailable("the engine is closing and takes no more requests")
-            if len(self._turns) >= self.queue:
-                self._turns.without(lambda one: one.gone)
-            if len(self._turns) >= self.queue and (out := self._turns.displaced(owner)) is None:
-                raise self._busy
             if not self._turns and not self._running:
                 self._pace.begun()
-            self._turns.add(owner, asked)
+            out = self._turns.admit(owner, asked, self.queue, lambda one: one.gone)
+            if out is asked:
+                raise self._pace.busy(self.queue)
         self._loop.call_soon_threadsafe(self._wake.set)
         if out is not None:
-            out.end(self._busy)
+            out.end(self._pace.busy(self.queue))
         return asked
-
-    @property
-    def _busy(self) -> Busy:
-        after = self._pace.seconds
-        return Busy(f"the queue is full: {self.queue} requests wait; try again in {after:.0f} s", after)
 
     def close(self, seconds: float = 0.0) -> None:
         with self._lock:
