@@ -10,7 +10,11 @@ from langbridge.train import Recipe
 
 BASE = Path(__file__).with_name("recipe.yaml")
 ENCODER = "multilingual-e5-small"
-PAIRS = {"smollm2": "smollm2-135m-instruct", "qwen": "qwen2.5-coder-0.5b-instruct"}
+PAIRS = {
+    "smollm2": "smollm2-135m-instruct",
+    "qwen": "qwen2.5-coder-0.5b-instruct",
+    "qwen1.5b": "qwen2.5-coder-1.5b-instruct",
+}
 """The language model's folder of each pair; the encoder is one and the same."""
 RANDOM_RATE = "6.0e-4"
 """The paper's learning rate, for connectors that start at random; the recipe's is for those that read already."""

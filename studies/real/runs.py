@@ -143,7 +143,7 @@ def _wind(run: Run) -> None:
         for step, name in ends.items():
             end = run.folder / "training" / name
             if end.is_file():
-                seconds[str(step * run.update)] = round(before + end.stat().st_mtime - clock["began"], 1)
+                seconds[str(step * run.update)] = round(before + end.stat().st_mtime - clock["began"], 3)
     last = last_checkpoint(run.folder / "training")
     clock |= {"began": now, "from": 0 if last is None else step_of(last)}
     write_atomically(path, json.dumps(clock, indent=1) + "\n")

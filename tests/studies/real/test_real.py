@@ -108,7 +108,7 @@ def test_nothing_is_done_twice_and_more_examples_go_on(
     assert history["global_step"] == 3
     seconds = json.loads((run.folder / "clock.json").read_text())["seconds"]
     assert list(seconds) == ["4", "8", "12"]
-    assert 0 < seconds["4"] < seconds["8"] < seconds["12"]
+    assert 0 < seconds["4"] <= seconds["8"] <= seconds["12"], "a fast machine makes two checkpoints in one tick"
     with pytest.raises(LangBridgeError, match=r"seed-0: holds a run with other settings \(ridge.texts: 30 in"):
         quietly(run_of("labelled", settings=(*SETTINGS, "ridge.texts=20")), questions)
 
@@ -152,7 +152,7 @@ def test_a_killed_training_goes_on_and_its_seconds_count(
     quietly(run, questions, ())
     assert (run.folder / "training" / "checkpoint-1" / "model.safetensors").stat().st_mtime_ns == first
     seconds = json.loads((run.folder / "clock.json").read_text())["seconds"]
-    assert 0 < seconds["4"] < seconds["8"]
+    assert 0 <= seconds["4"] < seconds["8"]
 
 
 def test_every_arm_of_the_product_is_a_recipe(run_of: Callable[..., Run]) -> None:
