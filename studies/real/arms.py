@@ -24,13 +24,15 @@ RANDOM_RATE = "6.0e-4"
 class Arm:
     """settings: what is other than in the base recipe, as `--set` takes it. start: a start of `starts.py`, which stands
     in for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the
-    question itself."""
+    question itself. mean: for an arm that is not trained itself, how much of `labelled` there is in its mean with
+    `closed`."""
 
     says: str
     settings: Mapping[str, str] = field(default_factory=dict)
     start: Literal["random", "permuted"] | None = None
     trained: bool = True
     bridge: bool = True
+    mean: float | None = None
 
 
 ARMS = {
@@ -44,6 +46,9 @@ ARMS = {
     "last": Arm("closed form on the last layer alone, gold solutions", {"connector.encoder_layers": "null"}),
     "mlp": Arm("an MLP from a random start, gold solutions",
                {"connector.kind": "mlp", "init": "random", "train.learning_rate": RANDOM_RATE}),
+    "mean": Arm("mean of closed and labelled", mean=0.5),
+    "mean25": Arm("the same with a quarter of labelled", mean=0.25),
+    "mean75": Arm("the same with three quarters of labelled", mean=0.75),
     "text": Arm("no bridge: the language model reads the question", trained=False, bridge=False),
 }  # fmt: skip
 
@@ -51,7 +56,7 @@ REFERENCE = "labelled"
 """The arm that others are held against, question by question."""
 COMPARED = ("closed", "distil", "distil4", "last", "random")
 """The comparisons that are planned, for which p values are corrected."""
-FROM_CLOSED = ("labelled", "distil", "distil4")
+FROM_CLOSED = ("labelled", "distil", "distil4", "mean", "mean25", "mean75")
 """Arms whose curves begin where `closed` stays."""
 
 

@@ -24,6 +24,9 @@ from studies.real.shares import (
 )
 
 FIGURE = "share"
+MARKERS = "os^Dv<>pX*hPd"
+READ = 0.1
+"""Nats that English gains of a bridge whose reading share is drawn: of less, a share is a ratio of two noughts."""
 NEEDED = (ENGLISH, *PRIMARY)
 """Without which there is no reading share."""
 WANTED = (ENGLISH, CARELESS, *PRIMARY)
@@ -238,24 +241,37 @@ def _percent(parts: list[float | None]) -> str:
 
 
 def _draw(path: Path, studies: list[Found]) -> None:
-    """The reading share of every arm against English examples and against seconds, a row of axes for each study."""
-    with figure(path, nrows=len(studies), ncols=2, figsize=(7.1, 2.6 * len(studies)), sharey=True, squeeze=False,
+    """The gain of every arm against English examples, and the reading share of those that read English against examples
+    and against seconds; a row of axes for each study."""
+    with figure(path, nrows=len(studies), ncols=3, figsize=(8.4, 2.6 * len(studies)), squeeze=False,
                 layout="constrained") as (_, axes):  # fmt: skip
         for row, found in zip(axes, studies, strict=True):
             for number, arm in enumerate(ARMS):
-                points = [
-                    (examples, found.seconds(arm, examples), share.value)
-                    for examples, seeds in found.curve(arm).items()
-                    if ARMS[arm].bridge and (share := Shares([*seeds.values()]).share()) is not None
-                ]
-                style = {"marker": "os^Dv<>pX"[number], "markersize": 3.5, "label": arm}
-                if points:
-                    row[0].plot([p[0] for p in points], [p[2] for p in points], **style)
-                if timed := [p for p in points if p[1] is not None]:
-                    row[1].plot([p[1] for p in timed], [p[2] for p in timed], **style)
+                style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 3.5, "label": arm}
+                style["color"] = f"C{number % 10}"
+                bridges = {examples: Shares([*seeds.values()]) for examples, seeds in found.curve(arm).items()}
+                gains = {examples: one.gain().value for examples, one in bridges.items()}
+                if not ARMS[arm].bridge:
+                    for value in gains.values():
+                        row[0].axhline(value, color="black", linestyle=":", label=arm)
+                elif gains:
+                    row[0].plot([*gains], [*gains.values()], **style)
+                read = {
+                    examples: share.value for examples, one in bridges.items()
+                    if ARMS[arm].bridge and one.gain([ENGLISH]).value >= READ and (share := one.share()) is not None
+                }  # fmt: skip
+                if read:
+                    row[1].plot([*read], [*read.values()], **style)
+                timed = {examples: found.seconds(arm, examples) for examples in read}
+                if known := [examples for examples, seconds in timed.items() if seconds is not None]:
+                    row[2].plot([timed[one] for one in known], [read[one] for one in known], **style)
             row[0].set_title(f"{found.pair}, {found.questions} questions", loc="left")
-            row[0].set_ylabel(f"reading share, {' '.join(PRIMARY)}")
+            row[0].set_ylim(bottom=0)
+            row[0].set_ylabel(f"gain, nats, {' '.join(PRIMARY)}")
+            row[1].set_ylabel("reading share")
             row[0].set_xlabel("English examples")
-            row[1].set_xlabel("seconds to the checkpoint")
+            row[1].set_xlabel("English examples")
+            row[2].set_xlabel("seconds to the checkpoint")
+            row[2].sharey(row[1])
             if row[0].get_legend_handles_labels()[0]:
-                row[0].legend(frameon=False)
+                row[0].legend(frameon=False, fontsize=5.5, ncols=2)

@@ -3,6 +3,7 @@
 DIR/PAIR/ARM/seed-N/recipe.yaml     what the run is
 DIR/PAIR/ARM/seed-N/start           the bridge that it begins with, where the arm has a start of its own
 DIR/PAIR/ARM/seed-N/training        what `langbridge train` writes
+DIR/PAIR/ARM/seed-N/averaged/EXAMPLES   a mean of two other arms' bridges, where the arm is one
 DIR/PAIR/ARM/seed-N/clock.json      seconds up to each checkpoint
 DIR/PAIR/ARM/seed-N/measured/QUESTIONS/EXAMPLES/LANGUAGE.json     one measurement
 """
@@ -10,13 +11,14 @@ DIR/PAIR/ARM/seed-N/measured/QUESTIONS/EXAMPLES/LANGUAGE.json     one measuremen
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
+from langbridge.model.averaging import average_checkpoints
 from langbridge.train import Recipe, train
 from langbridge.train.checkpointing import COMPLETE, last_checkpoint, step_of
 from langbridge.train.resuming import changed
@@ -71,6 +73,8 @@ def carry_out(
     _check_same(run)
     if not ARMS[run.arm].bridge:
         places: dict[int, Path | None] = {0: None}
+    elif ARMS[run.arm].mean is not None:
+        places = dict(_averaged(run, checkpoints, note))
     else:
         places = dict(_trained(run, checkpoints, note))
     for examples, bridge in places.items():
@@ -117,6 +121,29 @@ def _trained(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
     if steps not in found:
         raise LangBridgeError(f"{training}: was trained further, and kept no checkpoint after {run.examples} examples")
     return {step * run.update: path for step, path in found.items() if checkpoints or step == steps}
+
+
+def _averaged(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
+    """The means of the same seed's `closed` and `labelled`, by examples. Makes of both what is missing; its seconds are
+    those of both."""
+    arm, start, trained = ARMS[run.arm], replace(run, arm="closed", examples=0), replace(run, arm="labelled")
+    for part in (start, trained):
+        _check_same(part)
+    (first,) = _trained(start, False, note).values()
+    means, seconds = {}, {}
+    for examples, second in _trained(trained, checkpoints, note).items():
+        means[examples] = out = run.folder / "averaged" / str(examples)
+        if not out.is_dir():
+            assert arm.mean is not None
+            average_checkpoints(first, second, out, share=arm.mean)
+        seconds[str(examples)] = _seconds(start).get("0", 0.0) + _seconds(trained).get(str(examples), 0.0)
+    write_atomically(run.folder / "clock.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
+    return means
+
+
+def _seconds(run: Run) -> dict[str, float]:
+    seconds: dict[str, float] = json.loads((run.folder / "clock.json").read_text(encoding="utf-8"))["seconds"]
+    return seconds
 
 
 def _checkpoints(run: Run) -> list[int]:

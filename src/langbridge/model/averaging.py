@@ -6,6 +6,7 @@ connectors the soft prompts are averaged thereby. Other kinds can only be averag
 """
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from langbridge.model.saving import appearing
 
 _SAME = ("connector", "encoder_config", "text_config", "new_token_ids", "bare_token_ids", "encoder_trained")
 """What of the configuration says which weights there are and what they mean."""
+
+_LEFT_OUT = (".*", WEIGHTS, "*.pt", "*.pth", "trainer_state.json", "stream.json", "complete")
+"""The weights, and of a training's checkpoint what only the training needs."""
 
 
 def average_checkpoints(first: Any, second: Any, out: str | Path, *, share: float = 0.5) -> Path:
@@ -56,7 +60,7 @@ def average_checkpoints(first: Any, second: Any, out: str | Path, *, share: floa
         setattr(config, f"{role}_base", with_relative({**(record or {}), "id": str(source)}, out))
     with appearing(out) as draft:
         for item in folders[1].iterdir():
-            if item.name != WEIGHTS and not item.name.startswith("."):
+            if not any(fnmatch(item.name, pattern) for pattern in _LEFT_OUT):
                 (shutil.copytree if item.is_dir() else shutil.copy2)(item, draft / item.name)
         save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         config.save_pretrained(draft)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
@@ -111,6 +112,23 @@ def test_nothing_is_done_twice_and_more_examples_go_on(
     assert 0 < seconds["4"] <= seconds["8"] <= seconds["12"], "a fast machine makes two checkpoints in one tick"
     with pytest.raises(LangBridgeError, match=r"seed-0: holds a run with other settings \(ridge.texts: 30 in"):
         quietly(run_of("labelled", settings=(*SETTINGS, "ridge.texts=20")), questions)
+
+
+def test_a_mean_is_made_of_its_seeds_start_and_training(
+    run_of: Callable[..., Run], questions: Questions, done: list[str]
+) -> None:
+    run = run_of("mean25", seed=1)
+    quietly(run, questions)
+    assert done == ["train", "train", ENGLISH, CARELESS, "sw"]
+    quietly(run_of("labelled", seed=1), questions, ())
+    assert done[5:] == [ENGLISH, CARELESS], "what it is made of is there, and only not measured"
+    folders = [run_of("closed", seed=1).folder / "training/final", run_of("labelled", seed=1).folder / "training/final"]
+    start, trained, mean = (load_file(folder / "model.safetensors") for folder in [*folders, run.folder / "averaged/8"])
+    for name, weight in mean.items():
+        torch.testing.assert_close(weight, 0.75 * start[name] + 0.25 * trained[name])
+    clocks = [json.loads((one.folder / "clock.json").read_text())["seconds"]
+              for one in (run, run_of("closed", seed=1), run_of("labelled", seed=1))]  # fmt: skip
+    assert clocks[0]["8"] == clocks[1]["0"] + clocks[2]["8"]
 
 
 def test_an_interrupted_measurement_goes_on(
