@@ -212,7 +212,9 @@ def test_what_a_user_gets_wrong(bases, tmp_path):
         LangBridgeModel.from_bases(lm, encoder)
     with pytest.raises(LangBridgeError, match=r"not decoder-only.*exchanged"):
         LangBridgeModel.from_bases(encoder, encoder)
-    with pytest.raises(LangBridgeError, match="connector: expected one of linear, mlp, resampler, got 'cubic'"):
+    with pytest.raises(
+        LangBridgeError, match="connector: expected one of linear, layerwise, mlp, resampler, got 'cubic'"
+    ):
         LangBridgeModel.from_bases(encoder, lm, connector="cubic")
     with pytest.raises(LangBridgeError, match="unknown setting learning_rate"):
         LangBridgeModel.from_bases(encoder, lm, learning_rate=1.0)

@@ -41,10 +41,10 @@ def test_a_connector_is_named_by_its_kind_or_by_kind_and_settings(named, expecte
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("cubic", "connector: expected one of linear, mlp, resampler, got 'cubic'"),
-        ({"kind": "cubic"}, "connector: expected one of linear, mlp, resampler, got 'cubic'"),
-        ({"num_latents": 3}, "connector: expected a kind .linear, mlp, resampler., or a mapping"),
-        (3, "connector: expected a kind .linear, mlp, resampler., or a mapping"),
+        ("cubic", "connector: expected one of linear, layerwise, mlp, resampler, got 'cubic'"),
+        ({"kind": "cubic"}, "connector: expected one of linear, layerwise, mlp, resampler, got 'cubic'"),
+        ({"num_latents": 3}, "connector: expected a kind .linear, layerwise, mlp, resampler., or a mapping"),
+        (3, "connector: expected a kind .linear, layerwise, mlp, resampler., or a mapping"),
         ({"kind": "resampler", "latents": 3}, "connector.latents: unknown key; did you mean connector.num_latents"),
         ({"kind": "linear", "num_latents": 3}, "connector.num_latents: unknown key; known here: kind"),
         ({"kind": "linear", "token_aligned": False}, "connector.token_aligned: unknown key"),
@@ -76,10 +76,11 @@ def test_lengths_are_known_both_ways() -> None:
 def test_settings_are_read_without_torch() -> None:
     code = (
         "import sys; from langbridge.model.connectors.settings import ConnectorSettings as S;"
-        "print([S.read(kind).soft_length(3) for kind in ('linear', 'mlp', 'resampler')], 'torch' in sys.modules)"
+        "kinds = ('linear', 'layerwise', 'mlp', 'resampler');"
+        "print([S.read(kind).soft_length(3) for kind in kinds], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[3, 3, 64] False", done.stderr
+    assert done.stdout.strip() == "[3, 3, 3, 64] False", done.stderr
 
 
 @pytest.mark.parametrize("named", ["linear", {"kind": "resampler", "num_latents": 5}])
@@ -116,7 +117,9 @@ def test_another_package_s_kind_is_found_and_a_wrong_one_is_told(tmp_path, monke
         ConnectorSettings.read("wrong")
     install(tmp_path, "also", "langbridge.model.connectors.settings:LinearSettings")
     assert ConnectorSettings.read("also").soft_length(3) == 3
-    with pytest.raises(LangBridgeError, match=r"expected one of linear, mlp, resampler, also, wrong, got 'cubic'"):
+    with pytest.raises(
+        LangBridgeError, match=r"expected one of linear, layerwise, mlp, resampler, also, wrong, got 'cubic'"
+    ):
         ConnectorSettings.read("cubic")
 
 
@@ -140,7 +143,7 @@ def test_a_connector_reads_the_layers_that_it_asks_for(encoder) -> None:
         make_bridge(encoder, connector={"kind": "linear", "encoder_layers": [1, depth + 1]})
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp", "resampler"])
+@pytest.mark.parametrize("kind", ["linear", "layerwise", "mlp", "resampler"])
 def test_layers_are_saved_with_the_connector(base_folders, tmp_path, kind) -> None:
     connector = {"kind": kind, "encoder_layers": [0, 2]}
     model, processor = build_bridge(*base_folders, connector=connector)

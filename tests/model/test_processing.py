@@ -129,7 +129,7 @@ def test_saved_and_loaded(processor, tmp_path):
         LangBridgeProcessor.from_pretrained(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("connector", ["linear", "mlp", "resampler"])
+@pytest.mark.parametrize("connector", ["linear", "layerwise", "mlp", "resampler"])
 def test_processor_and_model_agree(bases, connector):
     settings = ConnectorSettings.read(connector, num_latents=5)
     model, processor = build_bridge(*bases, connector=settings, template="Q: {prompt}\n")

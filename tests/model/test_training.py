@@ -167,7 +167,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(freeze_encoder, encoder
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp", "resampler"])
+@pytest.mark.parametrize("kind", ["linear", "layerwise", "mlp", "resampler"])
 def test_connectors_ignore_padding(kind):
     bridge = make_bridge(connector=ConnectorSettings.read(kind, num_latents=5))
     states, mask = torch.randn(2, 6, 32), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])

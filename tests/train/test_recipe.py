@@ -95,7 +95,7 @@ MISTAKES = {
     "nothing": ("template:", "template: expected text, got nothing"),
     "wrong choice": (
         "connector: perceiver",
-        "connector: expected one of linear, mlp, resampler, got 'perceiver'",
+        "connector: expected one of linear, layerwise, mlp, resampler, got 'perceiver'",
     ),
     "no, which YAML reads as false": (
         "init: no",

@@ -111,6 +111,13 @@ def test_a_base_without_named_blocks_is_refused() -> None:
         shard(bridge)
 
 
+def test_a_connector_that_reaches_into_the_layers_is_refused() -> None:
+    from tiny import make_bridge
+
+    with pytest.raises(LangBridgeError, match="sharding: LayerwiseConnector uses its weights inside"):
+        shard(make_bridge(connector="layerwise"))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed (the extra deepspeed)"

@@ -40,7 +40,7 @@ class Bridge(nn.Module):
         self.freeze()
         self.eval()
 
-    def _connect_encoder(self, d_lm: int, rms: float) -> None:
+    def _connect_encoder(self, d_lm: int, rms: float, language_model: PreTrainedModel | None = None) -> None:
         """The part of `__init__` that `LangBridgeModel` shares."""
         self.encoder_length_limit = length_limit(self.encoder)
         settings = self.config.connector
@@ -49,6 +49,7 @@ class Bridge(nn.Module):
         if self._layers is not None and not settings.mix_layers:
             width *= len(self._layers)
         self.connector: Connector = settings.build(width, d_lm, rms)
+        self.connector.reach(self.config.text_config, language_model)
         if self._layers is not None and settings.mix_layers:
             self.connector.mix = LayerMix(len(self._layers))
         bare = torch.tensor(self.config.bare_token_ids or [], dtype=torch.long)

@@ -84,7 +84,9 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         config.architectures = [type(self).__name__]
         self._language_model_arguments = frozenset(inspect.signature(language_model.forward).parameters)
         remove_dropout(language_model)
-        self._connect_encoder(language_model.get_input_embeddings().embedding_dim, embedding_rms(language_model))
+        self._connect_encoder(
+            language_model.get_input_embeddings().embedding_dim, embedding_rms(language_model), language_model
+        )
         self.generation_config = generation_config_of(language_model)
         self.post_init()
         self.freeze()
@@ -145,6 +147,9 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         super().freeze()
 
     # The forward pass
+
+    def connect(self, states: Float[Tensor, "sources src d_encoder"], mask: Int[Tensor, "sources src"]) -> Memory:
+        return self.connector.prepare(self.language_model, super().connect(states, mask))
 
     def embed(
         self,

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ class Batch:
         self.rows: list[Row] = []
         self._takes = inspect.signature(self.writer.forward).parameters
         self._memories: list[Memory] = []  # of each row, where the connector reaches into the language model's layers
-        self._memory: Memory | None = None
+        self._memory: Memory | None = None  # of all rows together, until one joins or leaves
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +56,7 @@ class Batch:
         inputs |= {"attention_mask": mask, "position_ids": positions_of(mask, mask, 0)}
         # By index: a slice is a strided view of the states, from which torch copies a frozen head for every row.
         last = torch.tensor([mask.shape[1] - 1], device=self.device)
-        logits = self._run(self._memories[len(self.rows) :], cache, logits_to_keep=last, **inputs)
+        logits = self._run(_together(self._memories[len(self.rows) :]), cache, logits_to_keep=last, **inputs)
         self.slots.join(cache, [len(row) for row in ids])
         return logits
 
@@ -64,7 +64,9 @@ class Batch:
         """Write the next token of every row."""
         self.slots.reserve()
         tokens = torch.tensor([[row.written[-1]] for row in self.rows], device=self.device)
-        logits = self._run(self._memories, self.slots, input_ids=tokens, **self.slots.inputs(self.device))
+        if self._memory is None:
+            self._memory = _together(self._memories)
+        logits = self._run(self._memory, self.slots, input_ids=tokens, **self.slots.inputs(self.device))
         self.slots.advance()
         self._write(self.rows, logits)
 
@@ -77,11 +79,12 @@ class Batch:
                 _drop(self.rows, place)
                 if self._memories:
                     _drop(self._memories, place)
+                    self._memory = None
         return before - len(self.rows)
 
     def clear(self) -> list[Row]:
         """Let all rows go. Returns them."""
-        rows, self.rows, self._memories = self.rows, [], []
+        rows, self.rows, self._memories, self._memory = self.rows, [], [], None
         self.slots.clear()
         return rows
 
@@ -102,20 +105,15 @@ class Batch:
             self._memories += [
                 Memory(*(None if part is None else part[place] for part in of_rows)) for place in range(len(rows))
             ]
+            self._memory = None
         return {"inputs_embeds": self.bridge.embed(ids, memory, mask, places)}
 
-    def _run(self, memories: Sequence[Memory], cache: Any, **inputs: torch.Tensor) -> torch.Tensor:
+    def _run(self, memory: Memory | None, cache: Any, **inputs: torch.Tensor) -> torch.Tensor:
         """(rows, vocab), in single precision: the logits at the last position."""
         taken = {name: value for name, value in inputs.items() if name in self._takes}
-        with self._injected(memories):
+        with nullcontext() if not (self.bridge and memory) else self.bridge.connector.inject(self.writer, memory):
             logits = self.writer(**taken, past_key_values=cache, use_cache=True).logits
         return logits[:, -1].float()
-
-    def _injected(self, memories: Sequence[Memory]) -> AbstractContextManager[None]:
-        if self.bridge is None or not memories:
-            return nullcontext()
-        parts = [None if part[0] is None else pad_sequence(list(part), True) for part in zip(*memories, strict=True)]
-        return self.bridge.connector.inject(self.writer, Memory(*parts))
 
     def _write(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
         for row, token, scores in zip(rows, logits.argmax(-1).tolist(), logits, strict=True):
@@ -126,6 +124,15 @@ class Batch:
                 if out_of_memory(error):
                     raise
                 row.end(error)
+
+
+def _together(memories: Sequence[Memory]) -> Memory | None:
+    """Of rows each, as of a batch; None where there are none."""
+    if not memories:
+        return None
+    return Memory(
+        *(None if part[0] is None else pad_sequence(list(part), True) for part in zip(*memories, strict=True))
+    )
 
 
 def _drop(items: list[Any], place: int) -> None:

@@ -126,8 +126,9 @@ class Recipe(Settings):
     trained is always kept in float32."""
 
     connector: ConnectorSettings = LinearSettings()
-    """What maps the encoder's states to soft prompts: a kind (`linear`, `mlp`, `resampler`, or one of another package),
-    or a kind and its settings (`{kind: resampler, num_latents: 32}`, `{kind: linear, encoder_layers: [6, 12]}`)."""
+    """What maps the encoder's states to soft prompts: a kind (`linear`, `layerwise`, `mlp`, `resampler`, or one of
+    another package), or a kind and its settings (`{kind: resampler, num_latents: 32}`, `{kind: linear, encoder_layers:
+    [6, 12]}`)."""
 
     template: str = "{prompt}"
     """The text around every prompt, in training and ever after; `{prompt}` is the prompt's place, and `<soft>` to

@@ -30,8 +30,10 @@ def shard(
     the connector is apart, because its weights are float32 whatever the bases are. Call the model and `generate` as
     ever, not `encode` and `soft_prompts`, which would meet weights in pieces.
 
-    Raises `LangBridgeError` for a base that does not name its blocks; nothing of it is sharded then.
+    Raises `LangBridgeError` for a base that does not name its blocks, and for a connector that reaches into the
+    language model's layers, whose weights would be in pieces there; nothing is sharded then.
     """
+    check_whole_in_layers(model)
     options: dict[str, Any] = {"mesh": mesh, "mp_policy": mp_policy or MixedPrecisionPolicy()}
     for base in (model.encoder, model.language_model):
         blocks = blocks_of(base)
@@ -48,6 +50,15 @@ def shard(
     fully_shard(model, **options)
     register_fsdp_forward_method(model, "generate")
     return model
+
+
+def check_whole_in_layers(model: Any) -> None:
+    """Raises `LangBridgeError` for a bridge whose connector uses its weights where sharding has them in pieces."""
+    if isinstance(model, LangBridgeModel) and model.connector.injects:
+        raise LangBridgeError(
+            f"sharding: {type(model.connector).__name__} uses its weights inside the language model's layers, where "
+            "they are in pieces; train it with one whole bridge a process (no FSDP, no ZeRO-3)"
+        )
 
 
 def blocks_of(base: nn.Module) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from langbridge.data import Example, LabelledCollator
@@ -29,6 +30,7 @@ from langbridge.train.objectives import Loss, target_loss
 from langbridge.train.parts import Part, parts_of
 from langbridge.train.reading import ReadingMonitor
 from langbridge.train.sampler import LengthGrouped
+from langbridge.train.sharding import check_whole_in_layers
 from langbridge.train.streaming import StreamLoader
 from langbridge.train.validation import validation_loss
 
@@ -88,6 +90,8 @@ class BridgeTrainer(Checkpoints):
             if arguments.n_gpu > 1:
                 arguments._n_gpu = 1
         super().__init__(**given)
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+            check_whole_in_layers(self.model)
         if parts is None:
             parts = parts_of(
                 self.model, self.args.learning_rate, self.args.weight_decay,

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from langbridge.model.memory import Memory
 
@@ -54,6 +54,20 @@ class Connector(nn.Module, ABC):
     def forward(self, states: Float[Tensor, "batch src d_encoder"], mask: Int[Tensor, "batch src"]) -> Memory:
         """Soft prompts with the end vector last, and which of them are real (`with_end`); what `inject` brings into the
         language model besides."""
+
+    def reach(self, config: PreTrainedConfig, language_model: PreTrainedModel | None) -> None:
+        """Take in what is to be known of the language model, once, before any weight is loaded; by default nothing.
+
+        config: the language model's. language_model: None where the bridge is put together without it. Raises
+            `LangBridgeError` where the connector cannot work with it.
+        """
+
+    def prepare(self, language_model: PreTrainedModel, memory: Memory) -> Memory:
+        """What `inject` needs of the memory in every pass, computed once for all of them; by default as it is.
+
+        memory: what `forward` gives, one entry a source.
+        """
+        return memory
 
     def inject(self, language_model: PreTrainedModel, memory: Memory) -> AbstractContextManager[None]:
         """A context around every pass of the language model, in which a connector may reach into its layers (with

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, ModelWrapValidatorHandler, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from langbridge.errors import LangBridgeError
 from langbridge.registry import Registry
@@ -27,6 +27,7 @@ GROUP = "langbridge.connectors"
 
 _OURS = {
     "linear": "langbridge.model.connectors.settings:LinearSettings",
+    "layerwise": "langbridge.model.connectors.settings:LayerwiseSettings",
     "mlp": "langbridge.model.connectors.settings:MLPSettings",
     "resampler": "langbridge.model.connectors.settings:ResamplerSettings",
 }
@@ -121,6 +122,29 @@ class LinearSettings(ConnectorSettings):
         from langbridge.model.connectors.linear import LinearConnector
 
         return LinearConnector(d_encoder, d_lm, rms)
+
+
+class LayerwiseSettings(ConnectorSettings):
+    """Of the linear connector with cross-attention in the language model's layers."""
+
+    closed_form = True
+
+    kind: str = "layerwise"
+
+    every: PositiveInt = 1
+    """It reaches every how-many-th layer of the language model, the first one included."""
+
+    gate_scale: PositiveFloat = 10.0
+    """How many times faster than other weights a gate moves. Gates start at 0, and an optimiser's step is no longer
+    than the learning rate: at 1, a short run leaves them all but closed."""
+
+    def build(self, d_encoder: int, d_lm: int, rms: float) -> "Connector":
+        from langbridge.model.connectors.layerwise import LayerwiseConnector
+
+        layers = 1 if self.mix_layers else len(self.encoder_layers or (0,))
+        return LayerwiseConnector(
+            d_encoder, d_lm, rms, encoder_layers=layers, every=self.every, gate_scale=self.gate_scale
+        )
 
 
 class MLPSettings(ConnectorSettings):
