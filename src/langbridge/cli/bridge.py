@@ -15,6 +15,14 @@ SourceLanguage = Annotated[
     str | None,
     typer.Option("--source-language", metavar="CODE", help="The prompts' language, for encoders that mark it."),
 ]
+RouteFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--route",
+        metavar="FILE",
+        help="Prompts that the language model reads well itself, by this file of `langbridge route`, go to it as text.",
+    ),
+]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 
 
@@ -28,9 +36,9 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def open_bridge(folder: Path, batch_size: int) -> "Engine":
+def open_bridge(folder: Path, batch_size: int, route: Path | None = None) -> "Engine":
     """A bridge to ask. What is wrong with a prompt, its length or its language, is an error."""
     folder = model_folder(folder)
     from langbridge.serve.load import bridge_engine, load_bridge
 
-    return bridge_engine(*load_bridge(folder, rows=batch_size), batch_size, strict=True)
+    return bridge_engine(*load_bridge(folder, rows=batch_size), batch_size, route=route, strict=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, model_folder
+from langbridge.cli.bridge import Folder, MaxNewTokens, RouteFile, SourceLanguage, model_folder
 
 if TYPE_CHECKING:
     from langbridge.serve.engine import Decoding, Request
@@ -17,7 +17,9 @@ ANEW = "/new"
 """The line that begins a new conversation."""
 
 
-def chat(folder: Folder, max_new_tokens: MaxNewTokens = 256, source_language: SourceLanguage = None) -> None:
+def chat(
+    folder: Folder, max_new_tokens: MaxNewTokens = 256, source_language: SourceLanguage = None, route: RouteFile = None
+) -> None:
     """Talk to a bridge in the terminal; end with Ctrl-D.
 
     A bridge with `template: chat` keeps the conversation, and the line /new begins another. To other bridges every line
@@ -26,11 +28,10 @@ def chat(folder: Folder, max_new_tokens: MaxNewTokens = 256, source_language: So
     folder = model_folder(folder)
     from langbridge.serve.continuous import ContinuousEngine
     from langbridge.serve.engine import Decoding, Request
-    from langbridge.serve.load import load_bridge
-    from langbridge.serve.readers import BridgeReader
+    from langbridge.serve.load import bridge_reader, load_bridge
 
     model, processor = load_bridge(folder, rows=1)
-    reader = BridgeReader(processor, model.language_model.config, strict=True)
+    reader = bridge_reader(model, processor, route, strict=True)
     decoding = Decoding(max_new_tokens)
     messages: list[dict[str, str]] = []
     with closing(ContinuousEngine(model, reader, slots=1)) as engine:

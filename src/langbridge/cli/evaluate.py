@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langbridge.cli.bridge import RouteFile
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
 
@@ -39,6 +40,7 @@ def evaluate(
     shots_in: Annotated[
         str, typer.Option("--shots-in", help="Of a bridge: worked examples through the 'encoder', or to the 'lm'.")
     ] = "encoder",
+    route: RouteFile = None,
     translator: Annotated[
         str | None, typer.Option("--translator", metavar="FOLDER", help="Translate questions into English first.")
     ] = None,
@@ -79,6 +81,7 @@ def evaluate(
         batch_size=batch_size,
         max_length=max_length,
         revision=revision,
+        route=route,
     )
     about = {} if translator is None else {"translator": translator}
 
@@ -108,8 +111,9 @@ def summary(run: "Run") -> str:
                     ("unanswered", "without an answer"),
                     ("prompts_cut", "with the prompt cut"),
                     ("answers_cut_off", "with the answer cut off"),
+                    ("read_as_text", "read as text"),
                 )
-                if figures[key]
+                if figures.get(key)
             ]
             lines.append(f"  {language:>5}  {score}  (n={figures['n']}{''.join(f', {text}' for text in wrong)})")
     return "\n".join(

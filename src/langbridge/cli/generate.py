@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from langbridge.cli.bridge import Folder, MaxNewTokens, SourceLanguage, model_folder, open_bridge
+from langbridge.cli.bridge import Folder, MaxNewTokens, RouteFile, SourceLanguage, model_folder, open_bridge
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field, write_jsonl
@@ -16,8 +16,8 @@ from langbridge.files import BadRow, text_field, write_jsonl
 if TYPE_CHECKING:
     from langbridge.serve.engine import Decoding, Request
 
-OUTPUT = "output"
-"""The field that every row gains."""
+OUTPUT, WAY = "output", "way"
+"""The fields that every row gains; the second where prompts are routed."""
 
 
 def generate(
@@ -39,6 +39,7 @@ def generate(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 16,
     max_new_tokens: MaxNewTokens = 256,
+    route: RouteFile = None,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option("--engine", help="Where: in this process, or on the machines of a Ray cluster."),
@@ -49,15 +50,18 @@ def generate(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output"."""
+    """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output", and with --route
+    "way": "text" or "bridge"."""
     model_folder(folder)
     if out is not None and out.is_dir():
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
     if engine == "ray" and (input_file is None or out is None):
         raise LangBridgeError("--engine ray: needs rows with --input, and --out, beside which it keeps what is done")
+    if engine == "ray" and route is not None:
+        raise LangBridgeError("--route: goes with answers in this process, not with --engine ray")
     if engine != "ray" and workers is not None:
         raise LangBridgeError("--workers: goes with --engine ray")
-    rows = _rows(prompts or [], input_file, field)
+    rows = _rows(prompts or [], input_file, field, [OUTPUT] if route is None else [OUTPUT, WAY])
     languages = _languages(rows, input_file, source_language, language_field)
     from langbridge.serve.engine import Decoding, Request
 
@@ -67,14 +71,14 @@ def generate(
     with progress_bar(len(rows), "generate", quiet=quiet) as bar:
         if engine == "ray" and out is not None:
             kept = out.with_name(f"{out.name}.blocks")
-            found = _by_ray(folder, requests, decoding, batch_size, workers, kept, bar)
+            texts = _by_ray(folder, requests, decoding, batch_size, workers, kept, bar)
+            gained: list[dict[str, str]] = [{OUTPUT: text.strip()} for text in texts]
         else:
-            found = [""] * len(rows)
-            for place, answer in open_bridge(folder, batch_size).generate(requests, decoding):
-                found[place] = answer.text
+            gained = [{} for _ in rows]
+            for place, answer in open_bridge(folder, batch_size, route).generate(requests, decoding):
+                gained[place] = {OUTPUT: answer.text.strip(), **({} if answer.way is None else {WAY: answer.way})}
                 bar.update(1)
-    answers = [text.strip() for text in found]
-    answered = [{**row, OUTPUT: answer} for row, answer in zip(rows, answers, strict=True)]
+    answered = [{**row, **fields} for row, fields in zip(rows, gained, strict=True)]
     if out is not None:
         write_jsonl(out, answered)
         if kept is not None:
@@ -83,7 +87,7 @@ def generate(
         for row in answered:
             typer.echo(json.dumps(row, ensure_ascii=False))
     else:
-        typer.echo("\n\n".join(answers))
+        typer.echo("\n\n".join(row[OUTPUT] for row in answered))
 
 
 def _by_ray(
@@ -107,7 +111,7 @@ def _by_ray(
     return blocks.answers()
 
 
-def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[str, Any]]:
+def _rows(prompts: list[str], input_file: Path | None, field: str, gained: list[str]) -> list[dict[str, Any]]:
     """Every row to answer, checked before any model is loaded."""
     if input_file is None:
         if not prompts:
@@ -126,8 +130,9 @@ def _rows(prompts: list[str], input_file: Path | None, field: str) -> list[dict[
             raise row
         where = f"{input_file}, row {number}"
         text_field(row, field, where)
-        if OUTPUT in row:
-            raise LangBridgeError(f"{where}: has a field {OUTPUT!r}, which the answer would overwrite")
+        for name in gained:
+            if name in row:
+                raise LangBridgeError(f"{where}: has a field {name!r}, which the answer would overwrite")
         try:
             json.dumps(row)
         except TypeError as error:  # Parquet has times and pictures

@@ -29,6 +29,7 @@ COMMANDS = {
     "analyze": ("langbridge.cli.analyze:app", "Look at representations, answers and soft prompts."),
     "import": ("langbridge.cli.import_:import_", "Read a checkpoint in the published format."),
     "export": ("langbridge.cli.export:export", "Write a bridge and its bases as one full model."),
+    "route": ("langbridge.cli.route:route", "Choose the prompts that go to the language model as text."),
     "average": ("langbridge.cli.average:average", "Average a bridge with the start that it was trained from."),
     "evaluate": ("langbridge.cli.evaluate:evaluate", "Evaluate a model on benchmarks."),
     "lm-eval": ("langbridge.cli.evaluate:lm_eval", "lm-evaluation-harness's own command line, with our model."),

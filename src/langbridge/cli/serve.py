@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from langbridge.cli.bridge import model_folder
+from langbridge.cli.bridge import RouteFile, model_folder
 from langbridge.errors import LangBridgeError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def serve(
             "--beside", metavar="FOLDER", help="A second model, such as the plain language model, to compare."
         ),
     ] = None,
+    route: RouteFile = None,
     engine: Annotated[
         Literal["local", "vllm"],
         typer.Option("--engine", help="Where the language model runs: in this process, or in a vLLM server."),
@@ -79,6 +80,8 @@ def serve(
     """
     if (engine == "vllm") != (url is not None):
         raise LangBridgeError("--engine vllm and --url: the one needs the other")
+    if url is not None and route is not None:
+        raise LangBridgeError("--route: needs the language model in this process, not in a vLLM server")
     if max_answers > queue:
         raise LangBridgeError(f"--max-answers: got {max_answers}, more than may wait (--queue {queue})")
     folders = [model_folder(one) for one in (folder, beside) if one is not None]
@@ -113,7 +116,7 @@ def serve(
             return load_vllm(one, url, api_key=os.environ.get("VLLM_API_KEY"), **options)
         from langbridge.serve.load import load_live
 
-        return load_live(one, **options)
+        return load_live(one, **options, route=route if one is folders[0] else None)
 
     limits = Limits(max_prompt_characters, max_body_bytes, max_new_tokens, max_answers, timeout, drain_seconds)
     engines = dict(zip(_names(folders, name), map(load, folders), strict=True))

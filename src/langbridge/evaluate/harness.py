@@ -21,7 +21,7 @@ from lm_eval.utils import simple_parse_args_string
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.responses import Key, Responses
 from langbridge.evaluate.suites import SuiteTask
-from langbridge.serve.engine import GREEDY, Decoding, Engine, Request, digest
+from langbridge.serve.engine import GREEDY, Answer, Decoding, Engine, Likelihood, Request, digest
 from langbridge.serve.load import bridge_engine, load_bridge
 
 _log = logging.getLogger(__name__)
@@ -151,11 +151,11 @@ class LangBridgeLM(LM):
             if group[0][0] == SCORE:
                 for place, found in self.engine.score(requests, arguments):
                     likelihood = {"loglikelihood": found.log_probability, "greedy": found.greedy}
-                    yield group[place], {**likelihood, "prompt_cut": found.prompt_cut}
+                    yield group[place], {**likelihood, "prompt_cut": found.prompt_cut, **_way(found)}
                 continue
             for place, answer in self.engine.generate(requests, decoding(arguments[0])):
                 cut = {"cut_off": answer.finish == "length", "prompt_cut": answer.prompt_cut}
-                yield group[place], {"text": answer.text, **cut}
+                yield group[place], {"text": answer.text, **cut, **_way(answer)}
 
     def _keys(self, instances: list[Any]) -> list[Key]:
         """What tells one answer from all others: kind, examples, question, language, settings or continuation, and of
@@ -193,6 +193,11 @@ class LangBridgeLM(LM):
             note["prompt"] = self.engine.shown(Request(text, shots, language))
             note["prompt_cut"] |= answer["prompt_cut"]
             note["cut_off"].append(answer.get("cut_off", False))
+            note["way"] = answer.get("way")
+
+
+def _way(found: Answer | Likelihood) -> dict[str, str]:
+    return {} if found.way is None else {"way": found.way}
 
 
 def decoding(settings: Mapping[str, Any]) -> Decoding:

@@ -111,6 +111,8 @@ def _samples(one: SuiteTask, row: Mapping[str, Any], note: Mapping[str, Any]) ->
         extra: dict[str, Any] = {"prompt_cut": bool(note["prompt_cut"])}
         if written:
             extra["cut_off"] = bool(note["cut_off"][place])
+        if note["way"] is not None:
+            extra["way"] = note["way"]
         if one.part is not None:
             extra["part"] = one.part
         if repeats > 1:
@@ -159,6 +161,8 @@ def _figures(rows: Sequence[Sample]) -> dict[str, Any]:
         "prompts_cut": sum(bool(row.extra.get("prompt_cut")) for row in rows),
         "answers_cut_off": sum(bool(row.extra.get("cut_off")) for row in rows),
     }
+    if ways := [row.extra["way"] for row in rows if "way" in row.extra]:
+        figures["read_as_text"] = ways.count("text")
     for name in sorted({key for row in rows for key in row.extra if key.startswith("accuracy_")}):
         figures[name] = _accuracy((row.id, float(row.extra[name])) for row in rows if name in row.extra)
     return figures

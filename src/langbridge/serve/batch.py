@@ -92,6 +92,8 @@ class Batch:
         if self.bridge is None:
             return {"input_ids": ids}
         sources = [source for row in rows for source in row.reading.sources]
+        if not sources:
+            return {"input_ids": ids}
         memory = self.bridge.read(
             padded(sources, 0, "right").to(self.device),
             padded([[1] * len(source) for source in sources], 0, "right").to(self.device),

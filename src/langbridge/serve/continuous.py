@@ -15,6 +15,7 @@ from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
 from langbridge.serve.generation import Ending
 from langbridge.serve.live import LiveEngine, Load, Tell, Unavailable
 from langbridge.serve.readers import Reader, positions
+from langbridge.serve.routing import RoutingReader
 from langbridge.serve.rows import Row, check_new_tokens
 from langbridge.serve.sampling import Choice
 from langbridge.serve.turns import Pace, Turns
@@ -46,6 +47,11 @@ class ContinuousEngine(LiveEngine):
     ):
         if slots < 1:
             raise LangBridgeError(f"slots: expected at least 1, got {slots}")
+        if isinstance(reader, RoutingReader) and model.connector.injects:
+            raise LangBridgeError(
+                f"--route: {type(model.connector).__name__} reaches into the language model's layers, where a prompt "
+                "that is text would be read at the same time; leave the route out here"
+            )
         self.model, self.reader, self.chats = model.eval(), reader, reader.chats
         self.slots, self.queue = slots, queue
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens

@@ -63,7 +63,8 @@ GREEDY = Decoding()
 class Answer:
     """text: what was written, its end and its stop string left out. tokens: how many were written. finish: it ended or
     came to a stop string (`stop`), or to the limit of new tokens (`length`). prompt_tokens: of the whole prompt, and
-    encoder_tokens: those of them that the encoder read. prompt_cut: the prompt was too long and lost its beginning."""
+    encoder_tokens: those of them that the encoder read. prompt_cut: the prompt was too long and lost its beginning.
+    way: how it was read, `text` or `bridge`, where requests are routed."""
 
     text: str
     tokens: int
@@ -71,6 +72,7 @@ class Answer:
     prompt_tokens: int = 0
     prompt_cut: bool = False
     encoder_tokens: int = 0
+    way: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Likelihood:
     log_probability: float
     greedy: bool
     prompt_cut: bool = False
+    way: str | None = None
 
 
 class PromptTooLong(LangBridgeError):

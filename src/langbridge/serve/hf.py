@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -53,11 +53,16 @@ class HFEngine(Engine):
         readings = self.reader.read(requests, new_tokens=decoding.max_new_tokens)
         keys = [one.drawn_by for one in requests]
 
-        def answer(batch: list[int]) -> list[Answer]:
-            with seeded([keys[place] for place in batch], decoding.seed):
-                return self._write([readings[place] for place in batch], decoding)
+        def answer(places: list[int], batch: list[int]) -> list[Answer]:
+            rows = [places[number] for number in batch]
+            with seeded([keys[place] for place in rows], decoding.seed):
+                return self._write([readings[place] for place in rows], decoding)
 
-        yield from in_batches([one.length for one in readings], self.batch_size, answer)
+        for bridged in (True, False):  # apart, since a connector may reach into the language model's layers
+            places = [place for place, one in enumerate(readings) if bool(one.sources) == bridged]
+            lengths = [readings[place].length for place in places]
+            for number, found in in_batches(lengths, self.batch_size, partial(answer, places)):
+                yield places[number], found
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
         readings = self.reader.read(requests, continuations=continuations)
@@ -77,10 +82,7 @@ class HFEngine(Engine):
             decoding,
             ends=reader.ends,
         )
-        return [
-            Answer(text, len(ids), "stop" if ended else "length", one.length, one.cut, sum(map(len, one.sources)))
-            for one, (ids, text, ended) in zip(readings, written, strict=True)
-        ]
+        return [one.answered(text, len(ids), end) for one, (ids, text, end) in zip(readings, written, strict=True)]
 
     @property
     def _writer(self) -> Any:
@@ -95,7 +97,7 @@ class HFEngine(Engine):
             if places:
                 rows = [readings[place] for place in places]
                 scores.update(zip(places, per_row(self._logits(rows), [one.after for one in rows]), strict=True))
-        return [Likelihood(*scores.get(place, (0.0, True)), one.cut) for place, one in enumerate(readings)]
+        return [Likelihood(*scores.get(place, (0.0, True)), one.cut, one.way) for place, one in enumerate(readings)]
 
     def _logits(self, readings: Sequence[Reading]) -> torch.Tensor:
         """(tgt, vocab): the logits at the tokens of all continuations, end to end."""

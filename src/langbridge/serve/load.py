@@ -15,6 +15,7 @@ from langbridge.model.sequence import CHAT
 from langbridge.serve.continuous import ContinuousEngine
 from langbridge.serve.hf import HFEngine
 from langbridge.serve.readers import BridgeReader, CausalReader, EncoderDecoderReader, Reader
+from langbridge.serve.routing import routing_reader
 from langbridge.serve.templates import TEMPLATES
 
 
@@ -28,15 +29,17 @@ def load_engine(
     batch_size: int = 16,
     max_length: int | None = None,
     revision: str | None = None,
+    route: str | Path | None = None,
 ) -> HFEngine:
     """A model to ask.
 
     template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
     where it has one, else none. `chat` is the chat template of the language model, which a bridge has in it.
     dtype: `auto` as saved, but single precision where the device is slow in that. max_length: of the encoder's input of
-    a bridge, of the whole sequence of other models.
+    a bridge, of the whole sequence of other models. route: the file by which a bridge's prompts go one way or the other
+    (`routing.py`).
     """
-    model, reader, about = _load(name, template, shots_in, dtype, device, batch_size, max_length, revision)
+    model, reader, about = _load(name, template, shots_in, dtype, device, batch_size, max_length, revision, route=route)
     engine = HFEngine(model, reader, batch_size)
     engine.about = about
     return engine
@@ -50,11 +53,12 @@ def load_live(
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
     revision: str | None = None,
+    route: str | Path | None = None,
     **limits: Any,
 ) -> ContinuousEngine:
     """A model that answers requests as they come, `slots` of them at a time. What is wrong with a prompt, its length or
     its language, is an error. limits: `queue`, `max_prompt_tokens`, `max_new_tokens`; see `ContinuousEngine`."""
-    model, reader, about = _load(name, template, "encoder", dtype, device, slots, None, revision, strict=True)
+    model, reader, about = _load(name, template, "encoder", dtype, device, slots, None, revision, True, route)
     engine = ContinuousEngine(model, reader, slots=slots, **limits)
     engine.about = about
     return engine
@@ -70,6 +74,7 @@ def _load(
     max_length: int | None,
     revision: str | None,
     strict: bool = False,
+    route: str | Path | None = None,
 ) -> tuple[PreTrainedModel, Reader, dict[str, Any]]:
     """A model, the reader of its requests, and what a report says of it. rows: written at a time."""
     config = _config(str(name), revision)
@@ -85,15 +90,18 @@ def _load(
             "revision": revision,
             "bases": {role: {key: base.get(key) for key in ("id", "revision")} for role, base in bases.items()},
         }
-        reader = BridgeReader(
+        reader = bridge_reader(
+            model,
             processor,
-            model.language_model.config,
+            route,
             template=template,
             shots_in=shots_in,
             max_encoder_length=max_length,
             strict=strict,
         )
         return model, reader, about
+    if route is not None:
+        raise LangBridgeError(f"--route: {name} is no bridge: there is one way only")
     if shots_in != "encoder":
         raise LangBridgeError(f"--shots-in: {name} is no bridge: it has no encoder to choose against")
     kind = EncoderDecoderReader if config.get("is_encoder_decoder") else CausalReader
@@ -126,8 +134,17 @@ def load_bridge(
 def bridge_engine(
     model: LangBridgeModel, processor: LangBridgeProcessor, batch_size: int = 16, **reading: Any
 ) -> HFEngine:
-    """The engine of a bridge at hand. reading: as `BridgeReader` has it."""
-    return HFEngine(model, BridgeReader(processor, model.language_model.config, **reading), batch_size)
+    """The engine of a bridge at hand. reading: as `bridge_reader` has it."""
+    return HFEngine(model, bridge_reader(model, processor, **reading), batch_size)
+
+
+def bridge_reader(
+    model: LangBridgeModel, processor: LangBridgeProcessor, route: str | Path | None = None, **reading: Any
+) -> BridgeReader:
+    """The reader of a bridge's requests. route: as in `load_engine`. reading: as `BridgeReader` has it."""
+    if route is None:
+        return BridgeReader(processor, model.language_model.config, **reading)
+    return routing_reader(model, processor, route, **reading)
 
 
 def _plain_model(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -18,7 +18,7 @@ from langbridge.model import LangBridgeProcessor
 from langbridge.model.language_marks import knows_language, own_mark
 from langbridge.model.layout import Layout, Row
 from langbridge.model.sequence import CHAT, Own, Part, Template, conversation
-from langbridge.serve.engine import PromptTooLong, Request
+from langbridge.serve.engine import Answer, PromptTooLong, Request
 from langbridge.serve.templates import fill, template_text
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Reading:
     ids: the writing model's prompt, with placeholders for soft prompts; empty for an encoder-decoder.
     sources: rows of the encoder. after: the continuation that is scored.
     length: all tokens there are to compute. cut: the prompt lost its beginning.
+    way: where requests go two ways (`routing.py`), its own.
     """
 
     ids: list[int]
@@ -43,6 +44,12 @@ class Reading:
     after: list[int]
     length: int
     cut: bool = False
+    way: str | None = None
+
+    def answered(self, text: str, tokens: int, ended: bool) -> Answer:
+        """The answer to it. ended: before the limit of new tokens."""
+        finish: Literal["stop", "length"] = "stop" if ended else "length"
+        return Answer(text, tokens, finish, self.length, self.cut, sum(map(len, self.sources)), self.way)
 
 
 class Reader(abc.ABC):

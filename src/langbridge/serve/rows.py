@@ -44,8 +44,7 @@ class Asked(Ticket):
             return
         ids, text, early = ending.read(self.written, limit)
         self._piece(text)
-        one = self.reading
-        self.end(Answer(text, len(ids), "stop" if early else "length", one.length, one.cut, sum(map(len, one.sources))))
+        self.end(self.reading.answered(text, len(ids), early))
 
     def end(self, what: Answer | BaseException) -> None:
         """Tell the end. An error that is not about the request is `Unavailable`."""

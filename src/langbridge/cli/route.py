@@ -1,0 +1,42 @@
+"""`langbridge route`: which prompts of a bridge its language model is to read as its own text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langbridge.cli.bridge import Folder, model_folder
+from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow, text_field
+
+
+def route(
+    folder: Folder,
+    data: Annotated[Path, typer.Option("--data", metavar="FILE", help="English prompts, in rows as `generate` reads.")],
+    out: Annotated[Path, typer.Option("--out", metavar="F.json", help="Where the route goes.")],
+    field: Annotated[str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")] = "prompt",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The first rows only.")] = 200,
+) -> None:
+    """Find the loss of the language model above which prompts go through the bridge, from English prompts alone."""
+    model_folder(folder)
+    if out.is_dir():
+        raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
+    from itertools import islice
+
+    from langbridge.data.readers import read_rows
+
+    prompts = []
+    for number, row in islice(read_rows(data), limit):
+        if isinstance(row, BadRow):
+            raise row
+        prompts.append(text_field(row, field, f"{data}, row {number}"))
+    from langbridge.serve.load import load_bridge
+    from langbridge.serve.routing import fit_route
+
+    found = fit_route(*load_bridge(folder), prompts)
+    found.save(out)
+    typer.echo(
+        f"{out}: prompts of up to {found.threshold:.2f} nats a token go to the language model as text "
+        f"(English {found.english:.2f}, of {found.prompts} prompts {found.english_by_bridge} through the bridge; with "
+        f"mistyped letters {found.mistyped:.2f}, {found.mistyped_by_text} as text)"
+    )

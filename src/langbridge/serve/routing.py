@@ -1,0 +1,231 @@
+"""Which way a prompt goes: a language model reads what it knows best as its own text, and all else through the bridge.
+
+The signal is the language model's own loss of the prompt, which asks for no label: a text in a language that it has
+learned surprises it little. It is taken a token of the *encoder*, whose vocabulary cuts its languages about alike; a
+byte or a character says more in one script than in another. The threshold is set between English and English with
+mistyped letters, so that no other language has a part in it.
+"""
+
+import json
+import random
+import statistics
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import NonNegativeFloat
+from transformers import PreTrainedConfig
+
+from langbridge.errors import LangBridgeError
+from langbridge.files import existing_file, write_atomically
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.bases import LANGUAGE_MODEL, check_same
+from langbridge.model.sequence import Own, message_text
+from langbridge.serve.engine import PromptTooLong, Request
+from langbridge.serve.readers import BridgeReader, CausalReader, Reading
+from langbridge.settings import Settings
+
+TEXT, BRIDGE = "text", "bridge"
+"""The ways of a prompt, as answers name them."""
+
+FORMAT = 1
+MISTYPED = 0.4
+"""Share of letters that are replaced in the English that is to go through the bridge."""
+FEWEST = 8
+"""Prompts that a threshold is fitted on, at least."""
+_LONGEST = 512
+"""Of a long prompt the language model's tokens whose loss is taken, so that their logits fit into memory."""
+
+
+class Route(Settings):
+    """What sends a prompt one way or the other, as its file holds it.
+
+    threshold: a prompt whose loss, in nats a token of the encoder, is above it goes through the bridge.
+    english, mistyped: medians of the prompts that it was fitted on. english_by_bridge, mistyped_by_text: how many of
+    them go the wrong way. language_model: the one that it holds for, as a checkpoint records it.
+    """
+
+    format: int = FORMAT
+    threshold: NonNegativeFloat
+    prompts: int
+    english: NonNegativeFloat
+    mistyped: NonNegativeFloat
+    english_by_bridge: int
+    mistyped_by_text: int
+    language_model: dict[str, Any] | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Route":
+        """Raises `LangBridgeError` for a file that holds no route."""
+        path = existing_file(path)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise LangBridgeError(f"{path}: broken JSON: {error}") from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT or "threshold" not in found:
+            raise LangBridgeError(
+                f"{path}: holds no route; `langbridge route BRIDGE --data FILE --out FILE` writes one"
+            )
+        return cls.read(found, str(path))
+
+    def save(self, path: str | Path) -> None:
+        write_atomically(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+
+    def way(self, loss: float) -> str:
+        return TEXT if loss <= self.threshold else BRIDGE
+
+
+def fit_route(model: LangBridgeModel, processor: LangBridgeProcessor, prompts: Sequence[str]) -> Route:
+    """The route between English prompts and the same with mistyped letters: half-way between the losses that 95 in 100
+    of the former do not exceed and that 95 in 100 of the latter do. Raises `LangBridgeError` where there is no way
+    between."""
+    if len(prompts) < FEWEST:
+        raise LangBridgeError(f"route: got {len(prompts)} prompts to fit on, expected at least {FEWEST}")
+    losses = TextLosses(model, processor)
+    english = losses(prompts)
+    spoilt = losses([mistyped(text, number) for number, text in enumerate(prompts)])
+    low, high = statistics.quantiles(english, n=20)[-1], statistics.quantiles(spoilt, n=20)[0]
+    if low >= high:
+        raise LangBridgeError(
+            f"route: the language model's loss does not tell these prompts ({low:.2f} nats a token for the worst in "
+            f"20) from the same with {MISTYPED:.0%} of their letters mistyped ({high:.2f} for the best in 20); "
+            "expected English prompts, of a sentence or more, and a language model that reads English"
+        )
+    threshold = (low + high) / 2
+    return Route(
+        threshold=threshold,
+        prompts=len(prompts),
+        english=statistics.median(english),
+        mistyped=statistics.median(spoilt),
+        english_by_bridge=sum(one > threshold for one in english),
+        mistyped_by_text=sum(one <= threshold for one in spoilt),
+        language_model=getattr(model.config, f"{LANGUAGE_MODEL}_base"),
+    )
+
+
+def mistyped(text: str, seed: int, share: float = MISTYPED) -> str:
+    """A text with so many of its letters replaced by random ones."""
+    rng = random.Random(seed)
+    return "".join(
+        rng.choice(string.ascii_lowercase) if one.isalpha() and rng.random() < share else one for one in text
+    )
+
+
+class TextLosses:
+    """What the language model of a bridge loses on texts as its own, one at a time, in nats a token of the encoder."""
+
+    def __init__(self, model: LangBridgeModel, processor: LangBridgeProcessor):
+        self.language_model, self.processor = model.language_model, processor
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str]) -> list[float]:
+        return [self._loss(text) for text in texts]
+
+    def _loss(self, text: str) -> float:
+        tokenizer, encoder = self.processor.tokenizer, self.processor.encoder_tokenizer
+        whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        count = len(encoder(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if not whole or not count:
+            return 0.0
+        begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        ids = torch.tensor([begin, *whole[:_LONGEST]], device=self.language_model.device)
+        # No hook on the head: in a server another thread runs the same language model.
+        logits = self.language_model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits, ids[1:].to(logits.device), reduction="sum")
+        return float(loss) * len(whole) / (len(ids) - 1) / count
+
+
+def routing_reader(
+    model: LangBridgeModel, processor: LangBridgeProcessor, file: str | Path, **reading: Any
+) -> "RoutingReader":
+    """The reader of a bridge's requests, by the route in a file. Raises `LangBridgeError` where that was fitted for
+    another language model."""
+    route, base = Route.load(file), getattr(model.config, f"{LANGUAGE_MODEL}_base") or {}
+    recorded, now = (one.get("fingerprint") for one in (route.language_model or {}, base))
+    if recorded and now:
+        check_same(
+            LANGUAGE_MODEL, recorded, now, str(base.get("id")), f"{(route.language_model or {}).get('id')} ({file})"
+        )
+    config = model.language_model.config
+    return RoutingReader(processor, config, route=route, losses=TextLosses(model, processor), **reading)
+
+
+class RoutingReader(BridgeReader):
+    """A bridge's requests, of which those that the language model knows how to read are its own text, in the bridge's
+    own template. What decides is the prompt, or all that the user says in a conversation.
+
+    losses: the signal of some prompts. Other settings are those of `BridgeReader`.
+    """
+
+    def __init__(
+        self,
+        processor: LangBridgeProcessor,
+        config: PreTrainedConfig,
+        *,
+        route: Route,
+        losses: Callable[[Sequence[str]], list[float]],
+        **reading: Any,
+    ):
+        super().__init__(processor, config, **reading)
+        self.route, self.losses, self._own_text = route, losses, _OwnText(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity, "route": self.route.threshold}
+
+    def ways(self, requests: Sequence[Request]) -> list[str]:
+        """Of each request, `text` or `bridge`."""
+        said = [
+            "\n".join(message_text(turn["content"]) or "" for turn in one.messages if turn["role"] == "user")
+            or one.prompt
+            for one in requests
+        ]
+        texts = list(dict.fromkeys(said))
+        found = dict(zip(texts, map(self.route.way, self.losses(texts)), strict=True))
+        return [found[text] for text in said]
+
+    def own_text(self, request: Request) -> str:
+        """All that the bridge reads of a request, as the language model's text: the prompt once, where the template has
+        it twice."""
+        template = self.processor.layout
+        parts = self._parts(request, template)
+        return "".join(part.text for part in parts if isinstance(part, Own) or not template.reads_prompt)
+
+    def read(
+        self, requests: Sequence[Request], *, new_tokens: int = 0, continuations: Sequence[str] | None = None
+    ) -> list[Reading]:
+        ways = self.ways(requests)
+        # Each in its place, by which an error names it; in those of the others stands a prompt that nobody asks.
+        bridged = [one if way == BRIDGE else Request("-") for one, way in zip(requests, ways, strict=True)]
+        readings = super().read(bridged, new_tokens=new_tokens, continuations=continuations)
+        places = [place for place, way in enumerate(ways) if way == TEXT]
+        after = None if continuations is None else [continuations[place] for place in places]
+        own = self._own_text.read([requests[place] for place in places], new_tokens=new_tokens, continuations=after)
+        for place, reading in zip(places, own, strict=True):
+            if reading.cut and (self.strict or requests[place].messages):
+                raise PromptTooLong(
+                    f"prompt {place + 1}: it has {reading.length} tokens of the language model, which reads "
+                    f"{self._own_text.limit} with the answer; shorten it, or let the model write less "
+                    "(--max-new-tokens)"
+                )
+            if self.processor.soft_prompt_token_id in reading.ids:
+                raise LangBridgeError(
+                    f"prompt {place + 1}: the text contains a token that marks soft prompts "
+                    f"({self.tokenizer.convert_ids_to_tokens(self.processor.soft_prompt_token_id)!r}); remove it"
+                )
+            readings[place] = reading
+        return [replace(reading, way=way) for reading, way in zip(readings, ways, strict=True)]
+
+
+class _OwnText(CausalReader):
+    """What a bridge would read of a request, as its language model reads text."""
+
+    def __init__(self, bridge: RoutingReader):
+        self.tokenizer, self.config, self.max_length = bridge.tokenizer, bridge.config, None
+        self._text = bridge.own_text
+
+    def shown(self, request: Request) -> str:
+        return self._text(request)
