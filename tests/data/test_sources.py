@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from langbridge.data import Source
+from langbridge.data import Data, Source, open_data, write_jsonl
 from langbridge.data.sources import hub_dataset, local_files
 from langbridge.errors import LangBridgeError
 
@@ -141,3 +141,58 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         "owner/name: is no file or folder here, and cannot be loaded from the hub: "
         "Couldn't reach 'owner/name' on the Hub (OfflineModeIsEnabled)"
     )
+
+
+def bitext(folder: Path, prompts: str, targets: str, name: str = "tatoeba.swh-eng") -> Data:
+    """Two files in the layout of Tatoeba's bitext."""
+    (folder / f"{name}.swh").write_text(prompts, encoding="utf-8")
+    (folder / f"{name}.eng").write_text(targets, encoding="utf-8")
+    return Data(path=str(folder / f"{name}.swh"), targets=str(folder / f"{name}.eng"), input="text", output="target")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_two_files_of_as_many_rows_are_pairs(streaming: bool, tmp_path: Path) -> None:
+    data = bitext(tmp_path, "Habari?\nNina mapera mawili.\n", "How are you?\nI have two apples.\n")
+    data = data.model_copy(update={"streaming": streaming})
+    rows = {(row.prompt, row.target) for row in open_data(data, regime="labelled", seed=0)}
+    assert rows == {("Habari?", "How are you?"), ("Nina mapera mawili.", "I have two apples.")}
+    (tmp_path / "tatoeba.swh-eng.eng").write_text("Hello?\nTwo apples have I.\n")
+    again = {row.target for row in open_data(data, regime="labelled", seed=0)}
+    assert again == {"Hello?", "Two apples have I."}, "a change of the other file is seen"
+
+
+def test_targets_may_stand_in_rows_of_their_own(tmp_path: Path) -> None:
+    for language, texts in (("sw", ["Habari?", "Ndiyo."]), ("en", ["How are you?", "Yes."])):
+        write_jsonl(tmp_path / f"ntrex_{language}.jsonl", [{"id": i, "text": text} for i, text in enumerate(texts)])
+    data = Data(
+        path=str(tmp_path / "ntrex_sw.jsonl"),
+        targets=str(tmp_path / "ntrex_en.jsonl"),
+        input="Translate: {text}",
+        output="target",
+    )
+    rows = [(row.prompt, row.target) for row in open_data(data, regime="labelled", seed=0)]
+    assert rows == [("Translate: Habari?", "How are you?"), ("Translate: Ndiyo.", "Yes.")]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "targets", "message"),
+    [
+        ("a\nb\nc\n", "A\nB\n", r"swh: goes on at row 3, where .*eng has ended; expected two files of as many rows"),
+        ("a\n", "A\nB\n", r"eng: goes on at row 2, where .*swh has ended"),
+        ("a\nb\nc\n", "A\n\nC\n", r"eng, row 2: is empty, but .*swh has a text there"),
+        ("a\n\nc\n", "A\nB\nC\n", r"swh, row 2: is empty, but .*eng has a text there"),
+    ],
+)
+def test_rows_that_are_no_pairs_are_named(prompts: str, targets: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(LangBridgeError, match=message):
+        open_data(bitext(tmp_path, prompts, targets), regime="labelled", seed=0)
+
+
+def test_a_pair_with_an_empty_side_can_be_left_out(tmp_path: Path) -> None:
+    data = bitext(tmp_path, "a\nb\nc\n\n", "A\n\nC\n\n").model_copy(update={"on_bad_row": "skip"})
+    table = open_data(data, regime="labelled", seed=0)
+    assert [(row.prompt, row.target, row.origin.rpartition(":")[2]) for row in table] == [
+        ("a", "A", "1"),
+        ("c", "C", "3"),
+    ]
+    assert table.skipped.counts == {"no pair": 1}

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 from langbridge.data.columns import Columns
 from langbridge.errors import LangBridgeError
 from langbridge.files import named_as_on_the_hub
+from langbridge.languages import language_code
 from langbridge.settings import Settings, join
 
 Regime = Literal["labelled", "unlabelled"]
@@ -35,7 +36,7 @@ FIELDS: dict[Regime, dict[str, str]] = {
 }
 """The texts of a row by its kind, and the key of the `data` block that names the column of each."""
 
-_OF_A_SOURCE = ("input", "output", "text", "name", "split", "revision", "sample_by", "quoting")
+_OF_A_SOURCE = ("language", "input", "output", "text", "name", "split", "revision", "sample_by", "quoting")
 
 
 def _named(path: str) -> str:
@@ -51,15 +52,30 @@ Text = Annotated[str, AfterValidator(lambda text: Columns(text).template)]
 """A column's name, or a template over columns."""
 
 
+def _code(text: str) -> str:
+    code = language_code(text)
+    if code is None:
+        raise LangBridgeError(f"expected a language, such as en or English, got {text!r}")
+    return code
+
+
+Language = Annotated[str, AfterValidator(_code)]
+"""A code, or an English name, which is read as its code."""
+
+
 class Source(Settings):
     """One of several places that rows come from. Keys besides `weight` mean what they mean in `Data`, and default to
     what the block around them says."""
 
     path: Place
 
+    targets: str | None = None
+    """Of bitext in two files: the one whose row i, its field `text`, is the field `target` of row i in `path`."""
+
     weight: PositiveFloat | None = None
     """Share of the rows, relative to the other sources' weights; all sources have one or none has."""
 
+    language: Language | None = None
     input: Text | None = None
     output: Text | None = None
     text: Text | None = None
@@ -93,8 +109,15 @@ class Data(Settings):
     """A file (JSON lines, Parquet, CSV or text, also as .gz, .bz2, .xz or .zst), a folder or a glob of such files, or
     OWNER/NAME on the Hugging Face hub."""
 
+    targets: str | None = None
+    """Of bitext in two files: the one whose row i, its field `text`, is the field `target` of row i in `path`, which is
+    then one file, too."""
+
     sources: tuple[Source, ...] | None = Field(default=None, min_length=1)
     """Several places instead of `path`; what a source does not say is taken from this block."""
+
+    language: Language | None = None
+    """The language of the prompts, or texts, which nothing but the model card depends on."""
 
     input: Text = "query"
     """Column of the prompt, or a template over columns, as in "{system_prompt}\\n\\n{question}"; what comes out takes
@@ -145,6 +168,8 @@ class Data(Settings):
             raise LangBridgeError("path: missing, and it has no default; expected a file, a folder or OWNER/NAME")
         if self.path is not None and self.sources is not None:
             raise LangBridgeError("sources: stands beside path; expected one of the two")
+        if self.targets is not None and self.sources is not None:
+            raise LangBridgeError("targets: stands beside sources; give each source its own")
         weighted = [source.weight is not None for source in self.sources or ()]
         if any(weighted) and not all(weighted):
             index = weighted.index(False)
@@ -163,7 +188,7 @@ class Data(Settings):
         """Every training source with all its settings filled in."""
         if self.sources is None:
             assert self.path is not None
-            return (self._filled(Source(path=self.path)),)
+            return (self._filled(Source(path=self.path, targets=self.targets)),)
         return tuple(self._filled(source) for source in self.sources)
 
     def validation_sources(self, regime: Regime) -> dict[Regime, Source]:
@@ -177,11 +202,13 @@ class Data(Settings):
         """The same with `found(path)` for every path."""
 
         def moved(source: Source) -> Source:
-            return source.model_copy(update={"path": found(source.path)})
+            targets = source.targets and found(source.targets)
+            return source.model_copy(update={"path": found(source.path), "targets": targets})
 
         sets = {kind: source and moved(source) for kind, source in self.validation or ()}
         places = {
             "path": self.path and found(self.path),
+            "targets": self.targets and found(self.targets),
             "sources": self.sources and tuple(map(moved, self.sources)),
             "validation_path": self.validation_path and found(self.validation_path),
             "validation": self.validation and Validation(**sets),
@@ -190,6 +217,11 @@ class Data(Settings):
 
     def check_files(self, where: str = "data") -> None:
         """Raise for a path that is neither here nor an id on the hub; `where` is the block's place in the recipe."""
+        aligned = [("targets", self.targets)]
+        aligned += [(f"sources[{i}].targets", source.targets) for i, source in enumerate(self.sources or ())]
+        for key, path in aligned:
+            if path is not None and not Path(path).expanduser().is_file():
+                raise LangBridgeError(f"{join(where, key)}: no such file: {path}")
         named: list[tuple[str, str | None]] = [("path", self.path), ("validation_path", self.validation_path)]
         named += [(f"sources[{i}].path", source.path) for i, source in enumerate(self.sources or ())]
         named += [(f"validation.{kind}.path", source.path) for kind, source in self.validation or () if source]

@@ -9,6 +9,7 @@ from typing import Any
 from langbridge.data.readers import Row, read_rows
 from langbridge.data.settings import FILE_NAME, Source, is_here, is_hub_id
 from langbridge.errors import LangBridgeError
+from langbridge.files import BadRow, existing_file, text_field
 
 Places = Iterator[tuple[str, Row]]
 """Rows with the name of their file or data set."""
@@ -32,9 +33,11 @@ def local_files(source: Source) -> list[Path] | None:
 
     A folder gives the data files anywhere inside it, by their names, of its split: those with a word for `split` in
     their names or in those of folders inside. Without `split`, it is train where there are splits, as on
-    the hub. Raises `LangBridgeError` where there is nothing.
+    the hub. Bitext gives its two files. Raises `LangBridgeError` where there is nothing.
     """
     path = source.path
+    if source.targets is not None:
+        return [existing_file(path), existing_file(source.targets)]
     if not is_here(path):
         if is_hub_id(path):
             return None
@@ -71,11 +74,48 @@ def local_files(source: Source) -> list[Path] | None:
 
 
 def file_rows(files: Iterable[Path], columns: Iterable[str], source: Source) -> Places:
-    """The rows of local files of a source."""
+    """The rows of local files of a source, in the order of `files`; of bitext in that of its own."""
+    options: Any = {"sample_by": source.sample_by or "line", "quoting": source.quoting or "auto"}
+    if source.targets is not None:
+        for row in _aligned(existing_file(source.path), existing_file(source.targets), options):
+            yield source.path, row
+        return
     for file in files:
-        options: Any = {"sample_by": source.sample_by or "line", "quoting": source.quoting or "auto"}
         for row in read_rows(file, columns=columns, **options):
             yield str(file), row
+
+
+def _aligned(prompts: Path, targets: Path, options: Any) -> Iterator[Row]:
+    """The rows of two files as one: a row of the first has, as its field `target`, the text of the second's row of the
+    same number. A row that one of them leaves empty is a bad row; raises `LangBridgeError` where one file goes on."""
+    first, second = read_rows(prompts, **options), read_rows(targets, **options)
+    mine, theirs = next(first, None), next(second, None)
+    while mine is not None and theirs is not None:
+        (number, row), (other, target) = mine, theirs
+        if number == other:
+            yield number, _pair(row, target, f"{targets}, row {other}")
+        elif number < other:
+            yield number, BadRow(f"{targets}, row {number}: is empty, but {prompts} has a text there", "no pair")
+        else:
+            yield other, BadRow(f"{prompts}, row {other}: is empty, but {targets} has a text there", "no pair")
+        mine = next(first, None) if number <= other else mine
+        theirs = next(second, None) if other <= number else theirs
+    if mine is not None or theirs is not None:
+        longer, shorter, row_left = (prompts, targets, mine) if theirs is None else (targets, prompts, theirs)
+        assert row_left is not None, "one of them goes on"
+        raise LangBridgeError(
+            f"{longer}: goes on at row {row_left[0]}, where {shorter} has ended; expected two files of as many rows, "
+            "each the other's translation"
+        )
+
+
+def _pair(row: dict[str, Any] | BadRow, target: dict[str, Any] | BadRow, where: str) -> dict[str, Any] | BadRow:
+    if isinstance(row, BadRow) or isinstance(target, BadRow):
+        return row if isinstance(row, BadRow) else target
+    try:
+        return {**row, "target": text_field(target, "text", where)}
+    except BadRow as error:
+        return error
 
 
 def hub_dataset(source: Source, *, streaming: bool, cache_dir: str | None = None) -> Any:

@@ -176,7 +176,9 @@ def dataset_table(
 
 def _taken(source: Source, kind: Regime) -> dict[str, Any]:
     # The others are in the files or the fingerprint.
-    settings = source.model_dump(exclude={"path", "weight", "name", "split", "revision"})
+    settings = source.model_dump(exclude={"path", "weight", "language", "name", "split", "revision"})
+    if source.targets is None:
+        del settings["targets"]  # as tables were named before there was bitext
     return {"kind": kind, "format": _FORMAT, **settings}
 
 

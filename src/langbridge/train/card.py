@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from langbridge.languages import two_letter
 from langbridge.markdown import table
 from langbridge.model.sequence import CHAT
 from langbridge.train.recipe import Recipe
@@ -125,13 +126,37 @@ def model_card(
     described = [(part.name, part.described(recipe, run["start"], updates)) for part in parts]
     rows = [[name, *about] for name, about in described if about is not None]
     began = "Trained on the rows below alone." if updates else "Fitted to prompts of the rows below alone."
-    lines += ["", "## Languages", "", f"{began} {languages}"]
+    if recipe.begins_with is not None:
+        began = "Trained on the rows below, and before on those of the bridge that it began with."
+    lines += ["", "## Languages", "", f"{began} {_supervised(prompt_languages(recipe))} {languages}"]
     lines += ["", "## Parts", "", table(["part", "from", "in this run"], rows, texts=(1, 2))]
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
     lines += ["", "## Training", "", *_training(recipe, updates, history, run)]
     if curves:
         lines += ["", f"![Loss and reading score]({CURVES})"]
     return "\n".join(lines) + "\n"
+
+
+def prompt_languages(recipe: Recipe) -> set[str | None]:
+    """The languages that a recipe states of its prompts, in all stages and in the runs before that it begins with; with
+    None among them where it, or one of these, leaves some unsaid."""
+    found = {source.language for one in recipe.stage_recipes for source in one.data.training_sources}
+    before = recipe.begins_with
+    if before is not None:
+        file = Path(before) / "recipe.yaml"
+        found |= prompt_languages(Recipe.load(file)) if file.is_file() else {None}
+    return found
+
+
+def _supervised(languages: set[str | None]) -> str:
+    """What stated languages say of the transfer to others."""
+    stated = sorted({two_letter(one) for one in languages if one is not None})
+    if None in languages:
+        also = f", beside those in {', '.join(stated)}" if stated else ""
+        return f"The recipe leaves unsaid in which languages some of the prompts are (`data.language`){also}."
+    if stated == ["en"]:
+        return "The prompts are in English alone, as the recipe states: it had no multilingual supervision."
+    return f"The prompts are in {', '.join(stated)}, as the recipe states: in these it had supervision."
 
 
 def _needed(bases: Mapping[str, str]) -> str:

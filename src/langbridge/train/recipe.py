@@ -245,7 +245,7 @@ class Recipe(Settings):
         """The recipe of each stage, the keys of the stage over those around it; without stages, itself alone."""
         around = {key: value for key, value in self.to_dict().items() if key != "stages"}
         read = [
-            Recipe.read(_over(around, _as_now_named(stage)), f"stages[{number}]")
+            Recipe.read(_over(_without_rows(around, stage), _as_now_named(stage)), f"stages[{number}]")
             for number, stage in enumerate(self.stages)
         ]
         return tuple(read) or (self,)
@@ -374,6 +374,15 @@ def _over(around: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
     """The one with the keys of the other over its own, block by block."""
     both = [key for key in stage if isinstance(stage[key], dict) and isinstance(around.get(key), dict)]
     return {**around, **stage, **{key: _over(around[key], stage[key]) for key in both}}
+
+
+def _without_rows(around: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+    """What stands around a stage, without what is said there of rows that the stage has others for."""
+    own = stage.get("data") or {}
+    if "path" not in own and "sources" not in own:
+        return around
+    data = {key: value for key, value in around["data"].items() if key not in ("targets", "language")}
+    return {**around, "data": data}
 
 
 def _taken(whole: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
