@@ -4,13 +4,19 @@ __main__.py  the command               models.py    encoders and the translator,
 sizes.py     how large a study is      data.py      its data, as files
 runs.py      one run: train, ask       working.py   many runs, resumable
 answers.py   scores with their errors  page.py, drawing.py, report.py: the report
+altered.py   other soft prompts        mixture.py   a connector of the study's own
+reading.py   numbers and verbs read    ablation.py  parents of the study's own, and part f
 lift.py, examples.py, encoders.py, designs.py, baselines.py: the parts a to e
 """
 
 import os
+import sys
+from pathlib import Path
 
 # Read once, when the first module below imports transformers: dozens of runs would each tell of their loading.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+sys.path.append(str(Path(__file__).parent / "registered"))  # where the study's connector is found by its name

@@ -19,7 +19,7 @@ from pathlib import Path
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.miniature import parents
-from studies.miniature import baselines, designs, encoders, examples, lift
+from studies.miniature import ablation, baselines, designs, encoders, examples, lift
 from studies.miniature.data import write_problems
 from studies.miniature.models import RECORD, encoder_folders
 from studies.miniature.report import write_report
@@ -27,7 +27,9 @@ from studies.miniature.runs import Study
 from studies.miniature.sizes import FULL, QUICK
 from studies.miniature.working import carry_out_all, expected_seconds, outstanding, workers
 
-PARTS = {"a": lift, "b": examples, "c": encoders, "d": designs, "e": baselines}
+PARTS = {"a": lift, "b": examples, "c": encoders, "d": designs, "e": baselines, "f": ablation}
+PREPARED = (baselines, ablation)
+"""Parts with something to make before their runs."""
 NEED_MODELS = {"c", "e"}
 
 
@@ -35,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="studies.miniature", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder for the runs and the report")
     parser.add_argument("--quick", action="store_true", help="fewer examples and problems: ten minutes")
-    parser.add_argument("--parts", default="a,b,c", metavar="A,B,...",
-                        help="a lift, b examples, c encoders, d designs, e baselines; default: a,b,c")  # fmt: skip
+    parser.add_argument("--parts", default=",".join(PARTS), metavar="A,...",
+                        help="a lift, b examples, c encoders, d frozen, e baselines, f parents")  # fmt: skip
     parser.add_argument("--models", type=Path, default=Path("miniature-study"), metavar="DIR",
                         help="what studies.miniature.models wrote, for c and e; default: miniature-study")  # fmt: skip
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N",
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     chosen = list(dict.fromkeys(letter.strip() for letter in given.parts.split(",")))
     if not set(chosen) <= PARTS.keys():
-        parser.error(f"--parts: got {given.parts!r}, expected letters of a to e with commas between them")
+        parser.error(f"--parts: got {given.parts!r}, expected letters of a to f with commas between them")
     if given.workers < 1:
         parser.error(f"--workers: got {given.workers}, expected at least 1")
     study = Study(given.out, given.models, QUICK if given.quick else FULL)
@@ -73,21 +75,22 @@ def run_study(study: Study, chosen: Sequence[str], *, count: int, dry_run: bool 
     try:
         for letter, part in parts.items():
             left = outstanding(part.runs(study), study)
-            minutes = sum(map(expected_seconds, left)) / count / 60
+            before = part.unprepared(study) if part in PREPARED else 0.0
+            minutes = (sum(map(expected_seconds, left)) + before) / count / 60
             budget = f"part {letter}, {part.TITLE}: {len(left)} runs known to be left, about {minutes:.0f} minutes"
             if dry_run:
                 print(budget, *(f"  {run.name}  {expected_seconds(run):.0f} s of one core" for run in left), sep="\n")
                 continue
             note(budget)
-            if part is baselines:
-                baselines.prepare(study)
+            if part in PREPARED:
+                part.prepare(study, pool)
             note(f"part {letter}: {carry_out_all(partial(part.runs, study), study, pool, note)} runs made")
     finally:
         pool.shutdown(cancel_futures=True)
     if dry_run:
         return
     for letter, claim in write_report(study, parts):
-        print(f"{letter}  {claim.verdict:31}  {claim.difference.points:48}  {claim.text}")
+        print(f"{letter}  {claim.verdict:31}  {claim.found.points:48}  {claim.text}")
     print(f"{study.out}: report.md, figures/   {(time.monotonic() - started) / 60:.1f} minutes")
 
 

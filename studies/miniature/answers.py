@@ -13,8 +13,9 @@ Satterthwaite.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, variance
+from typing import Protocol
 
 import numpy as np
 from scipy.stats import t
@@ -45,10 +46,20 @@ class Estimate:
         return float(low), float(high)
 
     @property
-    def sign(self) -> int:
-        """1 or -1 where the interval leaves no doubt of the sign, else 0."""
-        low, high = self.interval
-        return 1 if low > 0 else -1 if high < 0 else 0
+    def side(self) -> int:
+        return int(np.sign(self.value))
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of no difference: below .05 where the interval leaves out zero."""
+        if self.stderr == 0:
+            return float(self.value == 0)
+        return float(2 * t.sf(abs(self.value) / self.stderr, self.freedom))
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether a share is not surely above zero, by three standard errors: nothing is chosen or compared by it."""
+        return not self.value > 3 * self.stderr
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} ± {100 * self.stderr:.1f}"
@@ -67,7 +78,7 @@ class Estimate:
 
 def mean_of(seeds: Sequence[Answers], languages: Sequence[str]) -> Estimate:
     """Accuracy over problems, seeds and languages, each language with the same weight."""
-    return _estimate([_over_seeds(seeds)], languages, [[seeds]])
+    return _estimate(_over_seeds(seeds), languages, [seeds])
 
 
 def gain(
@@ -77,25 +88,8 @@ def gain(
     the same order, so that what a seed does to both falls out."""
     values = differences(_over_seeds(first), _over_seeds(second))
     if same_runs:
-        return _estimate([values], languages, [[[differences(*pair) for pair in zip(first, second, strict=True)]]])
-    return _estimate([values], languages, [[first], [second]])
-
-
-def gain_over(
-    first: Sequence[Answers],
-    second: Sequence[Answers],
-    languages: Sequence[str],
-    parts: tuple[Callable[[str], bool], Callable[[str], bool]],
-) -> Estimate:
-    """By how much the gain of first over second is larger on one part of the problems than on another, disjoint one:
-    the problems are others, the runs the same."""
-
-    def on(part: Callable[[str], bool], seeds: Sequence[Answers]) -> list[Answers]:
-        return only(seeds, lambda problem, _: part(problem))
-
-    sides = [[on(part, seeds) for part in parts] for seeds in (first, second)]
-    values = [differences(_over_seeds(a), _over_seeds(b)) for a, b in zip(*sides, strict=True)]
-    return _estimate(values, languages, sides)
+        return _estimate(values, languages, [[differences(*pair) for pair in zip(first, second, strict=True)]])
+    return _estimate(values, languages, [first, second])
 
 
 def _over_seeds(seeds: Sequence[Answers]) -> dict[tuple[str, str], float]:
@@ -103,34 +97,28 @@ def _over_seeds(seeds: Sequence[Answers]) -> dict[tuple[str, str], float]:
     return {key: fmean(one[key] for one in seeds) for key in sorted(keys)}
 
 
-def _estimate(
-    values: Sequence[Answers], languages: Sequence[str], sides: Sequence[Sequence[Sequence[Answers]]]
-) -> Estimate:
-    """The first of the values' averages less the second, if there are two. They are of different problems; a side has
-    the same seeds' answers for each of them."""
-    averages = [average(one, languages) for one in values]
-    value = averages[0].mean - sum(one.mean for one in averages[1:])
-    if min(one.n for one in averages) < 2:
-        return Estimate(value, math.nan, math.nan)  # one problem says nothing of others
-    parts = [(one.stderr**2, one.n - 1) for one in averages]
+def _estimate(values: Answers, languages: Sequence[str], sides: Sequence[Sequence[Answers]]) -> Estimate:
+    """The values' average; a side has the answers of each of its seeds."""
+    whole = average(values, languages)
+    if whole.n < 2:
+        return Estimate(whole.mean, math.nan, math.nan)  # one problem says nothing of others
+    parts = [(whole.stderr**2, whole.n - 1)]
     twice: list[tuple[float, int]] = []
-    for side in sides:
-        if (count := len(side[0])) < 2:
+    for seeds in sides:
+        if (count := len(seeds)) < 2:
             continue
-        means = np.zeros(count)
-        for sign, kept, seeds in zip((1, -1), values, side, strict=False):
-            # (seeds, problems): of each problem its share of the average
-            table = np.array([_by_problem(one, kept, languages) for one in seeds])
-            means += sign * table.mean(axis=1)
-            rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-            freedom = (count - 1) * (table.shape[1] - 1)
-            twice.append((float((rest**2).sum()) / freedom / table.size, freedom))
-        parts.append((variance(means.tolist()) / count, count - 1))
-    most = max(math.fsum(part for part, _ in parts[: len(averages)]), *(part for part, _ in parts))
-    total = max(math.fsum(part for part, _ in parts) - math.fsum(part for part, _ in twice), most)
+        # (seeds, problems): of each problem its share of the average
+        table = np.array([_by_problem(one, values, languages) for one in seeds])
+        rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+        freedom = (count - 1) * (table.shape[1] - 1)
+        twice.append((float((rest**2).sum()) / freedom / table.size, freedom))
+        parts.append((variance(table.mean(axis=1).tolist()) / count, count - 1))
+    total = max(
+        math.fsum(part for part, _ in parts) - math.fsum(part for part, _ in twice), *(part for part, _ in parts)
+    )
     spread = math.fsum(part**2 / freedom for part, freedom in (*parts, *twice))
-    freedom = total**2 / spread if spread > 0 else float(averages[0].n - 1)
-    return Estimate(value, math.sqrt(total), freedom)
+    freedom = total**2 / spread if spread > 0 else float(whole.n - 1)
+    return Estimate(whole.mean, math.sqrt(total), freedom)
 
 
 def _by_problem(one: Answers, kept: Answers, languages: Sequence[str]) -> list[float]:
@@ -157,18 +145,71 @@ def by_group(systems: Mapping[str, Sequence[Answers]]) -> tuple[list[str], list[
     return ["accuracy, per cent", *groups], rows
 
 
+class Found(Protocol):
+    """What decides a claim: on which side of nothing it is (1, -1, 0), how likely so much is by chance, in words."""
+
+    @property
+    def side(self) -> int: ...
+
+    @property
+    def p(self) -> float: ...
+
+    @property
+    def points(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """There is nothing to compare: `points` says why."""
+
+    points: str
+    side: int = 0
+    p: float = math.nan
+
+
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, and the difference that decides: it holds where the difference is surely above zero."""
+    """What is claimed, and what decides: it holds where that is above zero, and surely so.
+
+    primary: one in each part, said before its runs were made, and judged by its own p. The others are judged together
+    (`holm`)."""
 
     text: str
     measured: str
     """What the difference is of."""
-    difference: Estimate
+    found: Found
+    primary: bool = False
+    adjusted: float | None = None
+    """Its p among the others', by Holm."""
+
+    @property
+    def p(self) -> float:
+        return self.found.p if self.adjusted is None else self.adjusted
 
     @property
     def verdict(self) -> str:
-        return {1: "holds", -1: "does not hold: the opposite does", 0: "not shown"}[self.difference.sign]
+        if isinstance(self.found, NotCompared):
+            return "not compared"
+        side = self.found.side if self.p < 1 - LEVEL else 0  # nan is no sign of anything
+        return {1: "holds", -1: "does not hold: the opposite does", 0: "not shown"}[side]
 
     def said(self) -> str:
-        return f"{self.text}: **{self.verdict}** in miniature. {self.measured}: {self.difference.points}."
+        about = " (primary)" if self.primary else ""
+        chance = "" if math.isnan(self.p) else f", p {said_p(self.p)}{' by Holm' if self.adjusted is not None else ''}"
+        return f"{self.text}{about}: **{self.verdict}** in miniature. {self.measured}: {self.found.points}{chance}."
+
+
+def said_p(p: float) -> str:
+    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+
+
+def holm(claims: Sequence[Claim]) -> list[Claim]:
+    """The claims in their order; the p of those that are not primary holds for all of them together (Holm 1979)."""
+    others = sorted(
+        (claim.found.p, place) for place, claim in enumerate(claims) if not (claim.primary or math.isnan(claim.found.p))
+    )
+    done, least = list(claims), 0.0
+    for number, (p, place) in enumerate(others):
+        least = max(least, min(1.0, (len(others) - number) * p))
+        done[place] = replace(claims[place], adjusted=least)
+    return done

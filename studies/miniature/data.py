@@ -1,23 +1,32 @@
 """The data of a study, as files that the ordinary commands read."""
 
 import itertools
+import random
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import fmean
+
+from transformers import AutoTokenizer
 
 from langbridge.files import write_jsonl
-from langbridge.miniature import world
+from langbridge.miniature import parents, world
 from langbridge.miniature.dataset import held_out_rows, training_rows, write_suite
 from langbridge.miniature.grammar import LANGUAGES
 from langbridge.miniature.language_model import SEPARATOR
 from studies.miniature.runs import Run
 from studies.miniature.sizes import READING_ROWS, Sizes
 
+COUNTED = 500
+"""Examples that a kind's tokens are counted on."""
+
 
 def write_problems(out: Path, sizes: Sizes) -> None:
-    """The held-out problems in every language, English validation problems, and parallel ones."""
-    for split, languages, count in (("test", LANGUAGES, sizes.problems), ("validation", ("en",), sizes.validation)):
-        for language in languages:
+    """The held-out problems and the validation problems in every language, and parallel ones."""
+    for split, count in (("test", sizes.problems), ("validation", max(sizes.validation, sizes.curve_problems))):
+        for language in LANGUAGES:
             path = out / "data" / split / f"{language}.jsonl"
             if not path.is_file():
                 write_jsonl(path, held_out_rows(language, count, split=split))
@@ -40,14 +49,14 @@ def write_training(out: Path, run: Run) -> None:
     """A run's training file. Its name says what is in it:
 
     en-N         N English problems with their solutions
-    eventsK-N    the same, problems of K events alone
+    eventsK-T-N  the same, problems of K events alone, of which each says when (T: timed) or none does (plain)
     text-N       the same as plain text, problem and solution in one
     all-N        N problems in all languages in turn, each in one of them
     held-out     English problems of the validation split, for the reading score
     """
     if run.model == "language_model":
         return
-    for name in [run.data, *(["held-out"] if run.held_out else [])]:
+    for name in filter(None, (run.data, run.start_data, "held-out" if run.reads else None)):
         path = out / "data" / "train" / f"{name}.jsonl"
         if not path.is_file():
             write_jsonl(path, rows_of(name))
@@ -58,11 +67,10 @@ def rows_of(name: str) -> list[dict[str, str]]:
         # Behind those that settings are chosen by and states are compared on.
         problems = list(world.problems("validation", READING_ROWS, first=1000))
         return [{"query": world.render(one, "en"), "response": world.solution(one)} for one in problems]
-    kind, _, number = name.partition("-")
+    kind, _, number = name.rpartition("-")
     count = int(number)
-    if match := re.fullmatch(r"events(\d)", kind):
-        all_rows = (training_rows(1, first=index)[0] for index in itertools.count())
-        return list(itertools.islice((row for row in all_rows if events_of(row["id"]) == int(match[1])), count))
+    if match := re.fullmatch(r"events(\d)-(timed|plain)", kind):
+        return list(itertools.islice(_of_length(int(match[1]), match[2] == "timed"), count))
     rows = training_rows(count)
     if kind == "text":
         return [{"text": row["query"] + SEPARATOR + row["response"]} for row in rows]
@@ -73,6 +81,28 @@ def rows_of(name: str) -> list[dict[str, str]]:
         ]
     assert kind == "en", name
     return rows
+
+
+def _of_length(events: int, timed: bool) -> Iterator[dict[str, str]]:
+    """English training problems of so many events. When something happens is no part of what splits must not share."""
+    said = sorted({*world.TIMES} - {""})
+    for index in itertools.count():
+        problem = world.problem("train", index)
+        if len(problem.events) == events:
+            rng = random.Random(problem.id)
+            told = replace(problem, events=tuple(replace(e, time=rng.choice(said) if timed else "")
+                                                 for e in problem.events))  # fmt: skip
+            yield {"id": problem.id, "query": world.render(told, "en"), "response": world.solution(problem)}
+
+
+@cache
+def tokens_of(kind: str) -> tuple[float, float]:
+    """What the encoder reads and what the language model writes of an example of a kind, in tokens on average."""
+    encoder, lm = (AutoTokenizer.from_pretrained(folder) for folder in (parents.ENCODER, parents.LANGUAGE_MODEL))
+    rows = rows_of(f"{kind}-{COUNTED}")
+    read = encoder([row["query"] for row in rows])["input_ids"]
+    written = lm([row["response"] for row in rows], add_special_tokens=False)["input_ids"]
+    return fmean(map(len, read)), 1 + fmean(map(len, written))  # the end of the answer is learned as well
 
 
 @cache

@@ -1,16 +1,20 @@
 """Part c. Encoder quality against transfer: which number on an encoder's representations foretells what a bridge on it
-does for low-resource languages?"""
+does for low-resource languages?
 
+An encoder whose bridge fails in English too says nothing of transfer: it is in the table and in no correlation.
+"""
+
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import permutation_test, rankdata
 
 from langbridge.analyze.figures import COLOURS, figure
-from studies.miniature.answers import Claim, Estimate, gain, mean_of
+from studies.miniature.answers import Claim, Estimate, Found, NotCompared, mean_of
 from studies.miniature.drawing import from_zero
 from studies.miniature.models import encoder_folders
 from studies.miniature.page import Page
@@ -30,15 +34,18 @@ PREDICTORS: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
 }
 """Of the encoder's mean-pooled states: low-resource languages against English, or all languages together."""
 
+RETRIEVAL = "retrieval to English"
 RESAMPLES = 2000
 
 
-def bridge(sizes: Sizes, encoder: str, seed: int) -> Run:
+def bridge(sizes: Sizes, encoder: str, penalty: float, seed: int) -> Run:
+    asked = replace(tested(sizes), languages=("en", *LOW))
+    settings = {"ridge.penalty": penalty}
     return replace(
-        training(f"encoder-{encoder}", seed, "en", sizes.encoder_examples, tested(sizes)),
+        training(f"encoder-{encoder}-{penalty:g}", seed, "en", sizes.encoder_examples, asked, **settings),
         encoder=f"encoders/{encoder}",
         # An encoder's states are the same under every connector.
-        represented=sizes.sentences if seed == sizes.seeds[0] else 0,
+        represented=sizes.sentences if (penalty, seed) == (sizes.penalties[0], sizes.seeds[0]) else 0,
     )
 
 
@@ -47,7 +54,9 @@ def encoders(study: Study) -> list[str]:
 
 
 def runs(study: Study) -> list[Run]:
-    return [bridge(study.sizes, encoder, seed) for encoder in encoders(study) for seed in study.sizes.seeds]
+    sizes = study.sizes
+    grid = itertools.product(encoders(study), sizes.penalties, sizes.seeds)
+    return [bridge(sizes, encoder, penalty, seed) for encoder, penalty, seed in grid]
 
 
 @dataclass(frozen=True)
@@ -62,44 +71,89 @@ class Quality:
 
 def write(study: Study, page: Page) -> list[Claim]:
     sizes = study.sizes
-    answers = {encoder: study.by_seed(bridge, encoder) for encoder in encoders(study)}
-    qualities = []
-    for encoder, seeds in answers.items():
-        stage = study.encoder(bridge(sizes, encoder, sizes.seeds[0]))
-        found = {name: number(stage) for name, number in PREDICTORS.items()}
-        numbers = {name: (one["value"], one["stderr"]) for name, one in found.items()}
-        qualities.append(Quality(encoder, numbers, mean_of(seeds, ["en"]), mean_of(seeds, LOW)))
     page.say(
-        f"A bridge ({sizes.encoder_examples} English examples) on each of {len(qualities)} encoders, kept on the way "
-        f"of one training. The numbers are of the encoder's states alone, on {sizes.sentences} parallel validation "
+        f"A bridge ({sizes.encoder_examples} English examples) on each of {len(encoders(study))} encoders, kept on the "
+        f"way of one training. The numbers are of the encoder's states alone, on {sizes.sentences} parallel validation "
         "problems, and so are known before any bridge is trained."
     )
+    found = {penalty: qualities_of(study, penalty) for penalty in sizes.penalties}
+    first, *others = found.values()
     page.table(
-        ["encoder", "English", "low-resource", *PREDICTORS],
+        ["encoder", *(f"{what}, penalty {one:g}" for one in found for what in ("English", "low-resource")),
+         *PREDICTORS],
         [
-            [one.encoder, str(one.english), str(one.low),
+            [one.encoder, *(str(share) for each in same for share in (each.english, each.low)),
              *(f"{value:.3f} ± {error:.3f}" for value, error in one.numbers.values())]
-            for one in qualities
+            for one, *rest in zip(first, *others, strict=True) for same in [(one, *rest)]
         ],
     )  # fmt: skip
-    draw_encoders(page.picture("encoders", "Low-resource accuracy against each number, an encoder a point"), qualities)
-    ranked = {name: rank_correlation(qualities, name) for name in PREDICTORS}
+    draw_encoders(page.picture("encoders", "Low-resource accuracy against each number, an encoder a point"), first)
+    claims = []
+    for penalty, qualities in found.items():
+        read = [one for one in qualities if not one.english.at_floor]
+        claim = f"Encoders that retrieve English better transfer better (penalty {penalty:g})"
+        decides: Found = NotCompared(f"{len(read)} encoders whose bridge solves anything in English, 4 at least wanted")
+        if len(read) > 3:
+            _correlations(page, penalty, read, [one.encoder for one in qualities if one not in read])
+            decides = Ranked(read, RETRIEVAL)
+        claims.append(Claim(claim, f"Rank correlation of {RETRIEVAL} with low-resource accuracy", decides,
+                            primary=penalty == sizes.penalties[0]))  # fmt: skip
+    return claims
+
+
+def qualities_of(study: Study, penalty: float) -> list[Quality]:
+    sizes, found = study.sizes, []
+    for encoder in encoders(study):
+        stage = study.encoder(bridge(sizes, encoder, sizes.penalties[0], sizes.seeds[0]))
+        numbers = {name: number(stage) for name, number in PREDICTORS.items()}
+        seeds = study.by_seed(bridge, encoder, penalty)
+        found.append(
+            Quality(encoder, {name: (one["value"], one["stderr"]) for name, one in numbers.items()},
+                    mean_of(seeds, ["en"]), mean_of(seeds, LOW))
+        )  # fmt: skip
+    return found
+
+
+def _correlations(page: Page, penalty: float, read: Sequence[Quality], left_out: Sequence[str]) -> None:
+    ranked = {name: rank_correlation(read, name) for name in PREDICTORS}
     ranked = dict(sorted(ranked.items(), key=lambda one: -abs(one[1][0])))
     page.table(
-        ["number", "rank correlation with low-resource accuracy", "95% interval"],
+        [f"penalty {penalty:g}: number", "rank correlation with low-resource accuracy", "95% interval"],
         [[name, f"{value:+.2f}", f"{low:+.2f} to {high:+.2f}"] for name, (value, low, high) in ranked.items()],
     )
+    without = f" Left out, their bridge at the floor in English too: {', '.join(left_out)}." if left_out else ""
     page.say(
-        f"Spearman's, over {len(qualities)} encoders. The interval draws encoders with replacement and each number and "
-        f"accuracy within its standard error, {RESAMPLES:,} times. The encoders are stations of one training, where "
-        "nearly everything grows together: a correlation here foretells, and does not explain."
+        f"Spearman's, over {len(read)} encoders.{without} The interval draws encoders with replacement and each number "
+        f"and accuracy within its standard error, {RESAMPLES:,} times. The encoders are stations of one training, "
+        "where nearly everything grows together: a correlation here foretells, and does not explain."
     )
     page.points(_said(ranked))
-    early, *_, full = answers
-    return [
-        Claim("A fully trained encoder transfers better than an early one",
-              f"Low-resource average, {full} over {early}", gain(answers[full], answers[early], LOW)),
-    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A rank correlation as what decides: the exact test, every order of the accuracies being as likely."""
+
+    qualities: Sequence[Quality]
+    name: str
+
+    @property
+    def side(self) -> int:
+        return int(np.sign(rank_correlation(self.qualities, self.name)[0]))
+
+    @property
+    def p(self) -> float:
+        numbers = [one.numbers[self.name][0] for one in self.qualities]
+        low = np.array([one.low.value for one in self.qualities])
+        return float(
+            permutation_test((numbers,), lambda drawn: float(_spearman(np.array(drawn), low)),
+                             permutation_type="pairings", n_resamples=np.inf).pvalue
+        )  # fmt: skip
+
+    @property
+    def points(self) -> str:
+        value, low, high = rank_correlation(self.qualities, self.name)
+        return f"{value:+.2f} (95% interval {low:+.2f} to {high:+.2f}; exact test of {len(self.qualities)} encoders)"
 
 
 def rank_correlation(qualities: Sequence[Quality], name: str) -> tuple[float, float, float]:

@@ -1,200 +1,275 @@
-"""Part b. How much English is enough? One run for each start and seed, at a constant rate, read off its checkpoints."""
+"""Part b. How much English is enough, and from which start? Runs at constant rates, read off their checkpoints.
 
+ridge     the closed form                      matched   random, soft prompts as long as the embeddings
+random    as torch draws it, the paper's       permuted  the closed form in a code that is not the language model's
+"""
+
+import itertools
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from statistics import fmean, median
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+from scipy.stats import rankdata
 
 from langbridge.analyze.figures import COLOURS, figure
-from studies.miniature.answers import Answers, Claim, Estimate, gain, mean_of
+from studies.miniature.answers import Claim, Found, NotCompared, mean_of
 from studies.miniature.drawing import from_zero
 from studies.miniature.page import Page
+from studies.miniature.reading import KINDS
 from studies.miniature.runs import Asked, Run, Study
-from studies.miniature.sizes import BATCH, LOW, READING_ROWS, Sizes
+from studies.miniature.sizes import BATCH, LOW, Sizes
 
 TITLE = "How much English is enough"
 LANGUAGES = ("en", *LOW)
+STARTS: dict[str, tuple[str, Literal["recipe", "random", "permuted"]]] = {
+    "ridge": ("ridge", "recipe"),
+    "random": ("random", "recipe"),
+    "matched": ("random", "random"),
+    "permuted": ("ridge", "permuted"),
+}
+"""By name, the recipe's `init` and what is written of it (`studies/real/starts.py`)."""
 READS = 0.05
-"""Nats a target token: a reading score below it counts as not reading, as in training."""
-NEAR = 0.05
-"""A checkpoint is as good as the last one if the 95 per cent interval of what is left to gain ends below this share."""
+"""Nats a token: a reading score below it counts as not reading, as in training."""
+GOALS = (0.5, 0.8, 0.95)
+GOAL = 0.8
 
 
-def start(sizes: Sizes, init: str, seed: int) -> Run:
-    """The connector before the first step."""
-    return Run(
-        name=f"curve-{init}-start-{seed}",
-        model="started",
-        seed=seed,
-        data=f"en-{sizes.curve[init][0]}",
-        settings={"init": init},
-        asked=(Asked(name="test", languages=LANGUAGES, limit=sizes.curve_problems),),
-    )
-
-
-def curve(sizes: Sizes, init: str, seed: int) -> Run:
+def curve(sizes: Sizes, init: str, rate: float, seed: int, problems: str = "test") -> Run:
+    """A run with what it solves at each checkpoint, the start among them: a trial on English `validation` problems."""
     examples, every = sizes.curve[init]
+    recipe_init, start = STARTS[init]
+    trial = problems == "validation"
     return Run(
-        name=f"curve-{init}-{seed}",
+        name=f"curve-{'try-' * trial}{init}-{rate:g}-{seed}",
         seed=seed,
         data=f"en-{examples}",
         examples=examples,
         settings={
-            "init": init,
-            "train.learning_rate": rate_of(sizes, init),
+            "init": recipe_init,
+            "train.learning_rate": rate,
             "train.lr_scheduler_type": "constant",
             "train.save_strategy": "steps",
             "train.save_steps": every // BATCH,
             "train.save_total_limit": None,
-            "train.reading_score_steps": every // BATCH,
-            "train.reading_score_rows": READING_ROWS,
         },
-        held_out=True,
+        start=start,
+        reads=not trial,
         asked=tuple(
-            Asked(name=f"at-{seen}", languages=LANGUAGES, limit=sizes.curve_problems, checkpoint=seen // BATCH)
+            Asked(name=f"at-{seen}", problems=problems, languages=("en",) if trial else LANGUAGES,
+                  limit=sizes.curve_problems, checkpoint=seen // BATCH)
             for seen in places(sizes, init)
         ),
-    )
-
-
-def rate_of(sizes: Sizes, init: str) -> float:
-    return 3e-4 if init == "ridge" else sizes.random_rate
+    )  # fmt: skip
 
 
 def places(sizes: Sizes, init: str) -> list[int]:
-    """After how many examples there is a checkpoint."""
+    """After how many examples it is asked."""
     examples, every = sizes.curve[init]
-    return list(range(every, examples + 1, every))
+    return list(range(0, examples + 1, every))
+
+
+def trials(sizes: Sizes, init: str) -> dict[float, Run]:
+    """A start by learning rate, the same for every start; of a seed that is not scored."""
+    return {rate: curve(sizes, init, rate, sizes.trial_seed, "validation") for rate in sizes.curve_rates}
+
+
+def solved(study: Study, run: Run, init: str, languages: Sequence[str] = ("en",)) -> dict[int, float]:
+    """Accuracy by examples seen."""
+    return {seen: mean_of([study.answers(run, f"at-{seen}")], languages).value for seen in places(study.sizes, init)}
+
+
+def rate_of(study: Study, init: str) -> float | None:
+    """The rate that is first at the goal on English validation problems, or gets nearest; None where all end at the
+    floor."""
+    grid = trials(study.sizes, init)
+    ends = {rate: mean_of([study.answers(run, run.asked[-1].name)], ["en"]) for rate, run in grid.items()}
+    if all(end.at_floor for end in ends.values()):
+        return None
+    return min(grid, key=lambda rate: (examples_to(GOAL, solved(study, grid[rate], init)), -ends[rate].value))
+
+
+def examples_to(goal: float, scores: Mapping[int, float]) -> float:
+    """After how many examples the goal is reached; infinite where it never is.
+
+    The curve is noisy, so that its first crossing comes too early: the rising curve that is nearest to it
+    (isotonic regression) is taken, and the logarithm of the examples between two checkpoints is interpolated.
+    """
+    seen = list(scores)
+    rising = isotonic_regression(list(scores.values())).x
+    over = next((place for place, score in enumerate(rising) if score >= goal), None)
+    if not over:
+        return math.inf if over is None else float(seen[0])
+    before, after = (math.log(max(seen[place], BATCH)) for place in (over - 1, over))
+    share = (goal - rising[over - 1]) / (rising[over] - rising[over - 1])
+    return math.exp(before + share * (after - before))
 
 
 def runs(study: Study) -> list[Run]:
     sizes = study.sizes
-    return [make(sizes, init, seed) for init in sizes.curve for seed in sizes.seeds for make in (start, curve)]
+    named: list[Run] = []
+    for init in sizes.curve:
+        grid = list(trials(sizes, init).values())
+        named += grid
+        if study.has(grid) and (rate := rate_of(study, init)) is not None:
+            named += [curve(sizes, init, rate, seed) for seed in sizes.curve_seeds]
+    return named
+
+
+@dataclass(frozen=True)
+class Sooner:
+    """Whether the first's examples are fewer than the second's, seed by seed in any pairing: the exact test of rank
+    sums, for which a run that never arrives is later than all that do."""
+
+    first: Sequence[float]
+    second: Sequence[float]
+
+    @property
+    def side(self) -> int:
+        ranks = rankdata([*self.first, *self.second])
+        return int(np.sign(ranks[len(self.first) :].mean() - ranks[: len(self.first)].mean()))
+
+    @property
+    def p(self) -> float:
+        ranks, n = rankdata([*self.first, *self.second]), len(self.first)
+        middle = n * ranks.mean()
+        far = abs(ranks[:n].sum() - middle) - 1e-9
+        return fmean(abs(sum(drawn) - middle) >= far for drawn in itertools.combinations(ranks, n))
+
+    @property
+    def points(self) -> str:
+        return f"{said(self.first)} against {said(self.second)} examples, exact test of rank sums"
+
+
+def said(found: Sequence[float]) -> str:
+    """The median and the range of some examples."""
+    low, middle, high = (
+        "never" if math.isinf(one) else f"{one:,.0f}" for one in (min(found), median(found), max(found))
+    )
+    return f"{middle} ({low} to {high})"
+
+
+class Curve:
+    """What one start gave at its rate: by examples seen, the accuracies and reading scores of each seed."""
+
+    def __init__(self, study: Study, init: str, rate: float) -> None:
+        sizes, self.init, self.rate = study.sizes, init, rate
+        runs = [curve(sizes, init, rate, seed) for seed in sizes.curve_seeds]
+        self.english = [solved(study, run, init) for run in runs]
+        self.low = [solved(study, run, init, LOW) for run in runs]
+        self.places = places(sizes, init)
+        self.reading = {
+            seen: [study.reading(run, f"at-{seen}") for run in runs] for seen in self.places
+        }  # fmt: skip
+
+    def mean_reading(self, kind: str) -> dict[int, float]:
+        return {seen: fmean(one[kind] for one in found) for seen, found in self.reading.items()}
+
+    def to(self, goal: float, low: bool = False) -> list[float]:
+        return [examples_to(goal, scores) for scores in (self.low if low else self.english)]
 
 
 def write(study: Study, page: Page) -> list[Claim]:
     sizes = study.sizes
-    curves = {init: Curve(study, init) for init in sizes.curve}
+    rates = {init: rate_of(study, init) for init in sizes.curve}
+    curves = {init: Curve(study, init, rate) for init, rate in rates.items() if rate is not None}
     page.say(
-        "One run for each start and seed at a constant learning rate "
-        f"({', '.join(f'{init} {rate_of(sizes, init):g}' for init in curves)}), asked at its checkpoints. The reading "
-        "score is what another row's soft prompts cost, in nats a target token: near 0 the prompt is not read. "
-        f"Accuracy on {sizes.curve_problems} problems in each language."
+        f"{len(sizes.curve_seeds)} seeds of each start, at a constant learning rate out of the same "
+        f"{len(sizes.curve_rates)} for every start, by another seed's English validation problems: the first to "
+        f"{GOAL:.0%}. Accuracy on {sizes.curve_problems} problems in each language; medians, and in brackets the least "
+        "and the most of the seeds. Seeds fall into those that have begun to read and those that have not, so there "
+        "are no standard errors here."
     )
-    draw_examples(page.picture("examples", "Accuracy and reading score against English examples"), curves)
     page.table(
-        ["start", "examples", "English", "low-resource", "reading score"],
+        ["start", *(f"rate {rate:g}: examples to {GOAL:.0%}, last" for rate in sizes.curve_rates), "chosen"],
         [
-            [init, str(seen), str(mean_of(seeds, ["en"])), str(mean_of(seeds, LOW)), f"{fmean(one.reading[seen]):.3f}"]
-            for init, one in curves.items() for seen, seeds in one.answers.items()
+            [init, *(f"{said([examples_to(GOAL, one)]).split(' ')[0]}, {100 * one[max(one)]:.0f}"
+                     for run in trials(sizes, init).values() for one in [solved(study, run, init)]),
+             "none: all at the floor" if rate is None else f"{rate:g}"]
+            for init, rate in rates.items()
         ],
     )  # fmt: skip
-    page.points([line for one in curves.values() for line in one.said()])
-    ridge, chance = curves["ridge"].answers, curves["random"].answers
-    both = max(seen for seen in ridge if seen in chance)
-    claims = [
-        Claim("With the same number of examples the ridge start is ahead of the random start",
-              f"Low-resource average after {both} examples, ridge over random", gain(ridge[both], chance[both], LOW))
+    page.table(
+        ["start", *(f"examples to {goal:.0%} of English" for goal in GOALS), f"to {GOAL:.0%}, low-resource",
+         f"each seed to {GOAL:.0%} of English"],
+        [
+            [init, *(said(one.to(goal)) for goal in GOALS), said(one.to(GOAL, low=True)),
+             ", ".join("never" if math.isinf(found) else f"{found:,.0f}" for found in sorted(one.to(GOAL)))]
+            for init, one in curves.items()
+        ],
+    )  # fmt: skip
+    draw_examples(page.picture("examples", "Accuracy and reading scores against English examples"), curves)
+    page.say(
+        "Reading scores are what another row's soft prompts cost, in nats a token: of the numbers that the problem "
+        "names, and of the signs, which say what its verbs mean. Near 0 they are not read."
+    )
+    page.table(
+        ["start", "examples", "English", "low-resource", *KINDS],
+        [
+            [init, str(seen), *(spread([scores[seen] for scores in both]) for both in (one.english, one.low)),
+             *(f"{one.mean_reading(kind)[seen]:.3f}" for kind in KINDS)]
+            for init, one in curves.items() for seen in one.places
+        ],
+    )  # fmt: skip
+    page.points([_reads(one, kind) for one in curves.values() for kind in KINDS])
+    pairs = [("ridge", "matched"), ("ridge", "permuted"), ("ridge", "random"), ("matched", "random")]
+    return [
+        Claim(f"From the {first} start fewer English examples are needed than from the {second} one",
+              f"To {GOAL:.0%} of English problems, median and range of seeds", _sooner(curves, first, second),
+              primary=number == 0)
+        for number, (first, second) in enumerate(pairs)
     ]  # fmt: skip
-    for init, one in curves.items():
-        last = max(one.answers)
-        middle = min(one.answers, key=lambda seen: abs(seen - last / 2))
-        claims.append(
-            Claim(f"From the {init} start, the second half of the examples still helps low-resource languages",
-                  f"Low-resource average after {last} over after {middle} examples",
-                  gain(one.answers[last], one.answers[middle], LOW, same_runs=True))
-        )  # fmt: skip
-    return claims
 
 
-class Curve:
-    """What one start gave: by examples seen, the answers and reading scores of each seed."""
+def _sooner(curves: Mapping[str, Curve], first: str, second: str) -> Found:
+    if absent := [init for init in (first, second) if init not in curves]:
+        return NotCompared(f"{' and '.join(absent)}: at the floor at every rate")
+    return Sooner(*(curves[init].to(GOAL) for init in (first, second)))
 
-    def __init__(self, study: Study, init: str) -> None:
-        sizes, self.init = study.sizes, init
-        self.answers: dict[int, list[Answers]] = {0: study.by_seed(start, init)}
-        for seen in places(sizes, init):
-            self.answers[seen] = study.by_seed(curve, init, asked=f"at-{seen}")
-        logs = [
-            {entry["step"] * BATCH: entry["reading_score"] for entry in study.log(curve(sizes, init, seed))
-             if "reading_score" in entry}
-            for seed in sizes.seeds
-        ]  # fmt: skip
-        self.reading = {seen: [log[seen] for log in logs] for seen in self.answers}
 
-    def accuracy(self, languages: Sequence[str]) -> dict[int, Estimate]:
-        return {seen: mean_of(seeds, languages) for seen, seeds in self.answers.items()}
+def spread(shares: Sequence[float]) -> str:
+    low, middle, high = (100 * of(shares) for of in (min, median, max))
+    return f"{middle:.0f} ({low:.0f} to {high:.0f})"
 
-    def said(self) -> list[str]:
-        """Plateau, transition and saturation in words."""
-        reads = next((seen for seen, scores in self.reading.items() if fmean(scores) >= READS), None)
-        if reads is None:
-            begins = f"at no checkpoint up to {max(self.reading)} examples: all of the run is plateau."
-        elif reads == 0:
-            begins = "before the first step."
-        else:
-            begins = f"from the checkpoint at {reads} examples on; before, plateau."
-        lines = [f"{self.init}: the prompt is read (reading score of at least {READS}) {begins}"]
-        near = f"{100 * NEAR:.0f} points"
-        for what, languages in (("English", ["en"]), ("the low-resource average", LOW)):
-            scores = self.accuracy(languages)
-            last = scores[max(scores)]
-            if last.value == 0:
-                lines.append(
-                    f"{self.init}: {what} is {last} at the last checkpoint: no transition within these examples."
-                )
-                continue
-            half = next(seen for seen, score in scores.items() if score.value >= last.value / 2)
-            level = self.saturated(languages)
-            ends = (
-                f"no earlier checkpoint is surely within {near} of the last: no saturation shown."
-                if level is None
-                else f"from {level} on the last checkpoint is surely less than {near} ahead: saturation."
-            )
-            lines.append(f"{self.init}: {what} reaches half of its last value ({last}) by {half} examples; {ends}")
-        return lines
 
-    def saturated(self, languages: Sequence[str]) -> int | None:
-        """The examples from which on the last checkpoint is surely less than `NEAR` ahead; None where only it is."""
-        *earlier, last = self.answers
-        level = None
-        for seen in reversed(earlier):
-            ahead = gain(self.answers[last], self.answers[seen], languages, same_runs=True)
-            if not ahead.interval[1] < NEAR:
-                break
-            level = seen
-        return level
+def _reads(one: Curve, kind: str) -> str:
+    seen = next((seen for seen, score in one.mean_reading(kind).items() if score >= READS), None)
+    begins = "at no checkpoint" if seen is None else f"from {seen} examples on" if seen else "before the first step"
+    return f"{one.init}: {kind} are read (a score of at least {READS}, mean of the seeds) {begins}."
 
 
 _STYLE: dict[str, dict[str, Any]] = {
     "ridge": {"linestyle": "-", "marker": "o"},
     "random": {"linestyle": (0, (3, 2)), "marker": "s", "markerfacecolor": "white"},
+    "matched": {"linestyle": (0, (1, 1)), "marker": "^"},
+    "permuted": {"linestyle": (0, (5, 1, 1, 1)), "marker": "D", "markerfacecolor": "white"},
 }
 
 
 def draw_examples(path: Path, curves: Mapping[str, Curve]) -> None:
-    """Accuracy (English and low-resource) and reading score against the examples seen."""
-    panels = (("English", ["en"], COLOURS["high"]), ("low-resource languages", LOW, COLOURS["low"]))
-    with figure(path, ncols=3, figsize=(7.1, 2.5), layout="constrained") as (drawn, axes):
-        for ax, (title, languages, colour) in zip(axes, panels, strict=False):
-            for init, one in curves.items():
-                scores = one.accuracy(languages)
-                ax.errorbar(
-                    list(scores), [100 * score.value for score in scores.values()],
-                    [100 * score.stderr for score in scores.values()],
-                    color=colour, markersize=3.5, elinewidth=0.7, **_STYLE[init],
-                )  # fmt: skip
-            ax.set_title(title)
-            ax.set_ylabel("accuracy, per cent")
-            from_zero(ax)
+    """Accuracy (English and low-resource) and reading scores against the examples seen, medians of the seeds."""
+    with figure(path, ncols=4, figsize=(7.1, 2.5), layout="constrained") as (drawn, axes):
         for init, one in curves.items():
-            axes[2].plot(list(one.reading), [fmean(found) for found in one.reading.values()],
-                         color="black", markersize=3.5, label=f"{init} start", **_STYLE[init])  # fmt: skip
-            for seen, found in one.reading.items():
-                axes[2].plot([seen] * len(found), found, linestyle="none", marker=".", markersize=2.5, color="#777777")
-        axes[2].set_title("reading score")
-        axes[2].set_ylabel("nats a target token")
-        for ax in axes:
+            style = {"markersize": 3, "linewidth": 0.9, **_STYLE[init]}
+            for ax, seeds, colour in ((axes[0], one.english, "high"), (axes[1], one.low, "low")):
+                for scores in seeds:
+                    ax.plot(one.places, [100 * scores[seen] for seen in one.places], linewidth=0.3, color="#999999")
+                middle = [100 * median(scores[seen] for scores in seeds) for seen in one.places]
+                ax.plot(one.places, middle, color=COLOURS[colour], **style)
+            for ax, kind in zip(axes[2:], KINDS, strict=True):
+                ax.plot(
+                    one.places, list(one.mean_reading(kind).values()), color="black", label=f"{init} start", **style
+                )
+        for ax, title in zip(axes, ("English", "low-resource", *(f"{kind} read" for kind in KINDS)), strict=True):
+            ax.set_title(title)
             ax.set_xlabel("English examples")
-            ax.locator_params(axis="x", nbins=4)
-        drawn.legend(*axes[2].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+            ax.set_xscale("symlog", linthresh=200)
+        for ax in axes[:2]:
+            from_zero(ax)
+        axes[0].set_ylabel("accuracy, per cent")
+        axes[2].set_ylabel("nats a token")
+        drawn.legend(*axes[2].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)

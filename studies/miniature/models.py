@@ -57,7 +57,7 @@ def build_models(out: Path, recipe: BuildRecipe, *, threads: int | None = None) 
         # A copy: the class notes in its config that there is no decoder.
         encoder = MT5EncoderModel(copy.deepcopy(model.config))
         encoder.load_state_dict(model.state_dict(), strict=False)
-        _save(encoder, tokenizer, out / ENCODERS / f"step-{step:04d}")
+        save_halved(encoder, tokenizer, out / ENCODERS / f"step-{step:04d}")
 
     model = train_translation(
         tokenizer, recipe.translation, seed=recipe.seed, state=out / "state.pt", log=logger(out / "build.log"),
@@ -66,7 +66,7 @@ def build_models(out: Path, recipe: BuildRecipe, *, threads: int | None = None) 
     # Always into English: the decoder begins with the tag.
     start = tokenizer.convert_tokens_to_ids(language_tag("en"))
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = start
-    _save(model, tokenizer, out / TRANSLATION)
+    save_halved(model, tokenizer, out / TRANSLATION)
     record = {"recipe": asdict(recipe), "steps": steps, "torch": torch.__version__}
     write_atomically(out / RECORD, json.dumps(record, indent=1) + "\n")
     return encoder_folders(out)
@@ -82,7 +82,7 @@ def encoder_folders(models: Path) -> list[Path]:
     return sorted((models / ENCODERS).iterdir())
 
 
-def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_halved(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """In half precision, as the shipped models are; the model itself is left as it is."""
     halved = type(model)(model.config)
     halved.load_state_dict(model.state_dict())

@@ -1,5 +1,6 @@
 """The report of a study: DIR/report.md and its figures."""
 
+import math
 import os
 from collections.abc import Mapping
 from types import ModuleType
@@ -7,7 +8,7 @@ from types import ModuleType
 import torch
 
 import langbridge
-from studies.miniature.answers import Claim
+from studies.miniature.answers import Claim, holm, said_p
 from studies.miniature.page import Page
 from studies.miniature.runs import Study
 from studies.miniature.sizes import Sizes
@@ -17,15 +18,20 @@ def write_report(study: Study, parts: Mapping[str, ModuleType]) -> list[tuple[st
     """Write the report of parts whose runs are all finished; their claims, each with the letter of its part."""
     body = Page(study.out)
     claims: list[tuple[str, Claim]] = []
+    places: dict[str, int] = {}
     for letter, part in parts.items():
         body.heading(f"{letter}. {part.TITLE}")
         own = part.write(study, body)
-        body.heading("What held", 3)
-        body.points([claim.said() for claim in own])
+        places[letter] = len(body.blocks)
         runs = part.runs(study)
         spent = sum(study.core_seconds(run) for run in runs)
         body.say(f"{len(runs)} runs, {spent / 60:.0f} minutes of one core in all; runs may be shared between parts.")
         claims += [(letter, claim) for claim in own]
+    claims = list(zip((letter for letter, _ in claims), holm([claim for _, claim in claims]), strict=True))
+    for letter, place in reversed(places.items()):
+        said = [f"- {claim.said()}" for part, claim in claims if part == letter]
+        if said:
+            body.blocks[place:place] = ["### What held", "\n".join(said)]
     page = Page(study.out)
     _open(page, study.sizes, claims)
     page.blocks += body.blocks
@@ -45,20 +51,22 @@ def _open(page: Page, sizes: Sizes, claims: list[tuple[str, Claim]]) -> None:
         f"{len(sizes.seeds)} seeds of the connector (its start, the order of the examples); the parents and the "
         f"examples are the same in all runs. {sizes.problems} held-out problems in each language, answered greedily. "
         "Numbers are ± one standard error, over problems (a problem in all languages is one) and seeds together; "
-        "intervals are Student's. With three seeds they are wide; an error of 0.0 says only that "
-        "all answers were alike. No claim is corrected for the number of claims."
+        "intervals are Student's. With three seeds they are wide; an error of 0.0 says only that all answers were "
+        "alike. Each part has one primary claim, named before its runs were made and judged by itself; the others are "
+        f"judged together, by Holm's p over all {sum(claim.adjusted is not None for _, claim in claims)} of them here."
     )
     page.table(
-        ["part", "claim", "in miniature", "difference, points", "95% interval"],
+        ["part", "claim", "in miniature", "found", "p"],
         [
-            [letter, claim.text, f"**{claim.verdict}**", f"{100 * claim.difference.value:+.1f}",
-             " to ".join(f"{100 * end:+.1f}" for end in claim.difference.interval)]
+            [letter, f"**{claim.text}** (primary)" if claim.primary else claim.text, f"**{claim.verdict}**",
+             claim.found.points, "" if math.isnan(claim.p) else said_p(claim.p)]
             for letter, claim in claims
         ],
-        texts=(1, 2),
+        texts=(1, 2, 3),
     )  # fmt: skip
     page.say(
-        "A claim *holds* where the interval of the difference that decides it is above zero, does *not hold* where it "
-        "is below, and is *not shown* where it has zero in it: then these runs cannot tell.",
+        "A claim *holds* where what decides it is above zero with a p below .05, does *not hold* where it is below "
+        "zero with such a p, and is else *not shown*: then these runs cannot tell. *Not compared* is what there is "
+        "nothing to compare for.",
         f"langbridge {langbridge.__version__}, torch {torch.__version__}, {os.cpu_count()} cores.",
     )

@@ -1,8 +1,10 @@
 """One run of a study: a model out of the ordinary training, questions through the ordinary evaluation, and, where it is
 asked for, the ordinary analysis of the encoder's states.
 
+    DIR/runs/NAME/start            the bridge that a run begins with, where that is not the recipe's affair
     DIR/runs/NAME/training/final   what `langbridge train` writes
     DIR/runs/NAME/answers/ASKED    what `langbridge evaluate` writes
+    DIR/runs/NAME/reading.json     reading scores of numbers and of verbs, by the name of what was asked
     DIR/runs/NAME/encoder.json     numbers of `langbridge analyze representations`, of the encoder alone
     DIR/runs/NAME/done.json        written last: a run that has it is finished, and is not made again
 """
@@ -10,14 +12,13 @@ asked for, the ordinary analysis of the encoder's states.
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
-from transformers.trainer_utils import set_seed
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.analyze.alignment import standardised
@@ -29,26 +30,25 @@ from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.runs import RESULTS
 from langbridge.evaluate.runs import Run as Evaluation
 from langbridge.evaluate.suites import load_suites
-from langbridge.files import write_atomically
+from langbridge.files import read_jsonl, write_atomically
 from langbridge.languages import LANGUAGE_GROUPS
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import SUITE
-from langbridge.model import Memory
-from langbridge.serve.hf import HFEngine
 from langbridge.serve.load import load_engine
 from langbridge.train import Recipe, train
-from langbridge.train.prepare import build_model, prepare
-from langbridge.train.ridge import start_connector
-from studies.miniature.answers import Answers
+from studies.miniature.altered import altered
+from studies.miniature.answers import Answers, mean_of
+from studies.miniature.reading import reading
 from studies.miniature.sizes import ALL, Sizes
+from studies.real.starts import write_start
+
+Setting = TypeVar("Setting")
 
 DEMO_RECIPE = Path(__file__).parents[2] / "recipes" / "miniature" / "demo.yaml"
 PLAIN_TEMPLATE = "{prompt}\n"
 """How the miniature's language model reads a problem: its separator asks for the solution."""
 MAX_NEW_TOKENS = 48
 """The longest solution has 41 tokens."""
-EXACT = "donot_use_mm_for_euclid_dist"
-"""Distances of torch that are right to the last digits: of two rows nearly as near the nearer one is found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +61,18 @@ class Asked:
     languages: tuple[str, ...] = ALL
     limit: int
     checkpoint: int | None = None
-    """The updates after which; None for the finished model."""
-    snapped: bool = False
-    """Whether each soft prompt gives way to the nearest of the language model's own embeddings."""
+    """The updates after which, 0 for the start that is written; None for the finished model."""
+    altered: Literal["snapped", "snapped-cosine", "moved"] | None = None
+    """What the language model is given in place of the soft prompts (`altered.py`)."""
 
 
 def tested(sizes: Sizes) -> Asked:
     return Asked(name="test", limit=sizes.problems)
 
 
-def validated(sizes: Sizes) -> Asked:
+def validated(sizes: Sizes, languages: Sequence[str] = ("en",)) -> Asked:
     """English problems, by which settings are chosen."""
-    return Asked(name="validation", problems="validation", languages=("en",), limit=sizes.validation)
+    return Asked(name="validation", problems="validation", languages=tuple(languages), limit=sizes.validation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +88,15 @@ class Run:
     examples: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     """What is other than in the demo's recipe, by dotted keys."""
-    held_out: bool = False
-    """Whether reading scores are taken on held-out problems, and not on some of the training's."""
+    start: Literal["recipe", "random", "permuted"] | None = None
+    """The start that is written first (`studies/real/starts.py`), on the training file `start_data`."""
+    start_data: str | None = None
+    """None for the run's own."""
+    reads: bool = False
+    """Whether reading scores are taken wherever it is asked."""
     encoder: str | None = None
-    """Folder of the encoder below the study's models; None for the shipped one."""
+    language_model: str | None = None
+    """Folders of the parents below the study's models; None for the shipped ones."""
     asked: tuple[Asked, ...]
     represented: int = 0
     """So many parallel problems for the numbers on the encoder's states; 0 for none."""
@@ -140,10 +145,9 @@ class Study:
         assert record is not None, "asked of finished runs alone"
         return float(record["core_seconds"])
 
-    def log(self, run: Run) -> list[dict[str, Any]]:
-        """What the training of a run logged."""
-        path = self.folder(run.name) / "training" / "final" / "training_log.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))["history"])
+    def reading(self, run: Run, asked: str) -> dict[str, float]:
+        """The reading scores of a run where it was asked."""
+        return dict(json.loads((self.folder(run.name) / "reading.json").read_text(encoding="utf-8"))[asked])
 
     def encoder(self, run: Run) -> dict[str, Any]:
         """The numbers on the states of a run's encoder."""
@@ -157,10 +161,12 @@ class Study:
         """The answers of the run that `make(sizes, *arguments, seed)` is, for every seed."""
         return [self.answers(make(self.sizes, *arguments, seed), asked) for seed in self.sizes.seeds]
 
-    def most_solved(self, trials: Sequence[Run]) -> int:
-        """Which trial solved the most validation problems; of equals the first."""
-        solved = [sum(self.answers(run, "validation").values()) for run in trials]
-        return solved.index(max(solved))
+    def best(self, trials: Mapping[Setting, Run]) -> Setting | None:
+        """The setting with the most English validation problems solved, of equals the first; None where the best is at
+        the floor, so that there is nothing to choose by."""
+        solved = {setting: mean_of([self.answers(run, "validation")], ["en"]) for setting, run in trials.items()}
+        best = max(solved, key=lambda setting: solved[setting].value)
+        return None if solved[best].at_floor else best
 
 
 def carry_out(run: Run, study: Study) -> dict[str, Any]:
@@ -169,9 +175,13 @@ def carry_out(run: Run, study: Study) -> dict[str, Any]:
         return record
     started, spent = time.monotonic(), time.process_time()
     folder = study.folder(run.name)
-    model = _model(run, study, folder / "training")
+    model = _model(run, study, folder)
     for asked in run.asked:
-        _ask(run, asked, model, study, folder / "answers" / asked.name)
+        _ask(run, asked, _at(asked, model, folder), study, folder / "answers" / asked.name)
+    if run.reads:
+        rows = [row for _, row in read_jsonl(study.out / "data" / "train" / "held-out.jsonl")]
+        scores = {asked.name: reading(_at(asked, model, folder), rows) for asked in run.asked}
+        write_atomically(folder / "reading.json", json.dumps(scores, indent=1) + "\n")
     if run.represented:
         _represent(model, study.out / "data" / "parallel.jsonl", run.represented, folder / "encoder.json")
     record = {
@@ -187,38 +197,40 @@ def _model(run: Run, study: Study, folder: Path) -> Path:
     """The folder of the run's model, trained first where it has to be."""
     if run.model == "language_model":
         return parents.LANGUAGE_MODEL
-    if (folder / "final").is_dir():
-        return folder / "final"
-    recipe = recipe_of(run, study)
-    if run.model == "trained":
-        return train(recipe, folder, resume=True, progress=False)
-    prepared = prepare(recipe)
-    set_seed(recipe.seed)
-    bridge, processor = build_model(recipe, prepared.processor), prepared.processor
-    start_connector(bridge, processor, prepared.training, recipe)
-    part = folder / ".final"
-    bridge.save_pretrained(part)
-    processor.save_pretrained(part)
-    return part.rename(folder / "final")
+    recipe, start = recipe_of(run, study), folder / "start"
+    if run.start is not None and not start.is_dir():
+        data = study.out / "data" / "train" / f"{run.start_data or run.data}.jsonl"
+        write_start(
+            run.start, recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(data)})}), start
+        )
+    if run.model == "started":
+        return start
+    if run.start is not None:
+        recipe = recipe.model_copy(update={"init": str(start.resolve())})
+    return train(recipe, folder / "training", resume=True, progress=False)
+
+
+def _at(asked: Asked, model: Path, folder: Path) -> Path:
+    if asked.checkpoint is None:
+        return model
+    return folder / "training" / f"checkpoint-{asked.checkpoint}" if asked.checkpoint else folder / "start"
 
 
 def recipe_of(run: Run, study: Study) -> Recipe:
     """The demo's recipe, but for what the run has otherwise."""
     settings: dict[str, Any] = {
         "encoder": parents.ENCODER if run.encoder is None else study.models / run.encoder,
-        "language_model": parents.LANGUAGE_MODEL,
+        "language_model": parents.LANGUAGE_MODEL if run.language_model is None else study.models / run.language_model,
         "data.path": study.out / "data" / "train" / f"{run.data}.jsonl",
         "seed": run.seed,
         **run.settings,
     }
-    if run.held_out:
-        settings["data.validation_path"] = study.out / "data" / "train" / "held-out.jsonl"
     return Recipe.load(DEMO_RECIPE, [f"{key}={_as_said(value)}" for key, value in settings.items()])
 
 
 def _as_said(value: Any) -> str:
     """A setting as an override of the command line says it."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | dict):
         return json.dumps(value)
     return f"{value:e}" if isinstance(value, float) else str(value)  # YAML knows 2.0e-05 for a number, 2e-05 not
 
@@ -226,37 +238,17 @@ def _as_said(value: Any) -> str:
 def _ask(run: Run, asked: Asked, model: Path, study: Study, out: Path) -> None:
     if (out / RESULTS).is_file():
         return
-    if asked.checkpoint is not None:
-        model = model.parent / f"checkpoint-{asked.checkpoint}"
-    plain = run.model == "language_model" or run.settings.get("regime") == "lm_only"
-    engine = load_engine(model, template=PLAIN_TEMPLATE if plain else None, batch_size=50)
     tasks = load_suites(
         [str(study.out / "data" / asked.problems / f"{SUITE}.yaml")],
         languages=asked.languages,
         generation={"max_gen_toks": MAX_NEW_TOKENS},
     )
-    with snapped(engine) if asked.snapped else nullcontext():
-        evaluate(engine, tasks, out, limit=asked.limit, about={"snapped": asked.snapped})
-
-
-@contextmanager
-def snapped(engine: HFEngine) -> Iterator[None]:
-    """Within, a bridge's soft prompts are the language model's own embeddings: of each the nearest by distance. The end
-    vector stays what it is: it was learned, stands for no text, and says where the prompt ends."""
-    model: Any = engine.model
-    table = model.get_input_embeddings().weight.detach()
-
-    def snap(_: Any, __: Any, found: Memory) -> Memory:
-        soft = found.soft_prompts
-        nearest = torch.cdist(soft.float().flatten(0, 1), table.float(), compute_mode=EXACT).argmin(-1)
-        own = table[nearest].reshape(soft.shape).to(soft.dtype)
-        return found._replace(soft_prompts=torch.cat([own[:, :-1], soft[:, -1:]], dim=1))
-
-    handle = model.connector.register_forward_hook(snap)
-    try:
-        yield
-    finally:
-        handle.remove()
+    plain = run.model == "language_model" or asked.altered == "moved"
+    engine = load_engine(
+        parents.LANGUAGE_MODEL if plain else model, template=PLAIN_TEMPLATE if plain else None, batch_size=50
+    )
+    with altered(engine, asked.altered, model, run.seed) if asked.altered else nullcontext():
+        evaluate(engine, tasks, out, limit=asked.limit, about={"altered": asked.altered})
 
 
 def _represent(model: Path, corpus: Path, sentences: int, out: Path) -> None:

@@ -19,19 +19,16 @@ from studies.miniature.data import write_training
 from studies.miniature.runs import Run, Study, carry_out
 
 SECONDS = {"run": 8.0, "question": 0.018, "sentence": 0.15}
-EXAMPLE = {"lm_only": 0.105, "resampler": 0.0235, "other": 0.0145}
-"""What a run and, by its regime or connector, an example of its training cost on one core of a busy machine, about: to
-foretell how long a study takes, and to start the longest first."""
+EXAMPLE = 0.0145
+"""What a run and an example of its training cost on one core of a busy machine, about: to foretell how long a study
+takes, and to start the longest first."""
 
 
 def expected_seconds(run: Run) -> float:
     """Of one core."""
-    # The language model spells unknown scripts byte by byte, so its own training on them has long rows.
-    kinds = (run.settings.get("regime"), run.settings.get("connector"), "other")
-    example = next(EXAMPLE[kind] for kind in kinds if kind in EXAMPLE)
     return (
         SECONDS["run"]
-        + example * (run.examples if run.model == "trained" else 0)
+        + EXAMPLE * (run.examples if run.model == "trained" else 0)
         + SECONDS["question"] * run.questions
         + SECONDS["sentence"] * run.represented
     )

@@ -1,5 +1,7 @@
-"""Starts that no recipe has: a bridge in a folder, which a run begins with (`init: FOLDER`).
+"""Starts as a bridge in a folder, which a run begins with (`init: FOLDER`): the recipe's own, and two that no recipe
+has.
 
+recipe     as the recipe's `init` has it, ridge or random.
 random     a random linear map, times the number that gives its soft prompts the median norm of the embeddings of the
            same texts: what the closed form brings besides its scale is then not there.
 permuted   the closed form with the coordinates of its soft prompts permuted around their mean. Their mean, their
@@ -7,7 +9,7 @@ permuted   the closed form with the coordinates of its soft prompts permuted aro
            text; only the code is no longer the language model's own. So the gain of the closed form over it is the
            content, and not scale, spread or place.
 
-Both keep the end vector, and neither sees another text than English training questions.
+The last two keep the end vector, and none sees another text than English training questions.
 """
 
 import shutil
@@ -28,7 +30,7 @@ TEXTS = 64
 
 
 @torch.no_grad()
-def write_start(kind: Literal["random", "permuted"], recipe: Recipe, out: Path) -> Path:
+def write_start(kind: Literal["recipe", "random", "permuted"], recipe: Recipe, out: Path) -> Path:
     """Write the bridge to `out`, whole or not at all."""
     prepared = prepare(recipe)
     set_seed(recipe.seed)
@@ -36,7 +38,9 @@ def write_start(kind: Literal["random", "permuted"], recipe: Recipe, out: Path) 
     assert isinstance(model, LangBridgeModel)
     texts = some_texts(prepared.training, TEXTS, recipe.seed)
     outer = [part for part in model.connector.modules() if isinstance(part, nn.Linear)][-1]
-    if kind == "random":
+    if kind == "recipe":
+        start_connector(model, processor, prepared.training, recipe)
+    elif kind == "random":
         factor = _embedding_norm(model, processor, texts) / soft_prompts(model, processor, texts).norm(dim=1).median()
         outer.weight.mul_(factor)
         outer.bias.mul_(factor)

@@ -36,7 +36,8 @@ class TranslationRecipe:
     sentences: int = 64
     problems: int = 12
     problem_every: int = 4
-    """Every how many steps the batch holds whole problems instead of sentences; they have the lexical loss alone."""
+    """Every how many steps the batch holds whole problems instead of sentences; they have the lexical loss alone,
+    where there is one."""
     learning_rate: float = 2e-3
     lexical: float = 1.0
     """Weight of the lexical loss beside the translation loss."""
@@ -161,11 +162,12 @@ def train_translation(
     def loss_of(step: int) -> dict[str, Tensor]:
         rng = random.Random(f"{seed}/translation/{step}")
         # Whole problems are read, not translated: to follow the order of sentences a decoder of this size needs it
-        # written into every state, where a connector has no use for it.
+        # written into every state, where a connector has no use for it. (Without the lexical loss nothing else is left
+        # to be learned from them.)
         whole = step % recipe.problem_every == 0
         pairs = problem_pairs(rng, recipe.problems) if whole else sentence_pairs(rng, recipe.sentences)
         with torch.autocast("cpu", torch.bfloat16):
-            return translation_losses(model, tokenizer, pairs, recipe, translate=not whole)
+            return translation_losses(model, tokenizer, pairs, recipe, translate=not whole or not recipe.lexical)
 
     fit(
         model, loss_of, steps=recipe.steps, learning_rate=recipe.learning_rate,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.miniature.answers import Claim, Estimate, gain, gain_over, mean_of, only
+from studies.miniature.answers import Claim, Estimate, NotCompared, gain, holm, mean_of
 from studies.miniature.encoders import PREDICTORS, Quality, rank_correlation
 
 
@@ -56,22 +56,6 @@ def test_seeds_that_do_nothing_to_a_problem_leave_its_error_alone() -> None:
     assert 0.85 < fmean(errors) / np.var(means) < 1.6  # 300 draws know a variance to 8 per cent
 
 
-def test_a_gain_on_one_part_of_the_problems_over_another_has_the_same_seeds() -> None:
-    """What a seed does to both parts falls out, since the runs are the same."""
-    short, long = (lambda problem: int(problem[1:]) < 20), (lambda problem: int(problem[1:]) >= 20)
-    lm = [answers({"sw": [1.0] * 40})]
-    bridge = [
-        answers({"sw": [1.0] * (16 - n) + [0.0] * (4 + n) + [1.0] * (12 - n) + [0.0] * (8 + n)}) for n in (0, 4, 8)
-    ]
-    found = gain_over(bridge, lm, ["sw"], (short, long))
-    assert found.value == pytest.approx(0.2)
-    apart = [
-        gain(only(bridge, lambda p, _, one=one: one(p)), only(lm, lambda p, _, one=one: one(p)), ["sw"])
-        for one in (short, long)
-    ]
-    assert found.stderr < 0.8 * math.hypot(*(one.stderr for one in apart))
-
-
 def test_a_problem_in_two_languages_is_one_problem() -> None:
     marks = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
     twice = mean_of([answers({"sw": marks, "te": marks})], ["sw", "te"])
@@ -82,7 +66,7 @@ def test_differences_pair_the_problems() -> None:
     """Two systems that fail on the same problems differ by a constant: nothing is left of the problems' error."""
     hard = [0.0, 1.0] * 10
     same = gain([answers({"sw": hard})], [answers({"sw": hard})], ["sw"])
-    assert (same.value, same.stderr, same.sign) == (0, 0, 0)
+    assert (same.value, same.stderr, same.side, same.p) == (0, 0, 0, 1)
     better = gain([answers({"sw": [1.0] * 20})], [answers({"sw": hard})], ["sw"])
     assert better.value == pytest.approx(0.5)
     assert better.stderr == pytest.approx(stdev(hard) / math.sqrt(20))
@@ -131,10 +115,38 @@ def test_a_verdict_is_what_the_interval_says(value: float, verdict: str) -> None
     assert f"{100 * value:+.1f} points" in claim.said()
 
 
+def test_p_is_below_05_where_the_interval_leaves_out_zero() -> None:
+    for value in (0.01, 0.03, 0.05, 0.2):
+        found = Estimate(value, 0.02, 7)
+        assert (found.p < 0.05) == (found.interval[0] > 0)
+
+
+def test_the_primary_claim_is_judged_alone_and_the_others_together() -> None:
+    """Holm's by hand: of .01, .02, .04 the first three times, the second twice, the third once and no less than it."""
+
+    def at(p: float) -> Estimate:
+        return Estimate(float(stats.norm.isf(p / 2)), 1.0, 1e9)
+
+    claims = [Claim("first", "", at(0.04), primary=True), Claim("a", "", at(0.02)), Claim("b", "", at(0.01)),
+              Claim("c", "", NotCompared("nothing")), Claim("d", "", at(0.04))]  # fmt: skip
+    judged = holm(claims)
+    assert [claim.text for claim in judged] == [claim.text for claim in claims]
+    assert [claim.p for claim in judged] == pytest.approx([0.04, 0.04, 0.03, math.nan, 0.04], rel=1e-3, nan_ok=True)
+    assert [claim.verdict for claim in judged] == ["holds", "holds", "holds", "not compared", "holds"]
+    assert holm([*claims, *[Claim("more", "", at(0.5))] * 5])[2].verdict == "not shown"
+
+
+def test_nothing_is_chosen_at_the_floor() -> None:
+    assert mean_of([answers({"en": [0.0] * 40})], ["en"]).at_floor
+    assert mean_of([answers({"en": [1.0] * 2 + [0.0] * 38})], ["en"]).at_floor
+    assert not mean_of([answers({"en": [1.0] * 20 + [0.0] * 20})], ["en"]).at_floor
+
+
 def test_one_problem_shows_nothing() -> None:
     found = gain([answers({"sw": [1.0]})], [answers({"sw": [0.0]})], ["sw"])
     assert math.isnan(found.stderr)
-    assert found.sign == 0
+    assert math.isnan(found.p)
+    assert Claim("It lifts", "", found).verdict == "not shown"
 
 
 def qualities(numbers: list[float], accuracies: list[float], error: float) -> list[Quality]:

@@ -32,7 +32,7 @@ def test_encoders_of_several_qualities(tmp_path: Path, monkeypatch: pytest.Monke
     started = translator.generate(**tokenizer(["Tom"], return_tensors="pt"), max_new_tokens=1)[0, 0]
     assert tokenizer.convert_ids_to_tokens(int(started)) == language_tag("en")
 
-    save, saved = models._save, []
+    save, saved = models.save_halved, []
 
     def save_one(*arguments: object) -> None:
         if saved:
@@ -40,10 +40,10 @@ def test_encoders_of_several_qualities(tmp_path: Path, monkeypatch: pytest.Monke
         saved.append(arguments)
         save(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(models, "_save", save_one)
+    monkeypatch.setattr(models, "save_halved", save_one)
     with pytest.raises(KeyboardInterrupt):
         build_models(tmp_path / "stopped", RECIPE, threads=1)
-    monkeypatch.setattr(models, "_save", save)
+    monkeypatch.setattr(models, "save_halved", save)
     with pytest.raises(LangBridgeError, match="holds no encoders of several qualities"):
         encoder_folders(tmp_path / "stopped")
     again = build_models(tmp_path / "stopped", RECIPE, threads=1)

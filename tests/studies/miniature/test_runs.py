@@ -9,18 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from langbridge.errors import LangBridgeError
 from langbridge.miniature import parents
 from studies.miniature import lift, models, working
-from studies.miniature.__main__ import PARTS, check_same, main
-from studies.miniature.data import events_of, rows_of, write_problems, write_training
-from studies.miniature.runs import Asked, Run, Study, carry_out, recipe_of, snapped
+from studies.miniature.__main__ import PARTS, PREPARED, check_same, main
+from studies.miniature.data import events_of, rows_of, tokens_of, write_problems, write_training
+from studies.miniature.runs import Asked, Run, Study, carry_out, recipe_of
 from studies.miniature.sizes import BATCH, FULL, QUICK, READING_ROWS, Sizes
 from studies.miniature.working import carry_out_all, expected_seconds, outstanding
 
@@ -36,16 +34,16 @@ def study(tmp_path: Path) -> Study:
 
 
 class AllDone(Study):
-    """As if every run were finished, and every trial had solved the same."""
+    """As if every run were finished, and every trial had solved all it was asked but the demo's own settings."""
 
     def has(self, runs: Any) -> bool:
         return True
 
     def answers(self, run: Run, asked: str = "test") -> dict[tuple[str, str], float]:
-        return {("validation-0", "en"): 1.0}
+        return {(f"validation-{i}", "en"): float("cosine" not in run.name) for i in range(9)}
 
 
-def every_run(study: Study, letters: str = "abcde") -> list[Run]:
+def every_run(study: Study, letters: str = "abcdef") -> list[Run]:
     planned = AllDone(study.out, study.models, study.sizes)
     return outstanding([run for letter in letters for run in PARTS[letter].runs(planned)], study)
 
@@ -61,8 +59,7 @@ def test_every_declared_run_is_a_recipe(sizes: Sizes, study: Study) -> None:
         recipe = recipe_of(run, study)
         assert recipe.seed == run.seed
         assert str(recipe.data.path).endswith(f"{run.data}.jsonl")
-        assert run.held_out == (recipe.data.validation_path is not None)
-        kept = [asked.checkpoint for asked in run.asked if asked.checkpoint is not None]
+        kept = [asked.checkpoint for asked in run.asked if asked.checkpoint]
         assert all(step % recipe.train.save_steps == 0 and step * BATCH <= run.examples for step in kept)
         # What a run is said to cost is what its file holds.
         assert run.model == "started" or int(run.data.rpartition("-")[2]) == run.examples
@@ -70,17 +67,18 @@ def test_every_declared_run_is_a_recipe(sizes: Sizes, study: Study) -> None:
 
 def test_every_seed_and_rate_is_its_own_run(study: Study) -> None:
     """The same name for two settings is an error of the grid, found before anything is trained."""
-    first = lift.base(QUICK, 1)
-    with pytest.raises(AssertionError, match="two runs are called bridge-1"):
+    first = lift.base(QUICK, 3e-3, 1)
+    with pytest.raises(AssertionError, match=r"two runs are called bridge-0.003-1"):
         outstanding([first, replace(first, examples=7)], study)
 
 
 def test_the_sizes_fit_their_budgets(study: Study) -> None:
-    """By the costs of `working.SECONDS`, on two cores: `a` to `c` in 90 minutes, quick in ten."""
+    """By the costs of `working.SECONDS`, on two cores: all parts in four hours, quick in half an hour."""
     for step in range(3, 7):
         (study.models / "encoders" / f"step-{step:04d}").mkdir()
-    for sizes, minutes in ((FULL, 90), (QUICK, 10)):
-        seconds = sum(map(expected_seconds, every_run(replace(study, sizes=sizes), "abc")))
+    for sizes, minutes in ((FULL, 240), (QUICK, 30)):
+        sized = replace(study, sizes=sizes)
+        seconds = sum(map(expected_seconds, every_run(sized))) + sum(part.unprepared(sized) for part in PREPARED)
         assert seconds / 2 <= 60 * minutes, f"{seconds / 120:.1f} minutes"
 
 
@@ -147,7 +145,7 @@ def test_a_finished_run_with_other_settings_is_refused(study: Study, pool, monke
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--parts", "a,f"], "--parts: got 'a,f', expected letters of a to e"),
+        (["--parts", "a,g"], "--parts: got 'a,g', expected letters of a to f"),
         (["--parts", "c", "--models", "nowhere"], "nowhere: holds no encoders of several qualities; `python -m stu"),
         (["--out", "."], "is not empty and holds no study"),
     ],
@@ -171,7 +169,7 @@ def test_the_commands_of_the_page_are_understood(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("studies.miniature.models.build_models", lambda *_, **__: [])
     for module, words in commands:
         {"studies.miniature": main, "studies.miniature.models": models.main}[module](words.split())
-    assert made == [["a", "b", "c"], ["a", "b", "c"], ["d", "e"]]
+    assert made == [[*"abcdef"], [*"abcdef"], ["a", "b"]]
 
 
 def test_a_study_of_other_sizes_or_models_is_refused(tmp_path: Path) -> None:
@@ -191,9 +189,15 @@ def test_a_study_of_other_sizes_or_models_is_refused(tmp_path: Path) -> None:
 
 def test_training_files_hold_what_their_names_say() -> None:
     assert len(rows_of("en-20")) == 20
-    three = rows_of("events3-20")
-    assert len(three) == 20
-    assert {events_of(row["id"]) for row in three} == {3}
+    timed, plain = rows_of("events3-timed-20"), rows_of("events3-plain-20")
+    assert {events_of(row["id"]) for row in timed} == {3}
+    assert [row["response"] for row in timed] == [row["response"] for row in plain]
+    assert all(len(one["query"]) > len(other["query"]) for one, other in zip(timed, plain, strict=True))
+    tokens = {kind: tokens_of(kind) for kind in lift.KINDS}
+    (short, same), (long, again) = (tokens[kind] for kind in lift.SOURCES.values())
+    assert (long > 1.1 * short, same == again) == (True, True), "sources differ, targets do not"
+    (one, little), (other, much) = (tokens[kind] for kind in lift.TARGETS.values())
+    assert (abs(one - other) < 1, much > 1.1 * little) == (True, True), "targets differ, sources do not"
     assert rows_of("text-1")[0]["text"].endswith(rows_of("en-1")[0]["response"])
     every = rows_of("all-24")
     assert [row["response"] for row in every] == [row["response"] for row in rows_of("en-24")]
@@ -204,37 +208,17 @@ def test_training_files_hold_what_their_names_say() -> None:
 
 
 @pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature's models are not built here")
-def test_snapped_soft_prompts_are_the_language_models_own_embeddings() -> None:
-    from langbridge.model import build_bridge
-
-    model, processor = build_bridge(str(parents.ENCODER), str(parents.LANGUAGE_MODEL), dtype=torch.float32)
-    inputs = processor(["Tom has 28 apples."], return_tensors="pt")
-    source = inputs["encoder_input_ids"], inputs["encoder_attention_mask"]
-    table = model.get_input_embeddings().weight
-    with torch.no_grad():
-        before, mask = model.soft_prompts(*source)
-        with snapped(SimpleNamespace(model=model)):  # type: ignore[arg-type]
-            inside, same_mask = model.soft_prompts(*source)
-        after, _ = model.soft_prompts(*source)
-    assert torch.equal(mask, same_mask)
-    assert torch.equal(before, after)
-    assert torch.equal(inside[0, -1], before[0, -1]), "the end vector stands for no text"
-    assert (inside[0, :-1, None] == table).all(-1).any(-1).all()
-    # Of each soft prompt the nearest: no other row is nearer.
-    nearest = (before[0, :-1, None] - table).norm(dim=-1).amin(1)
-    torch.testing.assert_close((before[0] - inside[0])[:-1].norm(dim=1), nearest)
-
-
-@pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature's models are not built here")
 def test_a_run_is_made_by_the_ordinary_training_and_evaluation(tmp_path: Path) -> None:
     """Two updates, questions at a checkpoint and at the end; a second call finds everything done."""
     study = Study(tmp_path / "study", tmp_path / "models", Sizes(problems=2, validation=2, sentences=10, curve={}))
     write_problems(study.out, study.sizes)
     run = Run(
         name="one", model="trained", seed=7, data="en-32", examples=32,
+        start="permuted", start_data="en-16", reads=True,
         settings={"train.save_strategy": "steps", "train.save_steps": 1, "train.save_total_limit": None},
         asked=(
             Asked(name="test", languages=("en", "sw"), limit=1),
+            Asked(name="at-0", languages=("en",), limit=1, checkpoint=0),
             Asked(name="at-16", languages=("en",), limit=2, checkpoint=1),
         ),
     )  # fmt: skip
@@ -244,6 +228,8 @@ def test_a_run_is_made_by_the_ordinary_training_and_evaluation(tmp_path: Path) -
     assert {language for _, language in study.answers(run)} == {"en", "sw"}
     assert {problem for problem, _ in study.answers(run, "at-16")} == {"test-0", "test-1"}
     assert (study.folder("one") / "training" / "checkpoint-1").is_dir()
+    assert set(study.reading(run, "at-0")) == {"numbers", "verbs"}
+    assert study.reading(run, "at-0") != study.reading(run, "test")
     assert carry_out(run, study) == record
 
 
