@@ -11,6 +11,8 @@ import pytest
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.suites import chosen_languages, load_suites
 from langbridge.evaluate.tasks.sib200.documents import TOPICS, choice_grader, topic_grader
+from langbridge.evaluate.tasks.xcsqa.documents import grader as csqa_grader
+from langbridge.evaluate.tasks.xnli.documents import grader as nli_grader
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 PROBLEM = {
@@ -146,3 +148,79 @@ def test_every_published_row_of_afrimgsm() -> None:
     golds = {one.language: [doc["expected"] for doc in one.task.eval_docs] for one in tasks}
     assert len(golds) == 18
     assert all(len(found) == 250 for found in golds.values())
+
+
+NLI = 'premise,hypothesis,label\n"Mvua, kubwa.",Hakuna mvua.,contradiction\nMvua.,Mvua.,entailment\n'
+
+
+@pytest.mark.parametrize("place", ["swa", "africanli/swa", "IrokoBench/africanli/swa"])
+def test_afrixnli(place: str, tmp_path: Path) -> None:
+    write(tmp_path / place / "test.csv", NLI)
+    first, second = documents("afrixnli", tmp_path, ["sw"])
+    assert (first["id"], first["language"], first["expected"]) == ("0", "swa", "contradiction")
+    assert first["prompt"].startswith("Premise: Mvua, kubwa.\nHypothesis: Hakuna mvua.\nDoes the premise entail")
+    for output, correct in (
+        ("entailment", True), ("The premise entails it.", True), ("Not neutral: the answer is entailment.", True),
+        ("It contradicts the premise.", False), ("The answer is neutral, no entailment.", False), ("yes", False),
+    ):  # fmt: skip
+        assert nli_grader.grade(second, [output]).correct is correct, output
+    write(tmp_path / place / "test.csv", NLI.replace("contradiction", "unrelated"))
+    with pytest.raises(LangBridgeError, match=r"test\.csv, row 2: expected a label of entail.*got 'unrelated'"):
+        documents("afrixnli", tmp_path, ["sw"])
+
+
+def test_xnli_in_one_file_and_in_one_a_language(tmp_path: Path) -> None:
+    head = "language\tgold_label\tsentence1\tsentence2\tpromptID\tpairID\tgenre\n"
+    rows = 'en\tneutral\tHe said "no.\tHe left.\t1\t7\tx\nsw\tneutral\tAlisema "hapana.\tAliondoka.\t1\t7\tx\n'
+    write(tmp_path / "one" / "XNLI-1.0" / "xnli.test.tsv", head + rows)
+    (doc,) = documents("xnli", tmp_path / "one", ["sw"])
+    assert (doc["id"], doc["expected"]) == ("7", "neutral")
+    assert 'Premise: Alisema "hapana.\nHypothesis: Aliondoka.\n' in doc["prompt"]
+    write(tmp_path / "hub" / "sw" / "test-00000.jsonl", '{"premise": "a", "hypothesis": "b", "label": 2}\n')
+    (doc,) = documents("xnli", tmp_path / "hub", ["sw"])
+    assert (doc["id"], doc["expected"]) == ("0", "contradiction")
+    write(tmp_path / "one" / "XNLI-1.0" / "xnli.test.tsv", head + rows.replace("sw\t", "de\t"))
+    with pytest.raises(LangBridgeError, match="has no rows with the language 'sw'"):
+        documents("xnli", tmp_path / "one", ["sw"])
+
+
+CSQA = {
+    "id": "9f", "lang": "sw", "answerKey": "B",
+    "question": {"stem": "Paka?", "choices": [{"label": one, "text": f"mnyama {one}"} for one in "ABCDE"]},
+}  # fmt: skip
+
+
+def test_xcsqa(tmp_path: Path) -> None:
+    write(tmp_path / "X-CSQA" / "sw" / "dev.jsonl", json.dumps(CSQA))
+    write(tmp_path / "X-CSQA" / "jap" / "dev.jsonl", json.dumps(CSQA))
+    (doc,) = documents("xcsqa", tmp_path, ["sw"])
+    assert (doc["id"], doc["expected"]) == ("9f", "B")
+    assert doc["prompt"].startswith("Paka?\n(A) mnyama A\n(B) mnyama B\n")
+    (japanese,) = documents("xcsqa", tmp_path, ["ja"])
+    assert japanese["language"] == "ja"
+    by_lists = {"label": list("ABCDE"), "text": [f"mnyama {one}" for one in "ABCDE"]}
+    on_the_hub = {**CSQA, "question": {"stem": "Paka?", "choices": by_lists}}
+    write(tmp_path / "hub" / "sw" / "dev.jsonl", json.dumps(on_the_hub))
+    assert documents("xcsqa", tmp_path / "hub", ["sw"])[0]["prompt"] == doc["prompt"]
+    for output, correct in (
+        ("B", True), ("(B)", True), ("(A) is not it. The answer is B.", True), ("mnyama B", True), ("(A)", False),
+        ("mnyama C", False), ("", False),
+    ):  # fmt: skip
+        assert csqa_grader.grade(doc, [output]).correct is correct, output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answerKey": "F"}, "expected an answerKey of A, B, C, D, E, got 'F'"),
+        ({"question": "Paka?"}, "field 'question': expected a stem and choices, got 'Paka"),
+        (
+            {"question": {"stem": "a", "choices": [{"label": "B", "text": "b"}]}},
+            "expected choices A, B and so on, got B",
+        ),
+    ],
+)
+def test_a_question_that_is_none_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    write(tmp_path / "sw" / "dev.jsonl", json.dumps({**CSQA, **change}))
+    with pytest.raises(LangBridgeError, match=rf"dev\.jsonl, row 1.*{message}"):
+        documents("xcsqa", tmp_path, ["sw"])

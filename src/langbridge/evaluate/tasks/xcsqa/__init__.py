@@ -1,0 +1,1 @@
+"""X-CSQA: everyday knowledge, as a choice of five."""

@@ -1,0 +1,1 @@
+"""XNLI and AfriXNLI: whether one sentence follows from another."""
