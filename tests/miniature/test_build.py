@@ -129,7 +129,7 @@ def test_the_shipped_recipe_is_the_default_one():
 @pytest.mark.parametrize("language", ["te", "ko"])
 def test_the_shipped_encoder_passes_the_gate(shipped_encoder, language):
     """Two languages far from English, on few problems; `build.json` has all of them on many."""
-    assert retrieval(shipped_encoder, language, split="test", count=40) >= 0.9
+    assert retrieval(shipped_encoder, language, count=40) >= 0.9
     read = probe_accuracy(shipped_encoder, english_probe(shipped_encoder), language, count=200)
     assert read["probe"] >= 0.93
     assert read["number"] >= 0.95
@@ -144,7 +144,7 @@ def test_the_gate_can_fail(shipped_encoder):
             [" ".join(w.strip(".,?") for w in t.split() if w.strip(".,?").isdigit() or w in world.NAMES) for t in texts]
         )
 
-    assert retrieval(names_and_numbers, "es", split="test", count=40) < 0.4
+    assert retrieval(names_and_numbers, "es", count=40) < 0.4
 
 
 def test_pairs_mean_the_same():

@@ -20,7 +20,7 @@ def test_generation_is_pure_and_seeded():
 
 def test_a_known_problem_stays_as_it_is():
     # Written down once from the first version: a change of the world would silently invalidate the shipped parents.
-    problem = world.problem("test", 0)
+    problem = world.problem("test", 0, seed=0)
     assert world.render(problem, "en") == KNOWN["en"]
     assert world.render(problem, "sw") == KNOWN["sw"]
     assert world.solution(problem) == KNOWN["solution"]
@@ -33,6 +33,13 @@ KNOWN = {
     "ofia 6. Eva anapata kofia 5 baadaye. Jumatatu Eva anapata kofia 11.",
     "solution": "Eva starts with 28. 28 - 9 = 19. 19 + 6 = 25. 25 + 5 = 30. 30 + 11 = 41. The answer is 41.",
 }
+
+
+def test_the_test_problems_are_sealed():
+    """Those that were looked at are of another seed, and none of them is asked again."""
+    looked_at = {p.combination for p in world.problems("test", 400, seed=0)}
+    assert not looked_at & {p.combination for p in world.problems("test", 400)}
+    assert held_out_rows("en", 1)[0]["question"] == world.render(world.problem("test", 0, seed=world.SEALED), "en")
 
 
 def test_splits_never_share_a_combination():

@@ -188,7 +188,7 @@ def _build_encoder(recipe: BuildRecipe, state: Path, threads: int) -> None:
     tokenizer.save_pretrained(folder)
     # On the weights as shipped: in half precision, read back in single.
     shipped = MT5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
-    figures = gate(encoder_of(shipped, tokenizer), split="test", count=recipe.gate_problems)
+    figures = gate(encoder_of(shipped, tokenizer), count=recipe.gate_problems)
     log(f"gate: {describe(figures)}")
     loss, floor = held_out_loss(model, tokenizer, count=2 * recipe.gate_problems)
     log(f"translation of held-out problems: {loss:.3f} nats a token, of which {floor:.3f} no reader can foresee")

@@ -1,4 +1,5 @@
-"""The gate: is the encoder language-agnostic where it counts? Asked before any bridge is trained.
+"""The gate: is the encoder language-agnostic where it counts? Asked before any bridge is trained, on validation
+problems.
 
 Digits and names are the same in every language, so plain retrieval flatters. Three questions:
 
@@ -58,13 +59,11 @@ def late_interaction(first: Tensor, first_mask: Tensor, second: Tensor, second_m
     return (forward + backward) / 2
 
 
-def retrieval(
-    encode: Encode, language: str, *, split: str = "validation", count: int = 100, choices: int = 16
-) -> float:
+def retrieval(encode: Encode, language: str, *, count: int = 100, choices: int = 16) -> float:
     """The share of problems whose English text is found among `choices` (one right) by late interaction."""
-    rng = random.Random(f"gate/{split}/{language}")
+    rng = random.Random(f"gate/validation/{language}")
     right = 0
-    for problem in world.problems(split, count):
+    for problem in world.problems("validation", count):
         candidates = [problem, *world.distractors(problem, choices - 1, rng)]
         query, query_mask = encode([world.render(problem, language, seed=1)])
         texts, mask = encode([world.render(candidate, "en", seed=2) for candidate in candidates])
@@ -130,12 +129,12 @@ def probe_accuracy(encode: Encode, probe: Probe, language: str, count: int = 500
     }
 
 
-def gate(encode: Encode, *, split: str = "validation", count: int = 100) -> dict[str, dict[str, float]]:
+def gate(encode: Encode, *, count: int = 100) -> dict[str, dict[str, float]]:
     """For each language, English included: `retrieval` to English, `probe` and `number`."""
     probe = english_probe(encode)
     return {
         language: {
-            "retrieval": retrieval(encode, language, split=split, count=count),
+            "retrieval": retrieval(encode, language, count=count),
             **probe_accuracy(encode, probe, language),
         }
         for language in LANGUAGES

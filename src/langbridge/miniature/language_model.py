@@ -123,7 +123,7 @@ def held_out_solved(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast,
     A solution is solved where each of its tokens is the likeliest one after those before it, as greedy decoding
     would write it.
     """
-    problems = list(world.problems("test", count))
+    problems = list(world.problems("validation", count))
     rng = random.Random("held-out careless")
     ways = {"tidy": [world.render(p, "en") for p in problems], "careless": [careless(rng, p) for p in problems]}
     solved = {}

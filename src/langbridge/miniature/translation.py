@@ -127,7 +127,7 @@ def held_out_loss(
     """
     rng = random.Random("held-out translation")
     loss = floor = tokens = 0.0
-    for problem in world.problems("test", count):
+    for problem in world.problems("validation", count):
         source, target = two_languages(rng)
         texts = tokenizer(world.sentences(problem, source, seed=1), padding=True, return_tensors="pt")
         labels = tokenizer(world.sentences(problem, target, seed=2), padding=True, return_tensors="pt")

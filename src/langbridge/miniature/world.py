@@ -30,6 +30,9 @@ STARTS = tuple(n for n in range(25, 61) if n % 10 != 1)
 STEPS = tuple(range(2, 16))
 LOWEST, HIGHEST = 2, 99
 SPLITS = ("train", "validation", "test")
+SEALED = 20261127
+"""Seed of the test problems. Nothing was designed on them: those of seed 0 were looked at while the parents were made,
+and gated them."""
 QUESTION_FIRST = 0.2
 
 
@@ -86,10 +89,12 @@ def within_range(start: int, changes: tuple[int, ...]) -> bool:
     return all(LOWEST <= total <= HIGHEST for total in totals(start, changes))
 
 
-def problem(split: str, index: int, seed: int = 0) -> Problem:
-    """Problem number `index` of a split: always the same one."""
+def problem(split: str, index: int, seed: int | None = None) -> Problem:
+    """Problem number `index` of a split: always the same one. seed: by default 0, of the test split `SEALED`."""
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
+    if seed is None:
+        seed = SEALED if split == "test" else 0
     rng = random.Random(f"{seed}/{split}/{index}")
     while True:
         numbers = rng.sample(STEPS, rng.randint(3, 5))
@@ -110,7 +115,7 @@ def problem(split: str, index: int, seed: int = 0) -> Problem:
             return found
 
 
-def problems(split: str, count: int, first: int = 0, seed: int = 0) -> Iterator[Problem]:
+def problems(split: str, count: int, first: int = 0, seed: int | None = None) -> Iterator[Problem]:
     """`count` problems of a split, from number `first` on."""
     return (problem(split, index, seed) for index in range(first, first + count))
 
