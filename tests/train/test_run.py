@@ -303,3 +303,39 @@ def test_a_run_that_stops_on_the_plateau_can_be_gone_on_with(load, tmp_path):
     assert not (tmp_path / "run" / "final").exists()
     with pytest.warns(PlateauWarning):
         assert train(load(*changes, "train.max_steps=4"), tmp_path / "run", resume=True, progress=False).is_dir()
+
+
+def test_text_noise_is_for_the_rows_that_are_learned_from(load, tmp_path, monkeypatch):
+    """The reading score and the validation loss see the text whole, and so does whoever asks the bridge."""
+    read = {True: [], False: []}
+    process = LangBridgeProcessor.__call__
+
+    def spied(self, texts, **options):
+        read[options.get("own_prompts") is not None].extend(options.get("own_prompts") or texts)
+        return process(self, texts, **options)
+
+    monkeypatch.setattr(LangBridgeProcessor, "__call__", spied)
+    noise = ("template=<soft>{prompt}</soft> {prompt}:", "text_noise.drop=0.5", "text_noise.scramble=0.5")
+    others = (f"data.validation_path={tmp_path / 'held_out.jsonl'}", "train.eval_strategy=steps", "train.eval_steps=2")
+    changes = (*noise, *others, "train.reading_score_steps=2", "train.max_steps=4")
+    final = train(load(*changes), tmp_path / "run", progress=False)
+    assert len(read[True]) >= 4 * 8
+    assert not any(text.startswith("say ") for text in read[True])
+    assert read[False]
+    assert all(text.startswith("say ") for text in read[False])
+    assert "drop" not in (final / "processor_config.json").read_text()
+    again = train(load(*changes), tmp_path / "again", progress=False)
+    assert torch.equal(*(load_file(one / "model.safetensors")["connector.linear.weight"] for one in (final, again)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ((), r"text_noise: has no effect, because template '\{prompt\}' has the prompt read by the encoder alone"),
+        (("template=chat",), r"text_noise: has no effect, because template 'chat'"),
+        (("template=<soft>{prompt}</soft>{prompt}", "objective=distil"), "text_noise: objective distil has no use"),
+    ],
+)
+def test_text_noise_without_a_text_is_refused(load, changes, message):
+    with pytest.raises(LangBridgeError, match=message):
+        load("text_noise.drop=0.5", *changes)

@@ -86,7 +86,7 @@ def _show_batch(recipe: Any, rows: int) -> None:
     settings = recipe.data.model_copy(update={"streaming": False})
     data = open_data(settings, regime=objective.kind, seed=recipe.seed, judge=collate)
     chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
-    made = collate(chosen)
+    made = objective.in_training(collate)(chosen)
     made.pop("rows")
     batch = {name: tensor.tolist() for name, tensor in made.items()}
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -1,13 +1,16 @@
 """From pairs to a batch. Every decision about tokens is the processor's; this hands it the texts."""
 
+import copy
+import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from langbridge.data.cuts import Cuts
 from langbridge.data.examples import CUT_WHOLE, MARKER, Example, TextExample
+from langbridge.data.text_noise import SCRIPTS, TextNoise
 from langbridge.data.usable_rows import identity_of
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow
@@ -64,6 +67,14 @@ class LabelledCollator:
         self.with_rows = with_rows
         self.cuts = Cuts()
         """What it has cut so far; made here, before a loader's workers, who share it."""
+        self._noise, self._seed = TextNoise(), 0
+
+    def with_noise(self, noise: TextNoise, seed: int) -> Self:
+        """The same for training rows: what the language model reads of a prompt as its own tokens is drawn, by the
+        seed, the example's `step` and its origin."""
+        noisy = copy.copy(self)
+        noisy._noise, noisy._seed = noise, seed
+        return noisy
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         try:
@@ -72,6 +83,7 @@ class LabelledCollator:
                     self.processor(
                         [example.prompt for example in examples],
                         targets=[example.target for example in examples],
+                        own_prompts=self._own_prompts(examples),
                         max_encoder_length=self.max_encoder_length,
                         max_length=self.max_length,
                         truncation=True,
@@ -83,6 +95,28 @@ class LabelledCollator:
         if self.with_rows:
             batch[ROWS] = origins_of(examples)
         return batch
+
+    def _own_prompts(self, examples: Sequence[Example]) -> list[str] | None:
+        """What the language model reads itself in the prompts' places; None for the prompts."""
+        if not self._noise:
+            return None
+        seeds = [f"text/{self._seed}/{example.step}/{example.origin}" for example in examples]
+        own = [
+            self._noise.copy_of(example.prompt, random.Random(seed), self._scripts)
+            for example, seed in zip(examples, seeds, strict=True)
+        ]
+        changed = [row for row, example in enumerate(examples) if own[row] not in ("", example.prompt)]
+        lengths = self._read([examples[row] for row in changed], [own[row] for row in changed])
+        for row, length in zip(changed, lengths, strict=True):
+            if length > self.max_length:
+                own[row] = ""
+        return own
+
+    @cached_property
+    def _scripts(self) -> list[str]:
+        """Those that the language model's tokenizer can write."""
+        placeholder = self.processor.soft_prompt_token_id
+        return [script for script in SCRIPTS if placeholder not in self.processor.tokenizer(script)["input_ids"]]
 
     @cached_property
     def accepts_all(self) -> bool:
@@ -108,18 +142,24 @@ class LabelledCollator:
             marked(example.origin, marker)
             if marker is not None and (marker in example.target or (template.reads_prompt and marker in example.prompt))
             else self._misfit(example, read)
-            for example, read in zip(examples, self._read(examples), strict=True)
+            for example, read in zip(examples, self._taken(examples), strict=True)
         ]
 
-    def _read(self, examples: Sequence[Example]) -> list[int]:
+    def _taken(self, examples: Sequence[Example]) -> list[int]:
         """How many positions each prompt takes, or 0 where none can take too many."""
-        if self._always_room or not examples:
-            return [0] * len(examples)
+        return [0] * len(examples) if self._always_room else self._read(examples)
+
+    def _read(self, examples: Sequence[Example], own: Sequence[str] | None = None) -> list[int]:
+        """How many positions each prompt takes; with what the language model reads in its place, the target's too."""
+        if not examples:
+            return []
         with warnings.catch_warnings():
             # The batch cuts long prompts as well, and warns then.
             warnings.filterwarnings("ignore", "prompts of rows")
             rows = self.processor(
                 [example.prompt for example in examples],
+                targets=None if own is None else [example.target for example in examples],
+                own_prompts=own,
                 max_encoder_length=self.max_encoder_length,
                 truncation="encoder",
                 return_tensors=None,

@@ -234,6 +234,7 @@ class LangBridgeProcessor(ProcessorMixin):
         return_tensors: str | None = "pt",
         source_language: str | Sequence[str | None] | None = None,
         shots: str = "",
+        own_prompts: Sequence[str] | None = None,
     ) -> BatchFeature:
         """Prompts, and in training their targets, as one batch.
 
@@ -251,6 +252,8 @@ class LangBridgeProcessor(ProcessorMixin):
             mark it (NLLB, M2M-100, mBART); others take no notice. None leaves the tokenizer's own mark, English.
         shots: text that the language model is to see as its own tokens before the soft prompts; with a chat template,
             where the user's words begin.
+        own_prompts: what the language model reads as its own tokens in a prompt's place, one a row, where the template
+            lets it read the prompt; None for the prompt itself.
 
         Returns encoder_input_ids and encoder_attention_mask (batch, src), input_ids and attention_mask
         (batch, seq), and with targets labels (batch, seq): the target's tokens and their end, -100 elsewhere. With
@@ -265,9 +268,13 @@ class LangBridgeProcessor(ProcessorMixin):
             raise LangBridgeError(f"padding_side: got {padding_side!r}, expected 'left', 'right' or None")
         prefixes = _one_a_row(lm_prefix, len(texts), "lm_prefix", broadcast=True)
         wanted = _one_a_row(targets, len(texts), "targets")
+        own = _one_a_row(own_prompts, len(texts), "own_prompts")
         template = self.layout if apply_template else Template()
         rows = self.tokens.rows(
-            [template.parts(text, shots, prefix or "") for text, prefix in zip(texts, prefixes, strict=True)],
+            [
+                template.parts(text, shots, start or "", read)
+                for text, start, read in zip(texts, prefixes, own, strict=True)
+            ],
             whole=template.whole,
             targets=None if targets is None else [target or "" for target in wanted],
             end=self._end_id(template) if targets is not None and add_eos else None,

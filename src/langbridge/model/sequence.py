@@ -80,13 +80,16 @@ class Template:
     whole: bool = False
     begins: bool = False
 
-    def parts(self, prompt: str, shots: str = "", prefix: str = "") -> list[Part]:
+    def parts(self, prompt: str, shots: str = "", prefix: str = "", own: str | None = None) -> list[Part]:
         """A prompt in its template; braces in it are only braces. shots: worked examples that the language model reads
-        itself. prefix: the beginning of its answer."""
-        values = {_PROMPT: prompt, _SHOTS: shots}
-        parts = [
-            type(part)(re.sub(f"{_PROMPT}|{_SHOTS}", lambda field: values[field[0]], part.text)) for part in self.pieces
-        ]
+        itself. prefix: the beginning of its answer. own: what it reads itself in the prompt's place, instead of it."""
+        values = {Soft: {_PROMPT: prompt, _SHOTS: shots}, Own: {_PROMPT: prompt if own is None else own, _SHOTS: shots}}
+
+        def filled(part: Part) -> Part:
+            kind = type(part)
+            return kind(re.sub(f"{_PROMPT}|{_SHOTS}", lambda field: values[kind][field[0]], part.text))
+
+        parts = [filled(part) for part in self.pieces]
         last = parts.pop() if isinstance(parts[-1], Own) else Own("")
         return [*parts, Own(last.text + prefix)]  # in one, because together they become tokens
 
@@ -170,6 +173,11 @@ def check_template(template: str, system: str | None = None) -> None:
         raise LangBridgeError(f"template: got {template!r}, expected {FIELD} between {OPEN} and {CLOSE}")
     if template.count(SHOTS) > 1:
         raise LangBridgeError(f"template: got {template!r}, expected {SHOTS} at most once")
+
+
+def gives_own_copy(template: str) -> bool:
+    """Whether the language model reads the prompt as its own tokens besides, where no tokenizer can be asked."""
+    return OPEN in template and FIELD in re.sub(f"{OPEN}.*?{CLOSE}", "", template, flags=re.DOTALL)
 
 
 def begin_ids(tokenizer: Any) -> list[int]:

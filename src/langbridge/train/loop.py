@@ -51,7 +51,7 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
             train_dataset=prepared.training,
             eval_dataset=validation or None,
             processing_class=prepared.processor,
-            data_collator=collate[prepared.objective.kind],
+            data_collator=prepared.objective.in_training(collate[prepared.objective.kind]),
             parts=parts,
             loss=prepared.objective.loss,
             positions_per_pass=learn.positions_per_pass,

@@ -13,10 +13,11 @@ import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from langbridge.data import Data, is_here, write_atomically
+from langbridge.data.text_noise import TextNoise
 from langbridge.errors import LangBridgeError
 from langbridge.files import named_as_on_the_hub
 from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
-from langbridge.model.sequence import CHAT, check_template
+from langbridge.model.sequence import CHAT, check_template, gives_own_copy
 from langbridge.settings import Settings, override, read_yaml
 from langbridge.train.hyperparameters import Train
 from langbridge.train.objectives import objective_of
@@ -148,6 +149,10 @@ class Recipe(Settings):
     split_digits: bool = False
     """Whether the encoder reads numbers digit by digit, where the language model's tokenizer has them so."""
 
+    text_noise: TextNoise = TextNoise()
+    """What training does to the prompt's copy that the language model reads as its own tokens, with a template that
+    gives it one (`<soft>{prompt}</soft>{prompt}`). Evaluations and answers always have it whole. Off by default."""
+
     init: str = "auto"
     """Start of the connector: `ridge`, `random`, or `auto`, which is `ridge` for a connector with a closed-form start
     (`linear`) and `random` for the others. Or a bridge between these models, a folder or an id on the hub, to go on
@@ -208,6 +213,8 @@ class Recipe(Settings):
             raise LangBridgeError(f"init: got ridge, but the connector {self.connector} has no closed-form start")
         objective = objective_of(self)
         objective.check()
+        if self.text_noise:
+            self._check_text_noise(objective)
         if self.train.eval_strategy != "no" and not self.data.validation_sources(objective.kind):
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
         if self.data.streaming and self.train.max_steps < 0:
@@ -227,6 +234,17 @@ class Recipe(Settings):
         if self.freeze_connector and self.freeze_encoder and not self.lora.r:
             raise LangBridgeError("freeze_connector: leaves nothing to train; give lora.r, or freeze_encoder: false")
         return self
+
+    def _check_text_noise(self, objective: Any) -> None:
+        if not objective.noises_text:
+            raise LangBridgeError(
+                f"text_noise: objective {self.objective} has no use for it; expected labelled, or leave it out"
+            )
+        if not gives_own_copy(self.template):
+            raise LangBridgeError(
+                f"text_noise: has no effect, because template {self.template!r} has the prompt read by the encoder "
+                "alone; expected {prompt} outside <soft>...</soft> as well"
+            )
 
     def _check_stages(self) -> None:
         for number, stage in enumerate(self.stages):

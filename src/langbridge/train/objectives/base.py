@@ -44,6 +44,9 @@ class Objective(ABC):
     shortest_source: int = 1
     """Fewest encoder tokens of a row, for the plan."""
 
+    noises_text: ClassVar[bool] = False
+    """Whether its collator takes the recipe's `text_noise` (`LabelledCollator.with_noise`)."""
+
     layers: int | None = None
     """How many of the language model's layers an update runs, for the plan; None for all, with the head."""
 
@@ -72,6 +75,11 @@ class Objective(ABC):
 
         processor: the bridge's, or the plain language model's tokenizer.
         """
+
+    def in_training(self, collate: Any) -> Any:
+        """The collator of the rows that are learned from, given that of all: `text_noise` is for these alone."""
+        noise = self.recipe.text_noise
+        return collate.with_noise(noise, self.recipe.seed) if noise else collate
 
     def begin(self, model: Any, prepared: Any, out: Path, tell: Callable[[str], None]) -> None:  # noqa: B027
         """Make what the collators need of the model before the first batch; nothing by default.

@@ -9,6 +9,7 @@ class Labelled(Objective):
     """The encoder, frozen, reads the prompt in its template, and the language model is to write the answer."""
 
     kind = "labelled"
+    noises_text = True
 
     def collator(self, processor: Any) -> Any:
         from langbridge.data import LabelledCollator
