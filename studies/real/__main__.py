@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = commands.add_parser("report", help="write report.md and its figure from whatever is there")
     for command in (run, report):
         command.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the study")
-    folders = ", ".join([ENCODER, *PAIRS.values()])
+    folders = ", ".join([ENCODER, *(pair.language_model for pair in PAIRS.values())])
     run.add_argument("--models", type=Path, metavar="DIR", required=True, help=f"folder with {folders}")
     run.add_argument("--data", type=Path, metavar="DIR", required=True, help="folder with gsm8k/ and mgsm/")
     run.add_argument("--pair", choices=PAIRS, required=True, help="the language model")

@@ -1,38 +1,53 @@
 """The arms of the study: in what each differs from `recipe.yaml`, and the recipe of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe
 
 BASE = Path(__file__).with_name("recipe.yaml")
 ENCODER = "multilingual-e5-small"
-PAIRS = {
-    "smollm2": "smollm2-135m-instruct",
-    "qwen": "qwen2.5-coder-0.5b-instruct",
-    "qwen1.5b": "qwen2.5-coder-1.5b-instruct",
-}
-"""The language model's folder of each pair; the encoder is one and the same."""
 RANDOM_RATE = "6.0e-4"
 """The paper's learning rate, for connectors that start at random; the recipe's is for those that read already."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Folders of two models below `--models`, and the recipe that all arms begin with, with what is other in it."""
+
+    language_model: str
+    encoder: str = ENCODER
+    base: Path = BASE
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+PAIRS = {
+    "smollm2": Pair("smollm2-135m-instruct"),
+    "qwen": Pair("qwen2.5-coder-0.5b-instruct"),
+    "qwen1.5b": Pair("qwen2.5-coder-1.5b-instruct"),
+}
 
 
 @dataclass(frozen=True)
 class Arm:
     """settings: what is other than in the base recipe, as `--set` takes it. start: a start of `starts.py`, which stands
     in for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the
-    question itself. mean: for an arm that is not trained itself, how much of `labelled` there is in its mean with
-    `closed`."""
+    question itself. data: the training file below `--data`. stages: of a training in stages, what each has otherwise,
+    by the number of updates and the data's folder; such an arm keeps no checkpoints. mean: for an arm that is not
+    trained itself, how much of the second there is in its mean of two others (`of`)."""
 
     says: str
     settings: Mapping[str, str] = field(default_factory=dict)
     start: Literal["random", "permuted"] | None = None
     trained: bool = True
     bridge: bool = True
+    data: str = "gsm8k/train.jsonl"
+    stages: Callable[[int, Path], list[dict[str, Any]]] | None = None
     mean: float | None = None
+    of: tuple[str, str] = ("closed", "labelled")
 
 
 ARMS = {
@@ -60,26 +75,38 @@ FROM_CLOSED = ("labelled", "distil", "distil4", "mean", "mean25", "mean75")
 """Arms whose curves begin where `closed` stays."""
 
 
+@dataclass(frozen=True)
+class Design:
+    """The arms and pairs of a study, by name."""
+
+    arms: Mapping[str, Arm] = field(default_factory=lambda: ARMS)
+    pairs: Mapping[str, Pair] = field(default_factory=lambda: PAIRS)
+
+
 def recipe_of(
-    arm: Arm, *, pair: str, models: Path, data: Path, seed: int, examples: int, settings: Sequence[str] = ()
+    arm: Arm, *, pair: Pair, models: Path, data: Path, seed: int, examples: int, settings: Sequence[str] = ()
 ) -> Recipe:
     """The recipe of a run without its start: base, then `settings` (KEY=VALUE), then the arm's own. Raises
     `LangBridgeError` for a folder or file that is missing."""
-    for name in (ENCODER, PAIRS[pair]):
+    folders = (pair.encoder, pair.language_model)
+    for name in folders:
         if not (models / name / "config.json").is_file():
-            raise LangBridgeError(f"--models {models}: has no model in {name}/; expected {ENCODER}/ and {PAIRS[pair]}/")
+            raise LangBridgeError(f"--models {models}: has no model in {name}/; expected {'/ and '.join(folders)}/")
     given = {
-        "encoder": models.resolve() / ENCODER,
-        "language_model": models.resolve() / PAIRS[pair],
-        "data.path": data.resolve() / "gsm8k" / "train.jsonl",
+        "encoder": models.resolve() / pair.encoder,
+        "language_model": models.resolve() / pair.language_model,
+        "data.path": data.resolve() / arm.data,
         "seed": seed,
+        **pair.settings,
         **arm.settings,
     }
-    recipe = Recipe.load(BASE, [*settings, *(f"{key}={value}" for key, value in given.items())])
+    recipe = Recipe.load(pair.base, [*settings, *(f"{key}={value}" for key, value in given.items())])
     size = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
     if arm.trained and (examples < size or examples % size):
         raise LangBridgeError(f"--examples: got {examples}, expected a multiple of {size}, the examples of an update")
     steps = examples // size if arm.trained else 0
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": steps})})
+    if arm.stages is not None:
+        recipe = Recipe.model_validate({**recipe.to_dict(), "stages": arm.stages(steps, data.resolve())})
     recipe.check_files()
     return recipe

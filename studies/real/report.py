@@ -90,7 +90,7 @@ class Found:
         spent: list[float] = []
         if arm in FROM_CLOSED and examples == 0:
             arm = "closed"
-        for seed in self.whole(arm)[examples]:
+        for seed in self.runs[arm][examples]:
             path = self.out / self.pair / arm / seed / "clock.json"
             clock = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else {}
             if str(examples) not in clock:
@@ -126,7 +126,8 @@ def write_report(out: Path) -> Path:
 
 
 def _study(found: Found) -> list[str]:
-    pages = [f"## {PAIRS.get(found.pair, found.pair)}, {found.questions} questions"]
+    name = PAIRS[found.pair].language_model if found.pair in PAIRS else found.pair
+    pages = [f"## {name}, {found.questions} questions"]
     if last := found.last():
         pages += [_summary(found, last), *_comparisons(found, last)]
     if there := found.last([ENGLISH]):

@@ -11,7 +11,7 @@ DIR/PAIR/ARM/seed-N/measured/QUESTIONS/EXAMPLES/LANGUAGE.json     one measuremen
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from langbridge.model.averaging import average_checkpoints
 from langbridge.train import Recipe, train
 from langbridge.train.checkpointing import COMPLETE, last_checkpoint, step_of
 from langbridge.train.resuming import changed
-from studies.real.arms import ARMS, recipe_of
+from studies.real.arms import Arm, Design, recipe_of
 from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, measure
 from studies.real.starts import write_start
 
@@ -41,6 +41,11 @@ class Run:
     seed: int = 0
     examples: int = 0
     settings: tuple[str, ...] = ()
+    design: Design = field(default_factory=Design)
+
+    @property
+    def way(self) -> Arm:
+        return self.design.arms[self.arm]
 
     @property
     def folder(self) -> Path:
@@ -48,7 +53,8 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        return recipe_of(ARMS[self.arm], pair=self.pair, models=self.models, data=self.data, seed=self.seed,
+        pair = self.design.pairs[self.pair]
+        return recipe_of(self.way, pair=pair, models=self.models, data=self.data, seed=self.seed,
                          examples=self.examples, settings=self.settings)  # fmt: skip
 
     @property
@@ -62,8 +68,9 @@ class Run:
 
 def carry_out(
     run: Run, questions: Questions, languages: Sequence[str], *, checkpoints: bool = False, note: Note = print
-) -> None:
+) -> Path | None:
     """Train what is not trained, and measure what is not measured, at the end and with `checkpoints` at every one.
+    Returns the bridge at the end, None for the language model alone.
 
     English and careless English are measured whatever `languages` are. Raises `LangBridgeError`.
     """
@@ -71,9 +78,9 @@ def carry_out(
     for language in languages:
         _ = questions[language]  # a missing file is an error now, and not after the training
     _check_same(run)
-    if not ARMS[run.arm].bridge:
+    if not run.way.bridge:
         places: dict[int, Path | None] = {0: None}
-    elif ARMS[run.arm].mean is not None:
+    elif run.way.mean is not None:
         places = dict(_averaged(run, checkpoints, note))
     else:
         places = dict(_trained(run, checkpoints, note))
@@ -88,6 +95,7 @@ def carry_out(
             write_atomically(run.measured(questions.count, examples, code), json.dumps(found) + "\n")
             note(f"{run.pair} {run.arm} seed {run.seed}, {examples} examples, {code}: own {own:.3f}, other {other:.3f}"
                  f"  ({found['seconds']:.0f} s)")  # fmt: skip
+    return places[max(places)]
 
 
 def _check_same(run: Run) -> None:
@@ -102,9 +110,10 @@ def _check_same(run: Run) -> None:
 
 def _trained(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
     """The bridge after the run's examples, or with `checkpoints` all up to there, by examples. Trains first."""
-    arm, training, steps = ARMS[run.arm], run.folder / "training", run.recipe.train.max_steps
+    arm, training, steps = run.way, run.folder / "training", run.recipe.train.max_steps
     last = last_checkpoint(training)
-    if not (training / "final").is_dir() or (steps and (last is None or step_of(last) < steps)):
+    whole = not steps or arm.stages is not None
+    if not (training / "final").is_dir() or (not whole and (last is None or step_of(last) < steps)):
         recipe = run.recipe
         if arm.start is not None:
             start = run.folder / "start"
@@ -115,8 +124,8 @@ def _trained(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
         note(f"{run.pair} {run.arm} seed {run.seed}: training, from step {0 if last is None else step_of(last)}")
         train(recipe, training, resume=True)
         _wind(run)
-    if not steps:
-        return {0: training / "final"}
+    if whole:
+        return {run.examples if steps else 0: training / "final"}
     found = {step: training / f"checkpoint-{step}" for step in _checkpoints(run) if step <= steps}
     if steps not in found:
         raise LangBridgeError(f"{training}: was trained further, and kept no checkpoint after {run.examples} examples")
@@ -124,9 +133,10 @@ def _trained(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
 
 
 def _averaged(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
-    """The means of the same seed's `closed` and `labelled`, by examples. Makes of both what is missing; its seconds are
+    """The means of a start and a training of the same seed, by examples. Makes of both what is missing; its seconds are
     those of both."""
-    arm, start, trained = ARMS[run.arm], replace(run, arm="closed", examples=0), replace(run, arm="labelled")
+    arm = run.way
+    start, trained = replace(run, arm=arm.of[0], examples=0), replace(run, arm=arm.of[1])
     for part in (start, trained):
         _check_same(part)
     (first,) = _trained(start, False, note).values()
@@ -136,12 +146,13 @@ def _averaged(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
         if not out.is_dir():
             assert arm.mean is not None
             average_checkpoints(first, second, out, share=arm.mean)
-        seconds[str(examples)] = _seconds(start).get("0", 0.0) + _seconds(trained).get(str(examples), 0.0)
+        seconds[str(examples)] = seconds_of(start).get("0", 0.0) + seconds_of(trained).get(str(examples), 0.0)
     write_atomically(run.folder / "clock.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
     return means
 
 
-def _seconds(run: Run) -> dict[str, float]:
+def seconds_of(run: Run) -> dict[str, float]:
+    """Up to each checkpoint that a run has, by examples."""
     seconds: dict[str, float] = json.loads((run.folder / "clock.json").read_text(encoding="utf-8"))["seconds"]
     return seconds
 
@@ -165,8 +176,8 @@ def _wind(run: Run) -> None:
     if "began" in clock:
         before = seconds.get(str(clock["from"] * run.update), 0.0)
         ends = {step: f"checkpoint-{step}/{COMPLETE}" for step in _checkpoints(run) if step > clock["from"]}
-        if not run.recipe.train.max_steps:
-            ends = {0: "final/training_log.json"}
+        if run.way.stages is not None or not run.recipe.train.max_steps:
+            ends = {run.recipe.train.max_steps: "final/training_log.json"}
         for step, name in ends.items():
             end = run.folder / "training" / name
             if end.is_file():

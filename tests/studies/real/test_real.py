@@ -43,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     models, data = root / "models", root / "data"
     models.mkdir()
     (models / ENCODER).symlink_to(parents.ENCODER)
-    (models / PAIRS["smollm2"]).symlink_to(parents.LANGUAGE_MODEL)
+    (models / PAIRS["smollm2"].language_model).symlink_to(parents.LANGUAGE_MODEL)
 
     def solved(first: int, second: int) -> dict[str, str]:
         answer = f"{first}+{second}=<<{first}+{second}={first + second}>>{first + second}\n#### {first + second}"

@@ -1,0 +1,110 @@
+"""The report: DIR/report.md, of whatever is measured."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+
+from langbridge.errors import LangBridgeError
+from langbridge.evaluate.runs import Run as Evaluation
+from langbridge.files import write_atomically
+from langbridge.markdown import table
+from langbridge.miniature.dataset import SUITE
+from studies.family.arms import KNOWN, LOW, MINIATURE, PAIRS, design
+from studies.miniature.answers import Answers, mean_of
+from studies.real.reading import ENGLISH
+from studies.real.report import Found
+from studies.real.shares import Estimate, Languages, Shares, holm
+
+Measured = Mapping[int, Mapping[str, Languages]]
+"""An arm's bridges by examples and seed."""
+REFERENCE = "bridge"
+ABOUT = """\
+Gain: what the right question is worth against another one, in nats a token of the English solution. Loss: behind the
+right question, in nats a token. Share: a language's gain over that of English. Brackets: 95 per cent of resamples of
+questions, and of seeds where there are several; differences are paired by question and seed. Accuracy: per cent of the
+miniature's test problems, of the longest training, ± one standard error of problems and seeds. Parameters:
+trained. Milliseconds: a question of 48 tokens, alone; compare them within a pair."""
+
+
+def write_report(out: Path) -> Path:
+    """Write the report and return its place. Raises `LangBridgeError` where nothing is measured."""
+    pages = ["# The family at equal cost", ABOUT]
+    for pair in PAIRS:
+        for questions in sorted({path.name for path in out.glob(f"{pair}/*/seed-*/measured/*")}, key=int):
+            pages += _pair(out, pair, Found(out, pair, questions))
+    if len(pages) == 2:
+        raise LangBridgeError(f"{out}: holds no measurement; `python -m studies.family run` makes them")
+    path = out / "report.md"
+    write_atomically(path, "\n\n".join(pages) + "\n")
+    return path
+
+
+def _pair(out: Path, pair: str, found: Found) -> list[str]:
+    arms, needed = design(pair).arms, [ENGLISH, *KNOWN[pair], *LOW[pair]]
+    whole = {arm: there for arm in arms if (there := found.whole(arm, needed))}
+    pages = [f"## {pair}, {found.questions} questions a language", "### At equal English examples"]
+    last = {arm: max(there) for arm, there in whole.items()}
+    pages.append(_table(out, pair, found, last, whole, solved=pair == MINIATURE))
+    if REFERENCE in whole and (budget := found.seconds(REFERENCE, last[REFERENCE])) is not None:
+        within = {}
+        for arm, there in whole.items():
+            timed = [(examples, found.seconds(arm, examples)) for examples in there]
+            if fitting := [examples for examples, seconds in timed if seconds is not None and seconds <= 1.1 * budget]:
+                within[arm] = max(fitting)
+        pages += [
+            f"### Within the bridge's {budget:.0f} seconds, and a tenth more",
+            _table(out, pair, found, within, whole),
+        ]
+    missing = [f"{arm}: not there ({way.says})" for arm, way in arms.items() if arm not in whole]
+    return [*pages, "\n".join(f"- {line}" for line in missing)] if missing else pages
+
+
+def _table(
+    out: Path, pair: str, found: Found, chosen: Mapping[str, int], whole: Mapping[str, Measured], solved: bool = False
+) -> str:
+    less = _differences(pair, chosen, whole)
+    corrected = holm({arm: one.p for arm, one in less.items()}, planned=len(design(pair).arms) - 1)
+    rows = []
+    for arm, examples in chosen.items():
+        seeds = whole[arm][examples]
+        shares, seconds = Shares([*seeds.values()]), found.seconds(arm, examples)
+        costs = [json.loads(path.read_text()) for path in (out / pair / arm).glob("seed-*/costs.json")]
+        loss = fmean(one[ENGLISH].mean("own") for one in seeds.values())
+        rows.append([
+            arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}",
+            str(shares.gain(LOW[pair])), str(less.get(arm, "–")), f"{corrected[arm]:.3f}" if arm in less else "–",
+            str(shares.share(LOW[pair]) or "–"), str(shares.gain([ENGLISH])),
+            f"{loss:.3f}", *(_accuracies(out / pair / arm, pair) if solved else []),
+            f"{costs[0]['parameters']:,}" if costs else "–",
+            f"{fmean(one['milliseconds'] for one in costs):.0f}" if costs else "–",
+        ])  # fmt: skip
+    accuracy = ["accuracy en", "known", "low"] if solved else []
+    return table(
+        ["arm", "seeds", "examples", "seconds", "gain, low", "less the bridge's", "p (Holm)", "share", "gain, en",
+         "loss, en", *accuracy, "parameters", "ms"],
+        rows,
+    )  # fmt: skip
+
+
+def _differences(pair: str, chosen: Mapping[str, int], whole: Mapping[str, Measured]) -> dict[str, Estimate]:
+    """By how much the gain in low-resource languages is above the reference's, of the seeds that both have."""
+    found: dict[str, Estimate] = {}
+    if REFERENCE not in chosen:
+        return found
+    reference = whole[REFERENCE][chosen[REFERENCE]]
+    for arm, examples in chosen.items():
+        seeds = whole[arm][examples]
+        if arm != REFERENCE and (common := [seed for seed in seeds if seed in reference]):
+            own, other = (Shares([side[seed] for seed in common]).gain(LOW[pair]) for side in (seeds, reference))
+            found[arm] = own.minus(other)
+    return found
+
+
+def _accuracies(arm: Path, pair: str) -> list[str]:
+    """Of the last training, in English, the other known languages and the low-resource ones."""
+    seeds: list[Answers] = [
+        {(one.id, one.language): float(one.correct or 0) for one in Evaluation.read(path).samples(SUITE)}
+        for path in sorted(arm.glob("seed-*/answers"))
+    ]
+    return [str(mean_of(seeds, group)) if seeds else "–" for group in ([ENGLISH], KNOWN[pair], LOW[pair])]

@@ -1,0 +1,84 @@
+"""The comparison of the family, on the miniature: few examples, few questions."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from langbridge.files import read_jsonl, write_jsonl
+from studies.family import data
+from studies.family.__main__ import main
+from studies.family.arms import KNOWN, LOW, MINIATURE, SMOLLM2
+from studies.family.data import write_data
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "TRAINING", 96)
+    monkeypatch.setattr(data, "TESTS", 3)
+    monkeypatch.setitem(KNOWN, MINIATURE, ("es",))
+    monkeypatch.setitem(LOW, MINIATURE, ("sw",))
+
+
+def run(out: Path, arms: str) -> None:
+    main(["run", "--out", str(out), "--pair", MINIATURE, "--arms", arms, "--examples", "32", "--questions", "3",
+          "--threads", "1"])  # fmt: skip
+
+
+def files(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+
+
+@pytest.mark.usefixtures("small")
+def test_arms_are_compared_with_what_they_cost(tmp_path: Path) -> None:
+    run(tmp_path, "bridge,text,route,bitext_short")
+    before = files(tmp_path)
+    run(tmp_path, "bridge,text")
+    assert files(tmp_path) == before, "nothing is done twice"
+    main(["report", "--out", str(tmp_path)])
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines if line.startswith("| ")}
+    assert [*rows] == ["arm", "---", "bridge", "text", "route", "bitext_short"]
+    costs = {arm: json.loads((tmp_path / MINIATURE / arm / "seed-0" / "costs.json").read_text()) for arm in [*rows][2:]}
+    assert costs["text"]["parameters"] == 0
+    assert costs["bitext_short"]["parameters"] == costs["bridge"]["parameters"]
+    found = [json.loads((tmp_path / MINIATURE / arm / "seed-0/measured/3" / place / "en.json").read_text())
+             for arm, place in (("route", "32"), ("text", "0"))]  # fmt: skip
+    assert found[0]["as_text"] == 3, "the language model knows English"
+    assert found[0]["own"] == found[1]["own"]
+    assert any(line.startswith("- layerwise: not there") for line in lines)
+    stages = tmp_path / MINIATURE / "bitext_short" / "seed-0" / "training"
+    assert [path.name for path in sorted(stages.glob("stage-*"))] == ["stage-1", "stage-2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_no_sentence_of_the_bitext_is_a_question_of_the_task(tmp_path: Path) -> None:
+    folder = write_data(MINIATURE, None, tmp_path)
+    task = {row["question"] for _, row in read_jsonl(folder / "gsm8k" / "train.jsonl")}
+    pairs = [row for _, row in read_jsonl(folder / "bitext.jsonl")]
+    assert len(pairs) == 96
+    assert not task & {row["answer"] for row in pairs}
+    assert not any(row["question"] == row["answer"] for row in pairs), "never English itself"
+
+
+def test_the_bitext_of_a_real_pair_has_every_language_in_turn(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    for name in ("gsm8k", "mgsm"):
+        (given / name).mkdir(parents=True)
+    for code in ("en", *LOW[SMOLLM2]):
+        write_jsonl(given / "ntrex" / f"ntrex_{code}.jsonl", [{"text": f"{code} {number}"} for number in range(5)])
+    folder = write_data(SMOLLM2, given, tmp_path / "out")
+    pairs = [(row["question"], row["answer"]) for _, row in read_jsonl(folder / "bitext.jsonl")]
+    assert pairs == [(f"{code} {n}", f"en {n}") for n, code in enumerate([*LOW[SMOLLM2], LOW[SMOLLM2][0]])]
+
+
+def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, said in (
+        (["run", "--out", str(tmp_path), "--pair", SMOLLM2], "--data: missing"),
+        (["run", "--out", str(tmp_path), "--pair", MINIATURE, "--arms", "bridge,none"], "--arms: got none, expected"),
+        (["report", "--out", str(tmp_path)], "holds no measurement"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            main(given)
+        assert error.value.code == 2
+        assert said in capsys.readouterr().err
