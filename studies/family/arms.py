@@ -60,7 +60,8 @@ def _arms(pair: str) -> Mapping[str, Arm]:
         "mean": Arm("mean of closed form and bridge", mean=0.5, of=("closed", "bridge")),
         "route": Arm("the bridge, or the text where the language model's loss is low", of=("text", "bridge")),
         "layerwise": Arm(
-            "cross-attention in the language model's layers besides (LayAlign)", {"connector.kind": "layerwise"}
+            "cross-attention in the language model's layers besides (LayAlign)",
+            {"connector.kind": "layerwise", "connector.gate_scale": "10"},
         ),
         "augmented": Arm("the language model sees the question as text too (MindMerger)", augmented),
         "noised": Arm("the same, the text corrupted in training", {**augmented, **NOISE}),
@@ -71,7 +72,8 @@ def _arms(pair: str) -> Mapping[str, Arm]:
     }
 
 
-NOISE: Mapping[str, str] = {}
+NOISE = {"text_noise.drop": "0.4", "text_noise.scramble": "0.4"}
+"""That of the recipe `family/augmented`."""
 
 
 def _adapters(updates: int, _: Path) -> list[dict[str, Any]]:
