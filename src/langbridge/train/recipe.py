@@ -48,6 +48,10 @@ class Lora(Settings):
     alpha: PositiveFloat = 16.0
     """Adapters are scaled by alpha / r."""
 
+    dora: bool = False
+    """Whether each adapted weight's magnitudes are learned apart from its direction (DoRA, Liu et al., arXiv
+    2402.09353), one more number a row of it."""
+
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on what the adapters read."""
 

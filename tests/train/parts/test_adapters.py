@@ -9,7 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
+from langbridge.model import export_merged
 from langbridge.train import train
+from langbridge.train.loop import run_loop
 from langbridge.train.parts.adapters import the_same_model
 
 pytest.importorskip("peft", reason="PEFT is not installed (the extra lora)")
@@ -79,3 +81,52 @@ def test_merging_that_changes_the_model_is_an_error(load_tied, tmp_path, monkeyp
     with pytest.raises(LangBridgeError, match=r"lora: .*loss [\d.]+ instead of [\d.]+"):
         train(load_tied("lm_head"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / "final").exists()
+
+
+STAGES = """
+stages:
+- train: {max_steps: 2}
+- freeze_connector: true
+  lora: {r: 2, dora: true, learning_rate: 1e-2}
+  train: {max_steps: 4, save_strategy: steps, save_steps: 2}
+"""
+
+
+def test_dora_as_a_second_stage_is_resumed_merged_and_exported(load, recipe_file, tmp_path, monkeypatch, stop_at):
+    """The connector first, then the language model's adapters on the frozen connector; one that reaches into the
+    layers, and so through the adapters."""
+    recipe_file.write_text(recipe_file.read_text() + STAGES)
+    recipe, seen, stages = load("connector=layerwise"), {}, []
+
+    def spied(model, batch):
+        with torch.no_grad():
+            seen.update(batch=batch, logits=model(**batch).logits)
+        return the_same_model(model, batch)
+
+    def killed(trainer, *args, **kwargs):
+        stages.append(trainer)
+        if len(stages) == 2:
+            trainer.add_callback(stop_at(3))
+        return run_loop(trainer, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("langbridge.train.run.run_loop", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", progress=False)
+    (adapters,) = (part for part in stages[1].parts if part.group == "adapters")
+    trained = {name for name, one in stages[1].model.named_parameters() if one.requires_grad}
+    assert any("lora_magnitude_vector" in name for name in trained)
+    assert len(adapters.trained) == len(trained), "nothing but the adapters"
+    monkeypatch.setattr("langbridge.train.run.the_same_model", spied)
+    final = train(recipe, tmp_path / "run", resume=True, progress=False)
+    whole = LangBridgeModel.from_pretrained(train(recipe, tmp_path / "whole", progress=False))
+    model, first = (LangBridgeModel.from_pretrained(one) for one in (final, tmp_path / "run" / "stage-1" / "final"))
+    moved, resumed = model.state_dict(), whole.state_dict()
+    assert all(torch.equal(one, resumed[name]) for name, one in moved.items()), "a killed run ends as a whole one"
+    changed = {name.split(".")[0] for name, one in first.state_dict().items() if not torch.equal(one, moved[name])}
+    assert changed == {"language_model"}
+    with torch.no_grad():  # a product of float32 matrices is added in another order
+        torch.testing.assert_close(model(**seen["batch"]).logits, seen["logits"], rtol=1e-4, atol=1e-4)
+        exported = LangBridgeModel.from_pretrained(export_merged(final, tmp_path / "exported"))
+        assert torch.equal(exported(**seen["batch"]).logits, model(**seen["batch"]).logits)
+    assert "frozen, with DoRA of rank 2 merged in" in (final / "README.md").read_text()

@@ -198,11 +198,15 @@ def test_adapters_are_counted_as_peft_makes_them(planned, base_folders) -> None:
     model = AutoModelForCausalLM.from_pretrained(base_folders[1])
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
     assert part(found, "adapters").trained == adapted.get_nb_trainable_parameters()[0]
-    for names in (["q_proj", "v_proj"], ["embed_tokens", "lm_head"]):
-        named = planned(*base_folders, lora__r=3, lora__target_modules=",".join(names), **SMALL)
+    for names, dora in (
+        (["q_proj", "v_proj"], False),
+        (["embed_tokens", "lm_head"], False),
+        (["q_proj", "embed_tokens"], True),
+    ):
+        named = planned(*base_folders, lora__r=3, lora__dora=dora, lora__target_modules=",".join(names), **SMALL)
         adapted = peft.get_peft_model(
             AutoModelForCausalLM.from_pretrained(base_folders[1]),
-            peft.LoraConfig(r=3, target_modules=names, task_type="CAUSAL_LM"),
+            peft.LoraConfig(r=3, target_modules=names, use_dora=dora, task_type="CAUSAL_LM"),
         )
         assert part(named, "adapters").trained == adapted.get_nb_trainable_parameters()[0]
 

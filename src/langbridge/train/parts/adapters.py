@@ -31,7 +31,7 @@ class AdaptersPart(LanguageModelPart):
 
     def __init__(self, model: LangBridgeModel, lora: Lora) -> None:
         super().__init__(model, lora.learning_rate)
-        self.adapter, self.rank = add_adapters(model, lora), lora.r
+        self.adapter, self.lora = add_adapters(model, lora), lora
 
     def parameters(self) -> list[nn.Parameter]:
         # All else in the language model is frozen; merged, there are none left.
@@ -39,7 +39,7 @@ class AdaptersPart(LanguageModelPart):
 
     def described(self, recipe: Any, start: Any, updates: int) -> tuple[str, str]:
         name, _ = super().described(recipe, start, updates)
-        return name, f"frozen, with LoRA of rank {self.rank} merged in"
+        return name, f"frozen, with {'DoRA' if self.lora.dora else 'LoRA'} of rank {self.lora.r} merged in"
 
     def save(self, folder: Path) -> None:
         if self.adapter is not None:
@@ -68,6 +68,7 @@ def add_adapters(model: LangBridgeModel, lora: Lora) -> Any:
         r=lora.r,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
+        use_dora=lora.dora,
         target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
         task_type="CAUSAL_LM",
     )

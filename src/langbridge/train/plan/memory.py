@@ -126,6 +126,9 @@ class Layout:
         if self._adapted:
             shapes = [layer.weight.shape for _, layer in self._adapted]
             adapters = [nn.Parameter(torch.empty(self.recipe.lora.r, sum(shape), device="meta")) for shape in shapes]
+            if self.recipe.lora.dora:
+                widths = [layer.weight.shape[isinstance(layer, nn.Embedding)] for _, layer in self._adapted]
+                adapters += [nn.Parameter(torch.empty(width, device="meta")) for width in widths]
             parts.append(self._part("adapters", adapters))
         return parts
 
