@@ -64,7 +64,7 @@ def test_answers_are_those_of_either_way_and_say_which(bridge_folder: Path, expe
     assert [one.text for one in answers] == expected
     assert [one.way for one in answers] == WAYS
     assert [one.encoder_tokens > 0 for one in answers] == [way == BRIDGE for way in WAYS]
-    assert engine.identity["route"] == 1
+    assert engine.identity["route"]["threshold"] == 1
     assert one_way(bridge_folder, BRIDGE).answers(["b"], FEW)[0].way is None
 
 
@@ -110,6 +110,18 @@ def test_a_prompt_that_a_template_has_twice_is_text_once(base_folders: tuple[Pat
     assert routed.own_text(Request("b")) == "Q: b"
 
 
+def test_text_may_have_a_template_of_its_own(bridge_folder: Path) -> None:
+    model, processor = load_bridge(bridge_folder)
+    config, route = model.language_model.config, ROUTE.model_copy(update={"template": "Ask: {prompt} "})
+    engine = HFEngine(model, RoutingReader(processor, config, route=route, losses=losses))
+    plain = HFEngine(model.language_model, CausalReader(processor.tokenizer, config, template="Ask: {prompt} "))
+    text, bridged = engine.answers(["b", "X"], FEW)
+    assert (text.text, text.way) == (plain.answers(["b"], FEW)[0].text, TEXT)
+    assert bridged.text == one_way(bridge_folder, BRIDGE).answers(["X"], FEW)[0].text
+    with pytest.raises(LangBridgeError, match="template: got 'Ask'"):
+        fit_route(model, processor, ["b"] * 8, template="Ask")
+
+
 def test_what_is_too_long_is_named_by_its_place(bridge_folder: Path) -> None:
     _, routed = reader(bridge_folder, strict=True)
     with pytest.raises(PromptTooLong, match=r"prompt 2: it has 3.. tokens of the language model, which reads 256"):
@@ -125,7 +137,7 @@ def test_what_is_too_long_is_named_by_its_place(bridge_folder: Path) -> None:
 def test_a_route_of_another_language_model_is_refused(bridge_folder: Path, tmp_path: Path) -> None:
     base = json.loads((bridge_folder / "config.json").read_text())["language_model_base"]
     ROUTE.model_copy(update={"language_model": base}).save(tmp_path / "mine.json")
-    assert load_engine(bridge_folder, route=tmp_path / "mine.json").identity["route"] == 1
+    assert load_engine(bridge_folder, route=tmp_path / "mine.json").identity["route"]["threshold"] == 1
     next(iter(base["fingerprint"]["samples"].values()))["values"][0] += 1
     ROUTE.model_copy(update={"language_model": base}).save(tmp_path / "other.json")
     with pytest.raises(LangBridgeError, match=r"language model: got .*, whose weights differ from those of"):
@@ -240,7 +252,7 @@ def test_evaluations_count_the_ways(
     assert results["tasks"]["sum"]["languages"]["en"]["read_as_text"] == 2
     code, _, error = command(*asked)
     assert code == 2, "answers of a router and of the bridge alone are not mixed"
-    assert "model.route was 1.0 and is None" in error
+    assert "model.route is gone" in error
 
 
 def test_a_route_is_written_by_one_command(

@@ -15,6 +15,12 @@ def route(
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="English prompts, in rows as `generate` reads.")],
     out: Annotated[Path, typer.Option("--out", metavar="F.json", help="Where the route goes.")],
     field: Annotated[str, typer.Option("--field", metavar="NAME", help="The rows' field with the prompt.")] = "prompt",
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template", help="Of prompts as text: a name, chat, or a text with {prompt}; default: the bridge's own."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The first rows only.")] = 200,
 ) -> None:
     """Find the loss of the language model above which prompts go through the bridge, from English prompts alone."""
@@ -33,7 +39,7 @@ def route(
     from langbridge.serve.load import load_bridge
     from langbridge.serve.routing import fit_route
 
-    found = fit_route(*load_bridge(folder), prompts)
+    found = fit_route(*load_bridge(folder), prompts, template=template)
     found.save(out)
     typer.echo(
         f"{out}: prompts of up to {found.threshold:.2f} nats a token go to the language model as text "

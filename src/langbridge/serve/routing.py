@@ -45,7 +45,8 @@ class Route(Settings):
 
     threshold: a prompt whose loss, in nats a token of the encoder, is above it goes through the bridge.
     english, mistyped: medians of the prompts that it was fitted on. english_by_bridge, mistyped_by_text: how many of
-    them go the wrong way. language_model: the one that it holds for, as a checkpoint records it.
+    them go the wrong way. template: of prompts as text, as plain models have it; None for the bridge's own.
+    language_model: the one that the route holds for, as a checkpoint records it.
     """
 
     format: int = FORMAT
@@ -55,6 +56,7 @@ class Route(Settings):
     mistyped: NonNegativeFloat
     english_by_bridge: int
     mistyped_by_text: int
+    template: str | None = None
     language_model: dict[str, Any] | None = None
 
     @classmethod
@@ -78,10 +80,14 @@ class Route(Settings):
         return TEXT if loss <= self.threshold else BRIDGE
 
 
-def fit_route(model: LangBridgeModel, processor: LangBridgeProcessor, prompts: Sequence[str]) -> Route:
+def fit_route(
+    model: LangBridgeModel, processor: LangBridgeProcessor, prompts: Sequence[str], *, template: str | None = None
+) -> Route:
     """The route between English prompts and the same with mistyped letters: half-way between the losses that 95 in 100
-    of the former do not exceed and that 95 in 100 of the latter do. Raises `LangBridgeError` where there is no way
-    between."""
+    of the former do not exceed and that 95 in 100 of the latter do. template: as in `Route`. Raises `LangBridgeError`
+    where there is no way between."""
+    if template is not None:
+        CausalReader(processor.tokenizer, model.language_model.config, template=template)  # refuses what is none
     if len(prompts) < FEWEST:
         raise LangBridgeError(f"route: got {len(prompts)} prompts to fit on, expected at least {FEWEST}")
     losses = TextLosses(model, processor)
@@ -102,6 +108,7 @@ def fit_route(model: LangBridgeModel, processor: LangBridgeProcessor, prompts: S
         mistyped=statistics.median(spoilt),
         english_by_bridge=sum(one > threshold for one in english),
         mistyped_by_text=sum(one <= threshold for one in spoilt),
+        template=template,
         language_model=getattr(model.config, f"{LANGUAGE_MODEL}_base"),
     )
 
@@ -170,11 +177,16 @@ class RoutingReader(BridgeReader):
         **reading: Any,
     ):
         super().__init__(processor, config, **reading)
-        self.route, self.losses, self._own_text = route, losses, _OwnText(self)
+        self.route, self.losses = route, losses
+        self._own_text = (
+            _OwnText(self)
+            if route.template is None
+            else CausalReader(processor.tokenizer, config, template=route.template)
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {**super().identity, "route": self.route.threshold}
+        return {**super().identity, "route": {"threshold": self.route.threshold, "template": self.route.template}}
 
     def ways(self, requests: Sequence[Request]) -> list[str]:
         """Of each request, `text` or `bridge`."""
