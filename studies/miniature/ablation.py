@@ -42,13 +42,14 @@ class Parents:
     lexical: bool
     seed: int
 
-    @property
-    def encoder(self) -> str:
-        return f"ablation/encoder-{'lexical' if self.lexical else 'translation'}-{self.seed}"
+    def encoder(self, sizes: Sizes) -> str:
+        """Its folder below the study's models; studies of other sizes have others."""
+        kind = "lexical" if self.lexical else "translation"
+        return f"ablation/encoder-{kind}-{self.seed}-{sizes.encoder_steps}"
 
-    @property
-    def language_model(self) -> str:
-        return f"ablation/lm-{'noise' if self.noise else 'clean'}-{'careless' if self.careless else 'tidy'}-{self.seed}"
+    def language_model(self, sizes: Sizes) -> str:
+        kind = f"{'noise' if self.noise else 'clean'}-{'careless' if self.careless else 'tidy'}"
+        return f"ablation/lm-{kind}-{self.seed}-{sizes.language_model_steps}"
 
     def recipe(self, sizes: Sizes) -> BuildRecipe:
         """The shipped parents', but for what is taken out and the number of steps."""
@@ -70,8 +71,9 @@ def combinations(sizes: Sizes) -> list[Parents]:
 def _jobs(study: Study) -> dict[str, tuple[str, Parents]]:
     """What is to be built, by folder below the models: each parent once, with one of its combinations."""
     jobs: dict[str, tuple[str, Parents]] = {}
-    for one in combinations(study.sizes):
-        jobs |= {one.encoder: ("encoder", one), one.language_model: ("language_model", one)}
+    sizes = study.sizes
+    for one in combinations(sizes):
+        jobs |= {one.encoder(sizes): ("encoder", one), one.language_model(sizes): ("language_model", one)}
     return {folder: job for folder, job in jobs.items() if not (study.models / folder).is_dir()}
 
 
@@ -121,7 +123,9 @@ def bridge(sizes: Sizes, parents: Parents) -> Run:
     run = training(
         f"parents-{have or 'none'}", parents.seed, "en", sizes.parent_examples, validated(sizes, ("en", *LOW))
     )
-    return replace(run, seed=sizes.seeds[0], encoder=parents.encoder, language_model=parents.language_model)
+    return replace(
+        run, seed=sizes.seeds[0], encoder=parents.encoder(sizes), language_model=parents.language_model(sizes)
+    )
 
 
 def _factors(parents: Parents) -> tuple[bool, bool, bool]:
