@@ -5,7 +5,8 @@ sizes.py     how large a study is      data.py      its data, as files
 runs.py      one run: train, ask       working.py   many runs, resumable
 answers.py   scores with their errors  page.py, drawing.py, report.py: the report
 altered.py   other soft prompts        mixture.py   a connector of the study's own
-reading.py   numbers and verbs read    ablation.py  parents of the study's own, and part f
+reading.py   numbers and verbs read    sooner.py    examples to a goal
+ablation.py  parents of the study's own, and part f
 lift.py, examples.py, encoders.py, designs.py, baselines.py: the parts a to e
 """
 

@@ -4,17 +4,11 @@ ridge     the closed form                      matched   random, soft prompts as
 random    as torch draws it, the paper's       permuted  the closed form in a code that is not the language model's
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
-
-import numpy as np
-from scipy.optimize import isotonic_regression
-from scipy.stats import rankdata
 
 from langbridge.analyze.figures import COLOURS, figure
 from studies.miniature.answers import Claim, Found, NotCompared, mean_of
@@ -23,6 +17,7 @@ from studies.miniature.page import Page
 from studies.miniature.reading import KINDS
 from studies.miniature.runs import Asked, Run, Study
 from studies.miniature.sizes import BATCH, LOW, Sizes
+from studies.miniature.sooner import Sooner, examples_to, said
 
 TITLE = "How much English is enough"
 LANGUAGES = ("en", *LOW)
@@ -93,22 +88,6 @@ def rate_of(study: Study, init: str) -> float | None:
     return min(grid, key=lambda rate: (examples_to(GOAL, solved(study, grid[rate], init)), -ends[rate].value))
 
 
-def examples_to(goal: float, scores: Mapping[int, float]) -> float:
-    """After how many examples the goal is reached; infinite where it never is.
-
-    The curve is noisy, so that its first crossing comes too early: the rising curve that is nearest to it
-    (isotonic regression) is taken, and the logarithm of the examples between two checkpoints is interpolated.
-    """
-    seen = list(scores)
-    rising = isotonic_regression(list(scores.values())).x
-    over = next((place for place, score in enumerate(rising) if score >= goal), None)
-    if not over:
-        return math.inf if over is None else float(seen[0])
-    before, after = (math.log(max(seen[place], BATCH)) for place in (over - 1, over))
-    share = (goal - rising[over - 1]) / (rising[over] - rising[over - 1])
-    return math.exp(before + share * (after - before))
-
-
 def runs(study: Study) -> list[Run]:
     sizes = study.sizes
     named: list[Run] = []
@@ -118,39 +97,6 @@ def runs(study: Study) -> list[Run]:
         if study.has(grid) and (rate := rate_of(study, init)) is not None:
             named += [curve(sizes, init, rate, seed) for seed in sizes.curve_seeds]
     return named
-
-
-@dataclass(frozen=True)
-class Sooner:
-    """Whether the first's examples are fewer than the second's, seed by seed in any pairing: the exact test of rank
-    sums, for which a run that never arrives is later than all that do."""
-
-    first: Sequence[float]
-    second: Sequence[float]
-
-    @property
-    def side(self) -> int:
-        ranks = rankdata([*self.first, *self.second])
-        return int(np.sign(ranks[len(self.first) :].mean() - ranks[: len(self.first)].mean()))
-
-    @property
-    def p(self) -> float:
-        ranks, n = rankdata([*self.first, *self.second]), len(self.first)
-        middle = n * ranks.mean()
-        far = abs(ranks[:n].sum() - middle) - 1e-9
-        return fmean(abs(sum(drawn) - middle) >= far for drawn in itertools.combinations(ranks, n))
-
-    @property
-    def points(self) -> str:
-        return f"{said(self.first)} against {said(self.second)} examples, exact test of rank sums"
-
-
-def said(found: Sequence[float]) -> str:
-    """The median and the range of some examples."""
-    low, middle, high = (
-        "never" if math.isinf(one) else f"{one:,.0f}" for one in (min(found), median(found), max(found))
-    )
-    return f"{middle} ({low} to {high})"
 
 
 class Curve:
@@ -193,6 +139,18 @@ def write(study: Study, page: Page) -> list[Claim]:
             for init, rate in rates.items()
         ],
     )  # fmt: skip
+    if curves:
+        _curves(page, curves)
+    pairs = [("ridge", "matched"), ("ridge", "permuted"), ("ridge", "random"), ("matched", "random")]
+    return [
+        Claim(f"From the {first} start fewer English examples are needed than from the {second} one",
+              f"To {GOAL:.0%} of English problems, median and range of seeds", _sooner(curves, first, second),
+              primary=number == 0)
+        for number, (first, second) in enumerate(pairs)
+    ]  # fmt: skip
+
+
+def _curves(page: Page, curves: Mapping[str, Curve]) -> None:
     page.table(
         ["start", *(f"examples to {goal:.0%} of English" for goal in GOALS), f"to {GOAL:.0%}, low-resource",
          f"each seed to {GOAL:.0%} of English"],
@@ -216,13 +174,6 @@ def write(study: Study, page: Page) -> list[Claim]:
         ],
     )  # fmt: skip
     page.points([_reads(one, kind) for one in curves.values() for kind in KINDS])
-    pairs = [("ridge", "matched"), ("ridge", "permuted"), ("ridge", "random"), ("matched", "random")]
-    return [
-        Claim(f"From the {first} start fewer English examples are needed than from the {second} one",
-              f"To {GOAL:.0%} of English problems, median and range of seeds", _sooner(curves, first, second),
-              primary=number == 0)
-        for number, (first, second) in enumerate(pairs)
-    ]  # fmt: skip
 
 
 def _sooner(curves: Mapping[str, Curve], first: str, second: str) -> Found:

@@ -13,11 +13,11 @@ import pytest
 from studies.miniature import ablation, baselines, encoders, examples, lift, runs
 from studies.miniature.__main__ import PARTS
 from studies.miniature.answers import Claim
-from studies.miniature.examples import Sooner, examples_to
 from studies.miniature.page import Page
 from studies.miniature.report import write_report
 from studies.miniature.runs import Run, Study
 from studies.miniature.sizes import ALL, Sizes
+from studies.miniature.sooner import Sooner, examples_to
 
 SIZES = Sizes(seeds=(1, 2, 3), problems=30, validation=20, examples=160, rates=(1e-3,), curve={
     "ridge": (320, 160), "random": (320, 160), "matched": (320, 160), "permuted": (320, 160)},
