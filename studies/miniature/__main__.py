@@ -36,7 +36,7 @@ NEED_MODELS = {"c", "e"}
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="studies.miniature", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder for the runs and the report")
-    parser.add_argument("--quick", action="store_true", help="fewer examples and problems: ten minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer examples and problems: half an hour")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="A,...",
                         help="a lift, b examples, c encoders, d frozen, e baselines, f parents")  # fmt: skip
     parser.add_argument("--models", type=Path, default=Path("miniature-study"), metavar="DIR",

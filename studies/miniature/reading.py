@@ -19,8 +19,8 @@ KINDS = ("numbers", "verbs")
 BATCH = 16
 
 
-def reading(folder: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """Nats a token of each kind, on rows with `query` and `response`."""
+def reading(folder: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[float, float]]:
+    """Nats a token of each kind, and their standard error, on rows with `query` and `response`."""
     model = LangBridgeModel.from_pretrained(folder, dtype=torch.float32).eval()
     processor = LangBridgeProcessor.from_pretrained(folder)
     ordered = sorted(rows, key=lambda row: len(row["query"]))
@@ -28,7 +28,8 @@ def reading(folder: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, float]
         processor([row["query"] for row in part], targets=[row["response"] for row in part])
         for part in (ordered[first : first + BATCH] for first in range(0, len(ordered), BATCH))
     ]
-    return {kind: reading_score(model, [_only(batch, kind, processor) for batch in batches]).score for kind in KINDS}
+    scores = {kind: reading_score(model, [_only(batch, kind, processor) for batch in batches]) for kind in KINDS}
+    return {kind: (found.score, found.error) for kind, found in scores.items()}
 
 
 def _only(batch: Mapping[str, torch.Tensor], kind: str, processor: LangBridgeProcessor) -> dict[str, Any]:

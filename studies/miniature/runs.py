@@ -145,8 +145,8 @@ class Study:
         assert record is not None, "asked of finished runs alone"
         return float(record["core_seconds"])
 
-    def reading(self, run: Run, asked: str) -> dict[str, float]:
-        """The reading scores of a run where it was asked."""
+    def reading(self, run: Run, asked: str) -> dict[str, tuple[float, float]]:
+        """The reading scores of a run where it was asked, with their errors."""
         return dict(json.loads((self.folder(run.name) / "reading.json").read_text(encoding="utf-8"))[asked])
 
     def encoder(self, run: Run) -> dict[str, Any]:
