@@ -31,17 +31,17 @@ def files(out: Path) -> dict[Path, int]:
 
 @pytest.mark.usefixtures("small")
 def test_arms_are_compared_with_what_they_cost(tmp_path: Path) -> None:
-    run(tmp_path, "bridge,text,route,bitext_short")
+    run(tmp_path, "bridge,text,route,bitext_short,adapters")
     before = files(tmp_path)
     run(tmp_path, "bridge,text")
     assert files(tmp_path) == before, "nothing is done twice"
     main(["report", "--out", str(tmp_path)])
     lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines if line.startswith("| ")}
-    assert [*rows] == ["arm", "---", "bridge", "text", "route", "bitext_short"]
+    assert [*rows] == ["arm", "---", "bridge", "text", "route", "adapters", "bitext_short"]
     costs = {arm: json.loads((tmp_path / MINIATURE / arm / "seed-0" / "costs.json").read_text()) for arm in [*rows][2:]}
     assert costs["text"]["parameters"] == 0
-    assert costs["bitext_short"]["parameters"] == costs["bridge"]["parameters"]
+    assert costs["bitext_short"]["parameters"] == costs["bridge"]["parameters"] < costs["adapters"]["parameters"]
     found = [json.loads((tmp_path / MINIATURE / arm / "seed-0/measured/3" / place / "en.json").read_text())
              for arm, place in (("route", "32"), ("text", "0"))]  # fmt: skip
     assert found[0]["as_text"] == 3, "the language model knows English"
