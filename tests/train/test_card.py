@@ -75,3 +75,10 @@ def test_files_of_targets_are_looked_for_and_moved(tmp_path: Path) -> None:
     assert data.relocated(lambda name: f"/x/{name}").targets == "/x/en.txt"
     with pytest.raises(LangBridgeError, match="targets: stands beside sources; give each source its own"):
         Data(sources=(Source(path="a"),), targets="en.txt")
+
+
+def test_rows_that_an_override_names_are_in_no_stated_language(recipe_file: Path, load: Callable[..., Recipe]) -> None:
+    recipe_file.write_text(recipe_file.read_text().replace("data: {", "data: {language: en, "))
+    assert load().data.language == "en"
+    assert load("data.path=other.jsonl").data.language is None
+    assert load("data.language=sw", "data.path=other.jsonl").data.language == "sw"

@@ -71,6 +71,7 @@ def demo(
             f"encoder={parents.ENCODER}",
             f"language_model={parents.LANGUAGE_MODEL}",
             f"data.path={out / 'data' / 'train.jsonl'}",
+            "data.language=en",
         ],
     )
     note("training the bridge on English")

@@ -323,6 +323,8 @@ class Recipe(Settings):
                 latents = mapping.pop("num_latents")
                 mapping["connector"] = ConnectorSettings.read(mapping["connector"], num_latents=latents).to_dict()
             for assignment in overrides:
+                _forget_language(mapping, assignment)
+            for assignment in overrides:
                 override(mapping, assignment)
             return cls.read(mapping)._resolved(path.parent)
         except LangBridgeError as error:
@@ -396,6 +398,18 @@ def _over(around: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
     """The one with the keys of the other over its own, block by block."""
     both = [key for key in stage if isinstance(stage[key], dict) and isinstance(around.get(key), dict)]
     return {**around, **stage, **{key: _over(around[key], stage[key]) for key in both}}
+
+
+def _forget_language(mapping: Any, assignment: str) -> None:
+    """Where an override names other rows, a recipe no longer knows in which language they are."""
+    *keys, last = assignment.partition("=")[0].strip().split(".")
+    if last not in ("path", "sources"):
+        return
+    for key in keys:
+        at = int(key) if isinstance(mapping, list) and key.isdecimal() and int(key) < len(mapping) else key
+        mapping = mapping[at] if isinstance(at, int) else mapping.get(at) if isinstance(mapping, dict) else None
+    if isinstance(mapping, dict):
+        mapping.pop("language", None)
 
 
 def _without_rows(around: dict[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
