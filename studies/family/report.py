@@ -6,12 +6,14 @@ from pathlib import Path
 from statistics import fmean
 
 from langbridge.errors import LangBridgeError
+from langbridge.evaluate.runs import RESULTS
 from langbridge.evaluate.runs import Run as Evaluation
 from langbridge.files import write_atomically
 from langbridge.markdown import table
 from langbridge.miniature.dataset import SUITE
-from studies.family.arms import KNOWN, LOW, MINIATURE, PAIRS, design
-from studies.miniature.answers import Answers, mean_of
+from studies.family.arms import KNOWN, LOW, PAIRS, design
+from studies.miniature.answers import Answers, gain, mean_of
+from studies.miniature.sizes import ALL
 from studies.real.reading import ENGLISH
 from studies.real.report import Found
 from studies.real.shares import Estimate, Languages, Shares, holm
@@ -43,9 +45,9 @@ def write_report(out: Path) -> Path:
 def _pair(out: Path, pair: str, found: Found) -> list[str]:
     arms, needed = design(pair).arms, [ENGLISH, *KNOWN[pair], *LOW[pair]]
     whole = {arm: there for arm in arms if (there := found.whole(arm, needed))}
-    pages = [f"## {pair}, {found.questions} questions a language", "### At equal English examples"]
+    pages = [f"## {pair}, {found.questions} questions a language", "### Read after equal English examples"]
     last = {arm: max(there) for arm, there in whole.items()}
-    pages.append(_table(out, pair, found, last, whole, solved=pair == MINIATURE))
+    pages += [_readings(pair, found, last, whole), *_solved(out, pair)]
     if REFERENCE in whole and (budget := found.seconds(REFERENCE, last[REFERENCE])) is not None:
         within = {}
         for arm, there in whole.items():
@@ -53,36 +55,33 @@ def _pair(out: Path, pair: str, found: Found) -> list[str]:
             if fitting := [examples for examples, seconds in timed if seconds is not None and seconds <= 1.1 * budget]:
                 within[arm] = max(fitting)
         pages += [
-            f"### Within the bridge's {budget:.0f} seconds, and a tenth more",
-            _table(out, pair, found, within, whole),
+            f"### Read within the bridge's {budget:.0f} seconds, and a tenth more",
+            _readings(pair, found, within, whole),
         ]
     missing = [f"{arm}: not there ({way.says})" for arm, way in arms.items() if arm not in whole]
     return [*pages, "\n".join(f"- {line}" for line in missing)] if missing else pages
 
 
-def _table(
-    out: Path, pair: str, found: Found, chosen: Mapping[str, int], whole: Mapping[str, Measured], solved: bool = False
-) -> str:
+def _readings(pair: str, found: Found, chosen: Mapping[str, int], whole: Mapping[str, Measured]) -> str:
+    """What is read after so many examples of each arm."""
     less = _differences(pair, chosen, whole)
     corrected = holm({arm: one.p for arm, one in less.items()}, planned=len(design(pair).arms) - 1)
     rows = []
     for arm, examples in chosen.items():
         seeds = whole[arm][examples]
         shares, seconds = Shares([*seeds.values()]), found.seconds(arm, examples)
-        costs = [json.loads(path.read_text()) for path in (out / pair / arm).glob("seed-*/costs.json")]
-        loss = fmean(one[ENGLISH].mean("own") for one in seeds.values())
+        costs = [json.loads(path.read_text()) for path in (found.out / pair / arm).glob("seed-*/costs.json")]
         rows.append([
             arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}",
-            str(shares.gain(LOW[pair])), str(less.get(arm, "–")), f"{corrected[arm]:.3f}" if arm in less else "–",
+            str(shares.gain(LOW[pair])), str(less.get(arm, "–")), _p(corrected.get(arm)),
             str(shares.share(LOW[pair]) or "–"), str(shares.gain([ENGLISH])),
-            f"{loss:.3f}", *(_accuracies(out / pair / arm, pair) if solved else []),
+            f"{fmean(one[ENGLISH].mean('own') for one in seeds.values()):.3f}",
             f"{costs[0]['parameters']:,}" if costs else "–",
             f"{fmean(one['milliseconds'] for one in costs):.0f}" if costs else "–",
         ])  # fmt: skip
-    accuracy = ["accuracy en", "known", "low"] if solved else []
     return table(
         ["arm", "seeds", "examples", "seconds", "gain, low", "less the bridge's", "p (Holm)", "share", "gain, en",
-         "loss, en", *accuracy, "parameters", "ms"],
+         "loss, en", "parameters", "ms"],
         rows,
     )  # fmt: skip
 
@@ -101,10 +100,40 @@ def _differences(pair: str, chosen: Mapping[str, int], whole: Mapping[str, Measu
     return found
 
 
-def _accuracies(arm: Path, pair: str) -> list[str]:
-    """Of the last training, in English, the other known languages and the low-resource ones."""
-    seeds: list[Answers] = [
-        {(one.id, one.language): float(one.correct or 0) for one in Evaluation.read(path).samples(SUITE)}
-        for path in sorted(arm.glob("seed-*/answers"))
+def _solved(out: Path, pair: str) -> list[str]:
+    """What is solved at the end of each arm's training: by group, against the reference, and by language."""
+    answers = {arm: found for arm in design(pair).arms if (found := _answers(out / pair / arm))}
+    if not answers:
+        return []
+    less = {
+        arm: gain(seeds, answers[REFERENCE], LOW[pair]) for arm, seeds in answers.items()
+        if REFERENCE in answers and arm != REFERENCE
+    }  # fmt: skip
+    corrected = holm({arm: one.p for arm, one in less.items()}, planned=len(design(pair).arms) - 1)
+    groups = ([ENGLISH], KNOWN[pair], LOW[pair])
+    by_group = [
+        [arm, str(len(seeds)), *(str(mean_of(seeds, group)) for group in groups),
+         less[arm].points if arm in less else "–", _p(corrected.get(arm))]
+        for arm, seeds in answers.items()
+    ]  # fmt: skip
+    codes = sorted({code for seeds in answers.values() for _, code in seeds[0]}, key=[*map(str, ALL)].index)
+    by_language = [
+        [arm, *(f"{100 * mean_of(seeds, [code]).value:.1f}" for code in codes)] for arm, seeds in answers.items()
     ]
-    return [str(mean_of(seeds, group)) if seeds else "–" for group in ([ENGLISH], KNOWN[pair], LOW[pair])]
+    return [
+        "### Solved at the end, per cent",
+        table(["arm", "seeds", "en", ", ".join(KNOWN[pair]), "low", "low, less the bridge's", "p (Holm)"], by_group),
+        table(["arm", *codes], by_language),
+    ]
+
+
+def _answers(arm: Path) -> list[Answers]:
+    """Of every seed that is asked."""
+    return [
+        {(one.id, one.language): float(one.correct or 0) for one in Evaluation.read(results.parent).samples(SUITE)}
+        for results in sorted(arm.glob(f"seed-*/answers/{RESULTS}"))
+    ]
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
