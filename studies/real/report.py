@@ -119,7 +119,7 @@ def write_report(out: Path) -> Path:
     pages = ["# What language models read of real bridges", ABOUT]
     for found in studies:
         pages += _study(found)
-    _draw(out / FIGURE, studies)
+    _draw(out / FIGURE, [found for found in studies if any(found.whole(arm) for arm in ARMS)] or studies)
     pages.append(f"![Reading share against English examples and against seconds]({FIGURE}.png)")
     write_atomically(out / "report.md", "\n\n".join(pages) + "\n")
     return out / "report.md"
@@ -275,4 +275,6 @@ def _draw(path: Path, studies: list[Found]) -> None:
             row[2].set_xlabel("seconds to the checkpoint")
             row[2].sharey(row[1])
             if row[0].get_legend_handles_labels()[0]:
-                row[0].legend(frameon=False, fontsize=5.5, ncols=2)
+                row[2].legend(
+                    *row[0].get_legend_handles_labels(), frameon=False, fontsize=5.5, ncols=2, loc="lower right"
+                )
