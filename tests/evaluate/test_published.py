@@ -164,6 +164,8 @@ def test_afrixnli(place: str, tmp_path: Path) -> None:
         ("It contradicts the premise.", False), ("The answer is neutral, no entailment.", False), ("yes", False),
     ):  # fmt: skip
         assert nli_grader.grade(second, [output]).correct is correct, output
+    write(tmp_path / place / "test.csv", NLI.replace("contradiction", "2").replace("entailment", "0"))
+    assert [doc["expected"] for doc in documents("afrixnli", tmp_path, ["sw"])] == ["contradiction", "entailment"]
     write(tmp_path / place / "test.csv", NLI.replace("contradiction", "unrelated"))
     with pytest.raises(LangBridgeError, match=r"test\.csv, row 2: expected a label of entail.*got 'unrelated'"):
         documents("afrixnli", tmp_path, ["sw"])

@@ -104,6 +104,13 @@ def test_a_conversation_goes_one_way(chat_bridge_folder: Path) -> None:
     assert reading.ids == routed.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize("turn", [{"content": "b"}, {"role": "user"}, {"content": "X"}])
+def test_a_turn_that_is_none_is_refused_as_without_a_route(chat_bridge_folder: Path, turn: dict[str, str]) -> None:
+    _, routed = reader(chat_bridge_folder)
+    with pytest.raises(LangBridgeError, match="messages, 0: got .* expected `role`"):
+        routed.read([Request(messages=[turn])])
+
+
 def test_a_prompt_that_a_template_has_twice_is_text_once(base_folders: tuple[Path, Path]) -> None:
     model, processor = build_bridge(*base_folders, template="<soft>{prompt}</soft>Q: {prompt}")
     routed = RoutingReader(processor, model.language_model.config, route=ROUTE, losses=losses)

@@ -51,6 +51,24 @@ stages:
     assert "alone" not in languages(final)
 
 
+def test_what_the_language_model_was_trained_on_before_counts_too(
+    recipe_file: Path, load: Callable[..., Recipe], base_folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole, plain = recipe_file.read_text(), tmp_path / "plain.yaml"
+    kept = [line for line in whole.splitlines() if not line.startswith(("encoder:", "connector:"))]
+    plain.write_text(
+        "\n".join(kept).replace("data: {", "data: {language: en, ")
+        + "\nobjective: plain\nstages: [{data: {language: sw}}, {data: {language: en}}]\n"
+    )
+    tuned = train(Recipe.load(plain, [SHORT]), tmp_path / "tuned", progress=False)
+    assert "The prompts are in en, sw, as the recipe states: in these it had supervision." in languages(tuned)
+    bridge = load(SHORT, "data.language=en", f"language_model={tuned}")
+    assert prompt_languages(bridge) == {"en", "sw"}
+    (tuned / "training_log.json").unlink()
+    (tuned / "recipe.yaml").write_text("quantization: w4\n")
+    assert prompt_languages(bridge) == {"en"}, "a recipe of another program says nothing"
+
+
 def test_what_is_said_around_a_stage_does_not_hold_of_its_own_rows(
     recipe_file: Path, load: Callable[..., Recipe], tmp_path: Path
 ) -> None:

@@ -191,7 +191,7 @@ class RoutingReader(BridgeReader):
     def ways(self, requests: Sequence[Request]) -> list[str]:
         """Of each request, `text` or `bridge`."""
         said = [
-            "\n".join(message_text(turn["content"]) or "" for turn in one.messages if turn["role"] == "user")
+            "\n".join(message_text(turn.get("content")) or "" for turn in one.messages if turn.get("role") == "user")
             or one.prompt
             for one in requests
         ]

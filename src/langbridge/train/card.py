@@ -128,6 +128,8 @@ def model_card(
     began = "Trained on the rows below alone." if updates else "Fitted to prompts of the rows below alone."
     if recipe.begins_with is not None:
         began = "Trained on the rows below, and before on those of the bridge that it began with."
+    elif _was_tuned(recipe.language_model):
+        began = "Trained on the rows below; its language model had been fine-tuned on others before."
     lines += ["", "## Languages", "", f"{began} {_supervised(prompt_languages(recipe))} {languages}"]
     lines += ["", "## Parts", "", table(["part", "from", "in this run"], rows, texts=(1, 2))]
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
@@ -138,14 +140,21 @@ def model_card(
 
 
 def prompt_languages(recipe: Recipe) -> set[str | None]:
-    """The languages that a recipe states of its prompts, in all stages and in the runs before that it begins with; with
-    None among them where it, or one of these, leaves some unsaid."""
+    """The languages that a recipe states of its prompts, in all stages and in the runs before, those of the bridge that
+    it begins with and of its language model; with None among them where it, or one of these, leaves some unsaid."""
     found = {source.language for one in recipe.stage_recipes for source in one.data.training_sources}
     before = recipe.begins_with
     if before is not None:
         file = Path(before) / "recipe.yaml"
         found |= prompt_languages(Recipe.load(file)) if file.is_file() else {None}
+    if _was_tuned(recipe.language_model):
+        found |= prompt_languages(Recipe.load(Path(recipe.language_model) / "recipe.yaml"))
     return found
+
+
+def _was_tuned(language_model: str) -> bool:
+    """Whether a language model is what a run of ours has left; others write a recipe.yaml too."""
+    return all((Path(language_model) / name).is_file() for name in ("recipe.yaml", "training_log.json"))
 
 
 def _supervised(languages: set[str | None]) -> str:

@@ -29,6 +29,9 @@ AFRIXNLI = Benchmark(
 LABELS = ("entailment", "neutral", "contradiction")
 """In the order of their numbers on the hub."""
 
+_NUMBERED = {str(number): label for number, label in enumerate(LABELS)}
+"""As text, since a CSV file has no numbers."""
+
 _WRITTEN_AS = {
     **{label: label for label in LABELS},
     "entails": "entailment", "contradicts": "contradiction", "contradictory": "contradiction",
@@ -46,7 +49,7 @@ def _loader(source: Benchmark) -> Callable[..., dict[str, Any]]:
             raise LangBridgeError(f"{found.origin.get('file')}: has no rows with the language {language!r}")
         documents = []
         for place, (where, row) in enumerate(rows):
-            label = dict(enumerate(LABELS)).get(row["label"], row["label"])
+            label = _NUMBERED.get(str(row["label"]), row["label"])
             if label not in LABELS:
                 raise LangBridgeError(
                     f"{where}: expected a label of {', '.join(LABELS)}, or 0, 1 or 2, got {row['label']!r}"
