@@ -107,7 +107,7 @@ def test_a_conversation_goes_one_way(chat_bridge_folder: Path) -> None:
 @pytest.mark.parametrize("turn", [{"content": "b"}, {"role": "user"}, {"content": "X"}])
 def test_a_turn_that_is_none_is_refused_as_without_a_route(chat_bridge_folder: Path, turn: dict[str, str]) -> None:
     _, routed = reader(chat_bridge_folder)
-    with pytest.raises(LangBridgeError, match="messages, 0: got .* expected `role`"):
+    with pytest.raises(LangBridgeError, match=r"messages, 0: got .* expected `role`"):
         routed.read([Request(messages=[turn])])
 
 
