@@ -91,9 +91,10 @@ class Reader:
     def of_bridge(cls, folder: Path, recipe: Recipe) -> "Reader":
         model: Any = LangBridgeModel.from_pretrained(folder, dtype=recipe.dtype).eval()
         processor = LangBridgeProcessor.from_pretrained(folder)
-        collate = LabelledCollator(
-            processor, max_encoder_length=recipe.max_encoder_length, max_length=recipe.max_length
-        )
+        # As below: with a template that gives the language model the question's text as well, a row in some languages
+        # takes more than the training's own limit, and the solution would be cut.
+        positions = model.language_model.config.max_position_embeddings
+        collate = LabelledCollator(processor, max_encoder_length=recipe.max_encoder_length, max_length=positions)
         return cls(collate, lambda batch: model(**batch, return_logits=False).token_losses, processor.tokenizer,
                    recipe.train.per_device_eval_batch_size, NearestRows(model, processor))  # fmt: skip
 

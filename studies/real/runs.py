@@ -140,14 +140,15 @@ def _averaged(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
     for part in (start, trained):
         _check_same(part)
     (first,) = _trained(start, False, note).values()
-    means, seconds = {}, {}
+    means, clock = {}, run.folder / "clock.json"
+    seconds = seconds_of(run) if clock.is_file() else {}
     for examples, second in _trained(trained, checkpoints, note).items():
         means[examples] = out = run.folder / "averaged" / str(examples)
         if not out.is_dir():
             assert arm.mean is not None
             average_checkpoints(first, second, out, share=arm.mean)
         seconds[str(examples)] = seconds_of(start).get("0", 0.0) + seconds_of(trained).get(str(examples), 0.0)
-    write_atomically(run.folder / "clock.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
+    write_atomically(clock, json.dumps({"seconds": seconds}, indent=1) + "\n")
     return means
 
 

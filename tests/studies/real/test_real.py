@@ -129,6 +129,21 @@ def test_a_mean_is_made_of_its_seeds_start_and_training(
     clocks = [json.loads((one.folder / "clock.json").read_text())["seconds"]
               for one in (run, run_of("closed", seed=1), run_of("labelled", seed=1))]  # fmt: skip
     assert clocks[0]["8"] == clocks[1]["0"] + clocks[2]["8"]
+    quietly(run_of("mean25", seed=1, examples=12), questions)
+    assert json.loads((run.folder / "clock.json").read_text())["seconds"].keys() == {"8", "12"}
+
+
+def test_a_solution_is_whole_behind_a_question_that_training_would_leave_no_room_for(
+    run_of: Callable[..., Run], questions: Questions
+) -> None:
+    """As of Telugu that the language model reads as text, too, in bytes."""
+    twice = run_of("closed", settings=(*SETTINGS, "template=<soft>{prompt}</soft>{prompt}",
+                                       "max_encoder_length=70", "max_length=90"))  # fmt: skip
+    (folder,) = runs._trained(twice, False, lambda _: None).values()
+    found = measure(Reader.of_bridge(folder, twice.recipe), questions, "te")
+    tokenizer = LangBridgeProcessor.from_pretrained(folder).tokenizer
+    whole = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for text in questions.solutions]
+    assert found["tokens"] == whole
 
 
 def test_an_interrupted_measurement_goes_on(

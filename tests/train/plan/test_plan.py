@@ -241,6 +241,12 @@ def test_fewer_layers_keep_less(planned, base_folders) -> None:
     assert half.parameters == whole.parameters
 
 
+def test_what_is_not_counted_of_a_connector_is_said(planned, base_folders) -> None:
+    said = "what LayerwiseConnector keeps inside the language model's layers"
+    assert any(said in note for note in planned(*base_folders, connector="layerwise").notes)
+    assert not any(said in note for note in planned(*base_folders).notes)
+
+
 def test_precision_decides_the_weights_memory(planned, base_folders) -> None:
     wide = part(planned(*base_folders, **SMALL), "language model")
     narrow = part(planned(*base_folders, dtype="bfloat16", **SMALL), "language model")

@@ -110,6 +110,9 @@ class Layout:
             f"{', recomputed block by block' if train.activation_checkpointing else ''}",
             "not counted: the driver's own memory, communication buffers of sharding, fragmentation",
         ]
+        if self.bridge is not None and self.bridge.connector.injects:
+            kind = type(self.bridge.connector).__name__
+            self.notes.append(f"not counted: what {kind} keeps inside the language model's layers")
         return tuple(parts)
 
     # Parameters
