@@ -181,6 +181,9 @@ def test_xnli_in_one_file_and_in_one_a_language(tmp_path: Path) -> None:
     write(tmp_path / "hub" / "sw" / "test-00000.jsonl", '{"premise": "a", "hypothesis": "b", "label": 2}\n')
     (doc,) = documents("xnli", tmp_path / "hub", ["sw"])
     assert (doc["id"], doc["expected"]) == ("0", "contradiction")
+    write(tmp_path / "one" / "XNLI-1.0" / "xnli.test.tsv", head + rows + rows.splitlines()[1])
+    with pytest.raises(LangBridgeError, match=r"row 4: the id '7' is that of .*row 3 too"):
+        documents("xnli", tmp_path / "one", ["sw"])
     write(tmp_path / "one" / "XNLI-1.0" / "xnli.test.tsv", head + rows.replace("sw\t", "de\t"))
     with pytest.raises(LangBridgeError, match="has no rows with the language 'sw'"):
         documents("xnli", tmp_path / "one", ["sw"])

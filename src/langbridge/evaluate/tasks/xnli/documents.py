@@ -5,7 +5,7 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.answers import word_choice
-from langbridge.evaluate.benchmarks import Benchmark, HubPlace, dataset, read_rows
+from langbridge.evaluate.benchmarks import Benchmark, BenchmarkRows, HubPlace, dataset, read_rows, row_ids
 from langbridge.evaluate.graders import WrittenAnswer
 
 _FIELDS = ("premise", "hypothesis", "label")
@@ -48,7 +48,7 @@ def _loader(source: Benchmark) -> Callable[..., dict[str, Any]]:
         if not rows:
             raise LangBridgeError(f"{found.origin.get('file')}: has no rows with the language {language!r}")
         documents = []
-        for place, (where, row) in enumerate(rows):
+        for name, (where, row) in zip(row_ids(BenchmarkRows(rows), "pairID"), rows, strict=True):
             label = _NUMBERED.get(str(row["label"]), row["label"])
             if label not in LABELS:
                 raise LangBridgeError(
@@ -56,7 +56,7 @@ def _loader(source: Benchmark) -> Callable[..., dict[str, Any]]:
                 )
             documents.append(
                 {
-                    "id": str(row.get("pairID", place)),
+                    "id": name,
                     "language": language,
                     "prompt": f"Premise: {row['premise'].strip()}\nHypothesis: {row['hypothesis'].strip()}\n"
                     f"Does the premise entail the hypothesis? Answer with {LABELS[0]}, {LABELS[1]} or {LABELS[2]}.",
