@@ -160,7 +160,8 @@ class Recipe(Settings):
     init: str = "auto"
     """Start of the connector: `ridge`, `random`, or `auto`, which is `ridge` for a connector with a closed-form start
     (`linear`, `layerwise`) and `random` for the others. Or a bridge between these models, a folder or an id on the hub,
-    to go on from: its connector, its new rows, its encoder where that was trained, its language model where that is merged."""
+    to go on from: its connector, its new rows, its encoder where that was trained, its language model where that is
+    merged."""
 
     ridge: Ridge = Ridge()
     """Settings of the ridge start."""
