@@ -136,3 +136,22 @@ def test_a_template_that_cannot_be_read_is_told(template: str, message: str) -> 
 def test_a_system_message_with_braces_is_only_text() -> None:
     template = sequence.Template((sequence.Own("{prompt} "), *sequence.Template().pieces))
     assert template.text("Tom") == "{prompt} Tom"
+
+
+@pytest.mark.parametrize(
+    ("places", "given", "said"),
+    [
+        ([3, 4], [3, 3], "row 1: input_ids holds 4 placeholders but the encoder's input gives 3 "),
+        ([4, 3], [3, 3], "row 0: input_ids holds 4 placeholders but the encoder's input gives 3 "),
+        ([5], [3, 3], "row 0: input_ids holds 5 placeholders but the encoder's input gives 6 "),
+    ],
+)
+def test_a_row_of_one_source_that_does_not_fit_is_told_of_its_own(
+    places: list[int], given: list[int], said: str
+) -> None:
+    with pytest.raises(LangBridgeError, match=said):
+        sequence.sources_of_rows(places, given)
+
+
+def test_a_row_may_have_no_source_and_another_several() -> None:
+    assert sequence.sources_of_rows([8, 0], [3, 5]) == [2, 0]

@@ -304,7 +304,7 @@ def sources_of_rows(places: Sequence[int], given: Sequence[int]) -> list[int]:
             filled += given[last]
             last += 1
         if filled != wanted:
-            raise _mismatch(row, wanted, filled)
+            raise _mismatch(row, wanted, given[row] if len(places) == len(given) else filled)
         counts.append(last - first)
         first = last
     if first < len(given):
