@@ -32,9 +32,9 @@ class Memory(NamedTuple):
 
     def by_row(self, places: Bool[Tensor, "batch seq"]) -> "Memory":
         """The sources of each row end to end: a row has as many as fill its placeholders."""
-        if len(self.soft_prompts) == len(places):
-            return self
         counts = sources_of_rows(places.sum(1).tolist(), self.mask.sum(1).tolist())
+        if counts == [1] * len(self.soft_prompts):
+            return self
         soft_prompts, mask = _joined(self.soft_prompts, self.mask, counts)
         if self.keys_values is None or self.keys_values_mask is None:
             return Memory(soft_prompts, mask)
