@@ -105,10 +105,13 @@ def _solved(out: Path, pair: str) -> list[str]:
     answers = {arm: found for arm in design(pair).arms if (found := _answers(out / pair / arm))}
     if not answers:
         return []
+    reference = answers.get(REFERENCE, [])
     less = {
-        arm: gain(seeds, answers[REFERENCE], LOW[pair]) for arm, seeds in answers.items()
-        if REFERENCE in answers and arm != REFERENCE
-    }  # fmt: skip
+        # Of as many seeds they are the same ones.
+        arm: gain(seeds, reference, LOW[pair], same_runs=len(seeds) == len(reference))
+        for arm, seeds in answers.items()
+        if reference and arm != REFERENCE
+    }
     corrected = holm({arm: one.p for arm, one in less.items()}, planned=len(design(pair).arms) - 1)
     groups = ([ENGLISH], KNOWN[pair], LOW[pair])
     by_group = [

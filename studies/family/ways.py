@@ -32,16 +32,19 @@ def carry_out_route(run: Run, questions: Questions, languages: Sequence[str], *,
     folder = carry_out(bridged, questions, languages, note=note)
     assert folder is not None
     missing = [code for code in languages if not run.measured(questions.count, run.examples, code).is_file()]
-    path = run.folder / ROUTE_FILE
+    path, clock = run.folder / ROUTE_FILE, run.folder / "clock.json"
     if not missing and path.is_file():
         return folder
     model, processor = load_bridge(folder)
     if not path.is_file():
         started = time.monotonic()
         rows = islice(read_jsonl(run.data / "gsm8k" / "train.jsonl"), PROMPTS)
-        fit_route(model, processor, [row["question"] for _, row in rows]).save(path)
-        seconds = {at: spent + time.monotonic() - started for at, spent in seconds_of(bridged).items()}
-        write_atomically(run.folder / "clock.json", json.dumps({"seconds": seconds}, indent=1) + "\n")
+        route = fit_route(model, processor, [row["question"] for _, row in rows])
+        write_atomically(clock, json.dumps({"fitting": time.monotonic() - started}) + "\n")
+        route.save(path)
+    fitting = json.loads(clock.read_text(encoding="utf-8"))["fitting"]
+    seconds = {at: spent + fitting for at, spent in seconds_of(bridged).items()}
+    write_atomically(clock, json.dumps({"fitting": fitting, "seconds": seconds}, indent=1) + "\n")
     route, losses = Route.load(path), TextLosses(model, processor)
     for code in missing:
         ways = [route.way(loss) for loss in losses(questions[code])]
