@@ -45,6 +45,8 @@ def write_report(out: Path) -> Path:
 def _pair(out: Path, pair: str, found: Found) -> list[str]:
     arms, needed = design(pair).arms, [ENGLISH, *KNOWN[pair], *LOW[pair]]
     whole = {arm: there for arm in arms if (there := found.whole(arm, needed))}
+    if not whole:
+        return []
     pages = [f"## {pair}, {found.questions} questions a language", "### Read after equal English examples"]
     last = {arm: max(there) for arm, there in whole.items()}
     pages += [_readings(pair, found, last, whole), *_solved(out, pair)]
