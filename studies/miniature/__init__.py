@@ -11,13 +11,9 @@ lift.py, examples.py, encoders.py, designs.py, baselines.py: the parts a to e
 """
 
 import os
-import sys
-from pathlib import Path
 
 # Read once, when the first module below imports transformers: dozens of runs would each tell of their loading.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-sys.path.append(str(Path(__file__).parent / "registered"))  # where the study's connector is found by its name

@@ -5,9 +5,13 @@ each weighed by a softmax of minus its squared distance from that point. So it h
 one more for how sharp the mix is, its closed-form start, and cannot leave what the language model's own embeddings
 span.
 
-It is found by its name, as a connector of an installed package is: `registered/` stands for such a package.
+Within `by_name` it is found by its name, as a connector of an installed package is: `registered/` stands for such a
+package.
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,18 @@ from langbridge.model import Connector, ConnectorSettings, Memory
 
 SHARPNESS = 8.0
 """Of the softmax before training, in units of one over the rows' mean squared distance from their mean."""
+
+
+REGISTERED = Path(__file__).parent / "registered"
+
+
+@contextmanager
+def by_name() -> Iterator[None]:
+    sys.path.append(str(REGISTERED))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(REGISTERED))
 
 
 def text_rows(table: Tensor, tokenizer: Any) -> Tensor:

@@ -38,6 +38,7 @@ from langbridge.serve.load import load_engine
 from langbridge.train import Recipe, train
 from studies.miniature.altered import altered
 from studies.miniature.answers import Answers, mean_of
+from studies.miniature.mixture import by_name
 from studies.miniature.reading import reading
 from studies.miniature.sizes import ALL, Sizes
 from studies.real.starts import write_start
@@ -169,6 +170,7 @@ class Study:
         return None if solved[best].at_floor else best
 
 
+@by_name()
 def carry_out(run: Run, study: Study) -> dict[str, Any]:
     """Make what of a run is not there yet; what `done.json` holds."""
     if (record := study.done(run)) is not None:
@@ -216,6 +218,7 @@ def _at(asked: Asked, model: Path, folder: Path) -> Path:
     return folder / "training" / f"checkpoint-{asked.checkpoint}" if asked.checkpoint else folder / "start"
 
 
+@by_name()
 def recipe_of(run: Run, study: Study) -> Recipe:
     """The demo's recipe, but for what the run has otherwise."""
     settings: dict[str, Any] = {

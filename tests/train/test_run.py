@@ -305,6 +305,7 @@ def test_a_run_that_stops_on_the_plateau_can_be_gone_on_with(load, tmp_path):
         assert train(load(*changes, "train.max_steps=4"), tmp_path / "run", resume=True, progress=False).is_dir()
 
 
+@pytest.mark.filterwarnings("ignore::langbridge.train.reading.PlateauWarning")  # after four updates
 def test_text_noise_is_for_the_rows_that_are_learned_from(load, tmp_path, monkeypatch):
     """The reading score and the validation loss see the text whole, and so does whoever asks the bridge."""
     read = {True: [], False: []}

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from langbridge.errors import LangBridgeError
 from langbridge.miniature import parents
 from langbridge.model import ConnectorSettings, LangBridgeModel, build_bridge
 from studies.miniature import altered as module
 from studies.miniature.altered import altered, distances
-from studies.miniature.mixture import MixtureConnector, text_rows
+from studies.miniature.mixture import MixtureConnector, by_name, text_rows
 from studies.miniature.reading import kind_of
 
 pytestmark = pytest.mark.skipif(not parents.FOLDER.is_dir(), reason="the miniature's models are not built here")
@@ -77,6 +78,7 @@ def test_embeddings_are_moved_as_far_as_soft_prompts_lie(tmp_path: Path, monkeyp
     assert (by[:, None] - far).abs().amin(1).max() < 1e-5
 
 
+@by_name()
 def test_mixtures_stay_within_the_embeddings_and_are_found_by_their_name(tmp_path: Path) -> None:
     settings = ConnectorSettings.read({"kind": "mixture", "language_model": str(parents.LANGUAGE_MODEL)})
     model, processor = made(settings)
@@ -95,6 +97,11 @@ def test_mixtures_stay_within_the_embeddings_and_are_found_by_their_name(tmp_pat
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     torch.testing.assert_close(read(LangBridgeModel.from_pretrained(tmp_path), processor)[0], read(model, processor)[0])
+
+
+def test_outside_the_study_no_recipe_knows_its_connector() -> None:
+    with pytest.raises(LangBridgeError, match="expected one of"):
+        ConnectorSettings.read("mixture")
 
 
 def test_numbers_are_those_of_the_problem_and_signs_are_its_verbs() -> None:
