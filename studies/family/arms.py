@@ -61,7 +61,7 @@ def _arms(pair: str) -> Mapping[str, Arm]:
         "route": Arm("the bridge, or the text where the language model's loss is low", of=("text", "bridge")),
         "layerwise": Arm(
             "cross-attention in the language model's layers besides (LayAlign)",
-            {"connector.kind": "layerwise", "connector.gate_scale": "10"},
+            {"connector.kind": "layerwise"},
         ),
         "augmented": Arm("the language model sees the question as text too (MindMerger)", augmented),
         "noised": Arm("the same, the text corrupted in training", {**augmented, **NOISE}),

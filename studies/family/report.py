@@ -7,12 +7,11 @@ from statistics import fmean
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.runs import RESULTS
-from langbridge.evaluate.runs import Run as Evaluation
 from langbridge.files import write_atomically
 from langbridge.markdown import table
-from langbridge.miniature.dataset import SUITE
 from studies.family.arms import KNOWN, LOW, PAIRS, design
 from studies.miniature.answers import Answers, gain, mean_of
+from studies.miniature.runs import answers_in
 from studies.miniature.sizes import ALL
 from studies.real.reading import ENGLISH
 from studies.real.report import Found
@@ -134,10 +133,7 @@ def _solved(out: Path, pair: str) -> list[str]:
 
 def _answers(arm: Path) -> list[Answers]:
     """Of every seed that is asked."""
-    return [
-        {(one.id, one.language): float(one.correct or 0) for one in Evaluation.read(results.parent).samples(SUITE)}
-        for results in sorted(arm.glob(f"seed-*/answers/{RESULTS}"))
-    ]
+    return [answers_in(results.parent) for results in sorted(arm.glob(f"seed-*/answers/{RESULTS}"))]
 
 
 def _p(value: float | None) -> str:

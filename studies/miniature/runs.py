@@ -155,8 +155,7 @@ class Study:
         return dict(json.loads((self.folder(run.name) / "encoder.json").read_text(encoding="utf-8")))
 
     def answers(self, run: Run, asked: str = "test") -> Answers:
-        evaluation = Evaluation.read(self.folder(run.name) / "answers" / asked)
-        return {(one.id, one.language): float(one.correct or 0) for one in evaluation.samples(SUITE)}
+        return answers_in(self.folder(run.name) / "answers" / asked)
 
     def by_seed(self, make: Callable[..., Run], *arguments: Any, asked: str = "test") -> list[Answers]:
         """The answers of the run that `make(sizes, *arguments, seed)` is, for every seed."""
@@ -168,6 +167,11 @@ class Study:
         solved = {setting: mean_of([self.answers(run, "validation")], ["en"]) for setting, run in trials.items()}
         best = max(solved, key=lambda setting: solved[setting].value)
         return None if solved[best].at_floor else best
+
+
+def answers_in(folder: Path) -> Answers:
+    """Of a finished evaluation of the miniature's problems."""
+    return {(one.id, one.language): float(one.correct or 0) for one in Evaluation.read(folder).samples(SUITE)}
 
 
 @by_name()

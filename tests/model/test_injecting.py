@@ -6,18 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from coming_and_going import written_as_each_alone
 from tiny import make_batch, make_bridge, one_row
 from torch import nn
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import Connector, ConnectorSettings, LangBridgeModel, Memory
 from langbridge.model.connectors import settings as known
-from langbridge.serve.batch import Batch
-from langbridge.serve.engine import Decoding
-from langbridge.serve.generation import Ending
-from langbridge.serve.readers import Reading
-from langbridge.serve.rows import Row
-from langbridge.serve.sampling import Choice
 
 D_MEMORY = 8
 
@@ -142,27 +137,7 @@ def test_it_learns_and_a_conversation_goes_on_with_it(bridge) -> None:
 
 def test_rows_that_come_and_go_are_reached_as_each_alone(bridge) -> None:
     """As a server writes them: joining and leaving between tokens."""
-    whole, told = make_batch(bridge, lengths=(9, 4, 6, 3)), {}
-
-    def row(number: int, new_tokens: int) -> Row:
-        one = one_row(whole, number)
-        reading = Reading(one["input_ids"][0].tolist(), one["encoder_input_ids"].tolist(), [], 0)
-        decoding, ending = Decoding(new_tokens), Ending(frozenset(), (), lambda ids: " ".join(map(str, ids)))
-        choice = Choice(bridge, decoding, 0, [], number, bridge.device)
-        return Row(reading, decoding, choice, ending, lambda what: told.__setitem__(number, what), "")
-
-    batch = Batch(bridge)
-    with torch.inference_mode():
-        for joining, steps in (([row(0, 3), row(1, 9)], 2), ([row(2, 9), row(3, 4)], 9)):
-            batch.join(joining)
-            for _ in range(steps):
-                batch.leave()
-                if batch.rows:
-                    batch.step()
-    for number, answer in told.items():
-        alone = bridge.generate(**one_row(whole, number), max_new_tokens=answer.tokens, do_sample=False)
-        assert answer.text == " ".join(map(str, alone[0, -answer.tokens :].tolist()))
-    assert len(told) == 4
+    told = written_as_each_alone(bridge)
     assert len({answer.text.split()[0] for answer in told.values()}) > 1
 
 

@@ -4,18 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from coming_and_going import written_as_each_alone
 from tiny import VOCAB, language_model_config, make_batch, make_bridge, make_encoder, one_row
 from torch import nn
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import Bridge, LangBridgeModel, build_bridge
-from langbridge.serve.batch import Batch
-from langbridge.serve.engine import Decoding
-from langbridge.serve.generation import Ending
 from langbridge.serve.prompt_embeddings import PromptEmbedder
-from langbridge.serve.readers import Reading
-from langbridge.serve.rows import Row
-from langbridge.serve.sampling import Choice
 
 LAYERS = [0, 1, 2]
 LAYERWISE = {"kind": "layerwise", "encoder_layers": LAYERS}
@@ -187,27 +182,7 @@ def test_a_closed_form_is_written_into_both_channels(bridge: LangBridgeModel) ->
 
 def test_rows_that_come_and_go_are_reached_as_each_alone(bridge: LangBridgeModel) -> None:
     """As a server writes them: joining and leaving between tokens."""
-    whole, told = make_batch(bridge, lengths=(9, 4, 6, 3)), {}
-
-    def row(number: int, new_tokens: int) -> Row:
-        one = one_row(whole, number)
-        reading = Reading(one["input_ids"][0].tolist(), one["encoder_input_ids"].tolist(), [], 0)
-        decoding, ending = Decoding(new_tokens), Ending(frozenset(), (), lambda ids: " ".join(map(str, ids)))
-        choice = Choice(bridge, decoding, 0, [], number, bridge.device)
-        return Row(reading, decoding, choice, ending, lambda what: told.__setitem__(number, what), "")
-
-    batch = Batch(bridge)
-    with torch.inference_mode():
-        for joining, steps in (([row(0, 3), row(1, 9)], 2), ([row(2, 9), row(3, 4)], 9)):
-            batch.join(joining)
-            for _ in range(steps):
-                batch.leave()
-                if batch.rows:
-                    batch.step()
-    for number, answer in told.items():
-        alone = bridge.generate(**one_row(whole, number), max_new_tokens=answer.tokens, do_sample=False)
-        assert answer.text == " ".join(map(str, alone[0, -answer.tokens :].tolist()))
-    assert len(told) == 4
+    written_as_each_alone(bridge)
 
 
 def test_it_is_saved_and_loaded_with_and_without_its_language_model(bases, tmp_path) -> None:

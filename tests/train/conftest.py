@@ -6,7 +6,8 @@ import pytest
 from transformers import TrainerCallback
 
 from langbridge.data import write_jsonl
-from langbridge.train import Recipe
+from langbridge.train import Recipe, train
+from langbridge.train.loop import run_loop
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,29 @@ class StopAt(TrainerCallback):
 def stop_at():
     """A callback that kills a run: `stop_at(step)`."""
     return StopAt
+
+
+@pytest.fixture
+def killed_in_second_stage(monkeypatch):
+    """Train stages into a folder until the second is killed after 3 updates: `killed_in_second_stage(recipe, out)`. The
+    stages' trainers."""
+
+    def run(recipe, out):
+        trainers = []
+
+        def killed(trainer, *args, **kwargs):
+            trainers.append(trainer)
+            if len(trainers) == 2:
+                trainer.add_callback(StopAt(3))
+            return run_loop(trainer, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("langbridge.train.run.run_loop", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(recipe, out, progress=False)
+        return trainers
+
+    return run
 
 
 @pytest.fixture

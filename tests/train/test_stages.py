@@ -10,7 +10,6 @@ from langbridge import LangBridgeModel
 from langbridge.data import write_jsonl
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe, train
-from langbridge.train.loop import run_loop
 from langbridge.train.plan import plan
 
 STAGES = """
@@ -99,19 +98,9 @@ def test_a_stage_is_the_run_that_begins_with_the_bridge_before(staged, load, tmp
     assert "linear, begun as `stage-1/final` | trained" in card
 
 
-def test_a_killed_stage_goes_on_from_its_checkpoint(staged, tmp_path, monkeypatch, stop_at):
-    recipe, calls = staged(), []
-
-    def killed(trainer, *args, **kwargs):
-        calls.append(trainer.args.output_dir)
-        if len(calls) == 2:
-            trainer.add_callback(stop_at(3))
-        return run_loop(trainer, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("langbridge.train.run.run_loop", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path / "run", progress=False)
+def test_a_killed_stage_goes_on_from_its_checkpoint(staged, tmp_path, killed_in_second_stage):
+    recipe = staged()
+    killed_in_second_stage(recipe, tmp_path / "run")
     assert (tmp_path / "run" / "stage-2" / "checkpoint-2").is_dir()
     final = train(recipe, tmp_path / "run", resume=True, progress=False)
     assert same(connector(final), connector(train(recipe, tmp_path / "whole", progress=False)))

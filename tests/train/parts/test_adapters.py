@@ -11,7 +11,6 @@ from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.errors import LangBridgeError
 from langbridge.model import export_merged
 from langbridge.train import train
-from langbridge.train.loop import run_loop
 from langbridge.train.parts.adapters import the_same_model
 
 pytest.importorskip("peft", reason="PEFT is not installed (the extra lora)")
@@ -92,27 +91,20 @@ stages:
 """
 
 
-def test_dora_as_a_second_stage_is_resumed_merged_and_exported(load, recipe_file, tmp_path, monkeypatch, stop_at):
+def test_dora_as_a_second_stage_is_resumed_merged_and_exported(
+    load, recipe_file, tmp_path, monkeypatch, killed_in_second_stage
+):
     """The connector first, then the language model's adapters on the frozen connector; one that reaches into the
     layers, and so through the adapters."""
     recipe_file.write_text(recipe_file.read_text() + STAGES)
-    recipe, seen, stages = load("connector=layerwise"), {}, []
+    recipe, seen = load("connector=layerwise"), {}
 
     def spied(model, batch):
         with torch.no_grad():
             seen.update(batch=batch, logits=model(**batch).logits)
         return the_same_model(model, batch)
 
-    def killed(trainer, *args, **kwargs):
-        stages.append(trainer)
-        if len(stages) == 2:
-            trainer.add_callback(stop_at(3))
-        return run_loop(trainer, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("langbridge.train.run.run_loop", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path / "run", progress=False)
+    stages = killed_in_second_stage(recipe, tmp_path / "run")
     (adapters,) = (part for part in stages[1].parts if part.group == "adapters")
     trained = {name for name, one in stages[1].model.named_parameters() if one.requires_grad}
     assert any("lora_magnitude_vector" in name for name in trained)
