@@ -10,6 +10,7 @@ import pytest
 
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.suites import chosen_languages, load_suites
+from langbridge.evaluate.tasks.mmath.documents import grader as formula_grader
 from langbridge.evaluate.tasks.sib200.documents import TOPICS, choice_grader, topic_grader
 from langbridge.evaluate.tasks.xcsqa.documents import grader as csqa_grader
 from langbridge.evaluate.tasks.xnli.documents import grader as nli_grader
@@ -132,6 +133,30 @@ def test_what_a_folder_lacks_is_left_out_unless_it_was_asked_for(tmp_path: Path)
         assert [one.language for one in load_suites(["sib200"], data=tmp_path, languages=["zh"])] == ["zho_Hans"]
     with pytest.raises(LangBridgeError, match="found no tel_Telu/test"):
         load_suites(["sib200"], data=tmp_path, languages=["sw", "te"])
+
+
+def test_mmath(tmp_path: Path) -> None:
+    golds = ["204", "$\\frac{3}{4}$", "$8\\sqrt{5} - 16$", "$(-\\infty,-1)\\cup(6,+\\infty)$", "-50"]
+    rows = [{"question": f" Q{n}?", "answer": gold, "data_source": "CNMO", "lang": "th", "gid": 45 + n}
+            for n, gold in enumerate(golds)]  # fmt: skip
+    write(tmp_path / "mmath" / "th.json", json.dumps(rows, indent=4))
+    found = documents("mmath", tmp_path, ["th"])
+    assert [doc["id"] for doc in found] == ["45", "46", "47", "48", "49"]
+    assert [doc["prompt"] for doc in found] == ["Q0?", "Q1?", "Q2?", "Q3?", "Q4?"]
+    right = [
+        ["So 12 and 204.", "\\boxed{204} minutes", "ดังนั้น ๒๐๔", "$$x = 204$$"],
+        ["0.75", "thus \\frac{6}{8}", "$$x=\\dfrac{3}{4}$$"],
+        ["The least is \\(8(\\sqrt5-2)\\)."], ["$x \\in (-\\infty, -1) \\cup (6, \\infty)$"], ["\\[-50\\]"],
+    ]  # fmt: skip
+    for doc, outputs in zip(found, right, strict=True):
+        for output in [doc["expected"], *outputs]:
+            assert formula_grader.grade(doc, [output]).correct, (doc["expected"], output)
+        for output in ("", "It is 7.", "\\boxed{7}, not 204", "no number"):
+            assert not formula_grader.grade(doc, [output]).correct, (doc["expected"], output)
+    rows[1]["answer"] = "none"
+    write(tmp_path / "mmath" / "th.json", json.dumps(rows))
+    with pytest.raises(LangBridgeError, match=r"th\.json, row 2, field 'answer': expected a number or a formula"):
+        documents("mmath", tmp_path, ["th"])
 
 
 def test_a_language_is_wanted_by_any_code_or_name() -> None:

@@ -93,11 +93,16 @@ def exact_number(text: str) -> Decimal | None:
 def _in_ascii(text: str, language: str | None) -> str:
     """A text with its numbers in ASCII and as English writes them."""
     text = _ONE_SIGN_FRACTION.sub(lambda match: _after(match[1], unicodedata.normalize("NFKC", match[2])), text)
-    # `decimal` and not `digit`, which would also read the 2 of "m²" as a number.
-    text = "".join(str(unicodedata.decimal(one, one)) for one in text.translate(_SAME_AS_ASCII).replace("\\$", "$"))
+    text = with_ascii_digits(text.translate(_SAME_AS_ASCII).replace("\\$", "$"))
     text = _LATEX_GROUP.sub(",", _NARROW_SPACES.sub(",", text))
     text = _LATEX_FRACTION.sub(lambda m: _after(m[1], f"{m[2] or m[3]}/{m[4] or m[5]}"), text)
     return _as_in_english(text, None if language is None else two_letter(language))
+
+
+def with_ascii_digits(text: str) -> str:
+    """A text with the digits of every script as 0 to 9."""
+    # `decimal` and not `digit`, which would also read the 2 of "m²" as a number.
+    return "".join(str(unicodedata.decimal(one, one)) for one in text)
 
 
 def _after(digit: str | None, fraction: str) -> str:

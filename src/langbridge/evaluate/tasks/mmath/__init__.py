@@ -1,0 +1,1 @@
+"""MMATH: problems of competitions, whose answers are numbers and formulas."""
