@@ -63,6 +63,10 @@ def _arms(pair: str) -> Mapping[str, Arm]:
             "cross-attention in the language model's layers besides (LayAlign)",
             {"connector.kind": "layerwise"},
         ),
+        "layerwise_text": Arm(
+            "cross-attention, and the question as text too (LayAlign whole)",
+            {"connector.kind": "layerwise", **augmented},
+        ),
         "augmented": Arm("the language model sees the question as text too (MindMerger)", augmented),
         "noised": Arm("the same, the text corrupted in training", {**augmented, **NOISE}),
         "dropped": Arm("the same, the text left out in half of the rows", {**augmented, "text_noise.drop": "0.5"}),
