@@ -22,6 +22,7 @@ from scipy.stats import t
 
 from langbridge.evaluate.report.statistics import average, differences
 from studies.miniature.sizes import HIGH, LOW
+from studies.real import shares
 
 Answers = Mapping[tuple[str, str], float]
 """Right (1) or wrong (0) by (problem, language)."""
@@ -171,8 +172,8 @@ class NotCompared:
 class Claim:
     """What is claimed, and what decides: it holds where that is above zero, and surely so.
 
-    primary: one in each part, said before its runs were made, and judged by its own p. The others are judged together
-    (`holm`)."""
+    primary: one in each part, said before its runs were made, and judged by its own p. The part's others are judged
+    together (`holm`)."""
 
     text: str
     measured: str
@@ -205,11 +206,6 @@ def said_p(p: float) -> str:
 
 def holm(claims: Sequence[Claim]) -> list[Claim]:
     """The claims in their order; the p of those that are not primary holds for all of them together (Holm 1979)."""
-    others = sorted(
-        (claim.found.p, place) for place, claim in enumerate(claims) if not (claim.primary or math.isnan(claim.found.p))
-    )
-    done, least = list(claims), 0.0
-    for number, (p, place) in enumerate(others):
-        least = max(least, min(1.0, (len(others) - number) * p))
-        done[place] = replace(claims[place], adjusted=least)
-    return done
+    others = {place: one.found.p for place, one in enumerate(claims) if not (one.primary or math.isnan(one.found.p))}
+    adjusted = shares.holm(others, planned=len(others))
+    return [replace(one, adjusted=adjusted.get(place)) for place, one in enumerate(claims)]

@@ -160,13 +160,15 @@ def _curves(page: Page, curves: Mapping[str, Curve]) -> None:
             for init, one in curves.items()
         ],
     )  # fmt: skip
+    ends = ", ".join(f"{one.places[-1]:,} examples ({init})" for init, one in curves.items())
+    page.say(f"*Never*: not by the run's end, after {ends}.")
     draw_examples(page.picture("examples", "Accuracy and reading scores against English examples"), curves)
     page.say(
         "Reading scores are what another row's soft prompts cost, in nats a token: of the numbers that the problem "
         "names, and of the signs, which say what its verbs mean. Near 0 they are not read."
     )
     page.table(
-        ["start", "examples", "English", "low-resource", *KINDS],
+        ["start", "examples", "English", "low-resource", *(f"{kind}, mean" for kind in KINDS)],
         [
             [init, str(seen), *(spread([scores[seen] for scores in both]) for both in (one.english, one.low)),
              *(f"{one.mean_reading(kind)[seen]:.3f}" for kind in KINDS)]
@@ -179,7 +181,14 @@ def _curves(page: Page, curves: Mapping[str, Curve]) -> None:
 def _sooner(curves: Mapping[str, Curve], first: str, second: str) -> Found:
     if absent := [init for init in (first, second) if init not in curves]:
         return NotCompared(f"{' and '.join(absent)}: at the floor at every rate")
-    return Sooner(*(curves[init].to(GOAL) for init in (first, second)))
+    found = [curves[init].to(GOAL) for init in (first, second)]
+    for init, own, other in zip((first, second), found, reversed(found), strict=True):
+        end = curves[init].places[-1]
+        if math.inf in own and any(end < one < math.inf for one in other):
+            return NotCompared(
+                f"{init}: a run ended after {end:,} examples, before the goal and before the other's runs"
+            )
+    return Sooner(*found)
 
 
 def spread(shares: Sequence[float]) -> str:
@@ -192,8 +201,14 @@ def _reads(one: Curve, kind: str) -> str:
         seeds = [score >= max(READS, 2 * error) for score, error in (each[kind] for each in one.reading[seen])]
         return 2 * sum(seeds) > len(seeds)
 
-    seen = next((seen for seen in one.places if read(seen)), None)
-    begins = "at no checkpoint" if seen is None else f"from {seen} examples on" if seen else "before the first step"
+    seen = next((seen for place, seen in enumerate(one.places) if all(map(read, one.places[place:]))), None)
+    begins = (
+        "not at the last checkpoint"
+        if seen is None
+        else f"from {seen} examples on"
+        if seen
+        else "before the first step"
+    )
     return f"{one.init}: {kind} are read in most seeds (a score of {READS} and of twice its error) {begins}."
 
 
@@ -206,7 +221,8 @@ _STYLE: dict[str, dict[str, Any]] = {
 
 
 def draw_examples(path: Path, curves: Mapping[str, Curve]) -> None:
-    """Accuracy (English and low-resource) and reading scores against the examples seen, medians of the seeds."""
+    """Accuracy (English and low-resource), medians of the seeds, and reading scores, their means, against the examples
+    seen."""
     with figure(path, ncols=4, figsize=(7.1, 2.5), layout="constrained") as (drawn, axes):
         for init, one in curves.items():
             style = {"markersize": 3, "linewidth": 0.9, **_STYLE[init]}

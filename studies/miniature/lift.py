@@ -177,11 +177,11 @@ def _guesses(
         ["guess 2: trained on", "encoder tokens", "target tokens"],
         [[kind, *(f"{number:.1f}" for number in tokens_of(kind))] for kind in ("en", *lengths)],
     )
-    drop = {n: [of_events(seeds, n) for seeds in (lm, bridge)] for n in range(SHORT, LONG + 1)}
+    events = range(SHORT, LONG + 1)
     draw_lengths(
         page.picture("lengths", "Accuracy in known languages by the number of events in a problem"),
-        [str(n) for n in drop],
-        {name: [mean_of(of_events(seeds, n), [c for codes in known.values() for c in codes]) for n in drop]
+        [str(n) for n in events],
+        {name: [mean_of(of_events(seeds, n), [c for codes in known.values() for c in codes]) for n in events]
          for name, seeds in {"language model alone": lm, "bridge": bridge,
                              **{kind: lengths[kind] for kind in TARGETS.values()}}.items()},
         "events in the problem",

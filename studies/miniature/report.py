@@ -18,20 +18,19 @@ def write_report(study: Study, parts: Mapping[str, ModuleType]) -> list[tuple[st
     """Write the report of parts whose runs are all finished; their claims, each with the letter of its part."""
     body = Page(study.out)
     claims: list[tuple[str, Claim]] = []
-    places: dict[str, int] = {}
     for letter, part in parts.items():
         body.heading(f"{letter}. {part.TITLE}")
-        own = part.write(study, body)
-        places[letter] = len(body.blocks)
+        own = holm(part.write(study, body))
+        if own:
+            body.heading("What held", 3)
+            body.points([claim.said() for claim in own])
         runs = part.runs(study)
         spent = sum(study.core_seconds(run) for run in runs)
-        body.say(f"{len(runs)} runs, {spent / 60:.0f} minutes of one core in all; runs may be shared between parts.")
+        body.say(
+            f"{len(runs)} runs, {spent / 60:.0f} minutes of one core, without what was prepared before them and what "
+            "interruptions cost; runs may be shared between parts."
+        )
         claims += [(letter, claim) for claim in own]
-    claims = list(zip((letter for letter, _ in claims), holm([claim for _, claim in claims]), strict=True))
-    for letter, place in reversed(places.items()):
-        said = [f"- {claim.said()}" for part, claim in claims if part == letter]
-        if said:
-            body.blocks[place:place] = ["### What held", "\n".join(said)]
     page = Page(study.out)
     _open(page, study.sizes, claims)
     page.blocks += body.blocks
@@ -51,9 +50,10 @@ def _open(page: Page, sizes: Sizes, claims: list[tuple[str, Claim]]) -> None:
         f"{len(sizes.seeds)} seeds of the connector (its start, the order of the examples); the parents and the "
         f"examples are the same in all runs. {sizes.problems} held-out problems in each language, answered greedily. "
         "Numbers are ± one standard error, over problems (a problem in all languages is one) and seeds together; "
-        "intervals are Student's. With three seeds they are wide; an error of 0.0 says only that all answers were "
-        "alike. Each part has one primary claim, named before its runs were made and judged by itself; the others are "
-        f"judged together, by Holm's p over all {sum(claim.adjusted is not None for _, claim in claims)} of them here."
+        "intervals are Student's, and wide with so few seeds; an error of 0.0 says only that all answers were alike. "
+        "Parts b and f have seeds, problems and errors of their own, which they state. Each part but f has one primary "
+        "claim, named before its runs were made and judged by itself; the others are judged together, by Holm's p "
+        "within their part."
     )
     page.table(
         ["part", "claim", "in miniature", "found", "p"],

@@ -107,7 +107,8 @@ class Run:
         return sum(asked.limit * len(asked.languages) for asked in self.asked)
 
     def as_json(self) -> dict[str, Any]:
-        return dict(json.loads(json.dumps(asdict(self))))
+        """Without the place of the checkout, so that another one reads the study too."""
+        return dict(json.loads(json.dumps(asdict(self)).replace(str(parents.FOLDER), "PARENTS")))
 
 
 def training(name: str, seed: int, kind: str, examples: int, *asked: Asked, **settings: Any) -> Run:

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from scipy.stats import rankdata
 
 from studies.real.reading import ENGLISH
 
@@ -78,6 +79,7 @@ class Measurement:
 
 
 Languages = Mapping[str, Measurement]
+Name = TypeVar("Name", str, int)
 """A bridge's measurements by language."""
 
 
@@ -126,9 +128,10 @@ class Shares:
             return self._estimate(np.mean([self._gains(language) / english for language in languages], axis=0))
 
 
-def holm(found: Mapping[str, float], planned: int) -> dict[str, float]:
+def holm(found: Mapping[Name, float], planned: int) -> dict[Name, float]:
     """P values corrected by Holm for `planned` comparisons, those that are not made yet included."""
-    corrected, largest = {}, 0.0
+    corrected: dict[Name, float] = {}
+    largest = 0.0
     for place, name in enumerate(sorted(found, key=found.__getitem__)):
         largest = max(largest, min(1.0, (planned - place) * found[name]))
         corrected[name] = largest
@@ -136,5 +139,8 @@ def holm(found: Mapping[str, float], planned: int) -> dict[str, float]:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's, of values without ties."""
-    return float(np.corrcoef([np.argsort(np.argsort(values)) for values in (first, second)])[0, 1])
+    """Spearman's; 0 where one side is constant, for which scipy's has no number."""
+    ranks = [rankdata(values) for values in (first, second)]
+    ranks = [values - values.mean() for values in ranks]
+    norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float(ranks[0] @ ranks[1] / norm) if norm else 0.0

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from studies.miniature.answers import Claim, Estimate, NotCompared, gain, holm, mean_of
-from studies.miniature.encoders import PREDICTORS, Quality, rank_correlation
+from studies.miniature.encoders import PREDICTORS, Quality, Ranked
 
 
 def answers(rows: dict[str, list[float]]) -> dict[tuple[str, str], float]:
@@ -149,31 +149,30 @@ def test_one_problem_shows_nothing() -> None:
     assert Claim("It lifts", "", found).verdict == "not shown"
 
 
-def qualities(numbers: list[float], accuracies: list[float], error: float) -> list[Quality]:
+def ranked(numbers: list[float], accuracies: list[float]) -> Ranked:
     name = next(iter(PREDICTORS))
-    return [
-        Quality(f"step-{i}", {name: (number, error)}, Estimate(accuracy, 0.01, 50), Estimate(accuracy, error, 50))
-        for i, (number, accuracy) in enumerate(zip(numbers, accuracies, strict=True))
-    ]
+    return Ranked(
+        [
+            Quality(f"step-{i}", {name: (number, 0.1)}, Estimate(accuracy, 0.01, 50), Estimate(accuracy, 0.1, 50))
+            for i, (number, accuracy) in enumerate(zip(numbers, accuracies, strict=True))
+        ],
+        name,
+    )
 
 
 def test_rank_correlation_is_scipys_ties_included() -> None:
     numbers, accuracies = [0.1, 0.4, 0.4, 0.7, 0.9, 0.2], [0.0, 0.3, 0.5, 0.5, 0.6, 0.1]
-    found, low, high = rank_correlation(qualities(numbers, accuracies, 0.0), next(iter(PREDICTORS)))
-    assert found == pytest.approx(stats.spearmanr(numbers, accuracies).statistic)
-    assert low <= found <= high
+    assert ranked(numbers, accuracies).value == pytest.approx(stats.spearmanr(numbers, accuracies).statistic)
 
 
-def test_noise_widens_the_interval_of_a_perfect_order() -> None:
-    numbers = list(np.linspace(0.4, 0.6, 6))
-    name = next(iter(PREDICTORS))
-    sharp = rank_correlation(qualities(numbers, numbers, 1e-6), name)
-    blurred = rank_correlation(qualities(numbers, numbers, 0.1), name)
-    assert sharp[0] == blurred[0] == pytest.approx(1.0)
-    assert sharp[1] > 0.99
-    assert blurred[1] < 0.5
+def test_the_p_of_a_rank_correlation_is_exact() -> None:
+    """Of n encoders in perfect order, two of n! orders are as far from none."""
+    for n in (4, 5, 6):
+        rising = [0.1 * place for place in range(n)]
+        assert ranked(rising, rising).p == pytest.approx(2 / math.factorial(n))
+        assert ranked(rising, rising[::-1]).side == -1
 
 
 def test_a_number_that_never_changes_foretells_nothing() -> None:
-    found, low, high = rank_correlation(qualities([1.0] * 5, [0.1, 0.2, 0.3, 0.4, 0.5], 0.0), next(iter(PREDICTORS)))
-    assert (found, low, high) == (0, 0, 0)
+    constant = ranked([1.0] * 5, [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert (constant.value, constant.side, constant.p) == (0, 0, 1)
