@@ -152,15 +152,17 @@ def test_equal_numbers_are_equal_however_they_are_written() -> None:
     assert last_number("72.00") == last_number("72") == 72
 
 
-# What the original evaluation makes of a text: commas between digits go, the last ASCII digits count, signs are lost.
+# What the original evaluation makes of a text (`_extract_answer` in its harness's mgsm.py): commas between pairs of
+# digits go, the last digits of any script count, signs are lost.
 REFERENCE = {
     "The answer is 1,234.": "1234",
     "The answer is 5 apples, and 3 pears are left.": "3",
     "10 - 15 = -5": "5",
     "He pays 3.50": "3.50",
-    "1,2,3": "123",
+    "1,2,3": "3",
     "no number": "0",
-    "৭২": "0",
+    "৭২": "72",
+    "x is 18. উত্তর ২০": "20",
 }
 
 
@@ -183,6 +185,8 @@ LETTERS = {
     "B. It was small.": "B",
     "A": "A",
     "A man walked in.": None,
+    "Answer: A person would go to (B)": "B",
+    "Answer: A person would go.": None,
     "The answer is (A). In fact (B) is impossible.": "A",
     "The answer is A. The answer is not B, though.": "A",
     "The answer is a dog": None,
@@ -209,6 +213,9 @@ WORDS = [
     ("the sentence is not plausible", YES_NO, "no"),
     ("the sentence is plausible", YES_NO, "yes"),
     ("Elanor tells the truth.", YES_NO, "yes"),
+    ("So the answer is no as we end 2 steps away. It would be yes if not.", YES_NO, "no"),
+    ("The answer is no because you do not return", YES_NO, "no"),
+    ("The answer is no doubt yes", YES_NO, "yes"),
     ("nothing known", YES_NO, None),  # neither "no" in "nothing" nor in "known"
     ("The argument is deductively invalid.", VALIDITY, "invalid"),
     ("The argument is not deductively valid.", VALIDITY, "invalid"),

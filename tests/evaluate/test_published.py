@@ -144,7 +144,7 @@ def test_mmath(tmp_path: Path) -> None:
     assert [doc["id"] for doc in found] == ["45", "46", "47", "48", "49"]
     assert [doc["prompt"] for doc in found] == ["Q0?", "Q1?", "Q2?", "Q3?", "Q4?"]
     right = [
-        ["So 12 and 204.", "\\boxed{204} minutes", "ดังนั้น ๒๐๔", "$$x = 204$$"],
+        ["So 12 and 204.", "It is \\$204.", "\\boxed{204} minutes", "ดังนั้น ๒๐๔", "$$x = 204$$"],
         ["0.75", "thus \\frac{6}{8}", "$$x=\\dfrac{3}{4}$$"],
         ["The least is \\(8(\\sqrt5-2)\\)."], ["$x \\in (-\\infty, -1) \\cup (6, \\infty)$"], ["\\[-50\\]"],
     ]  # fmt: skip
@@ -186,6 +186,8 @@ def test_afrixnli(place: str, tmp_path: Path) -> None:
     assert first["prompt"].startswith("Premise: Mvua, kubwa.\nHypothesis: Hakuna mvua.\nDoes the premise entail")
     for output, correct in (
         ("entailment", True), ("The premise entails it.", True), ("Not neutral: the answer is entailment.", True),
+        ("Entailment. Nothing neutral in it, nor a contradiction.", True), ("**Entailment**\n\nNo contradiction.", True),
+        ("entailment (not neutral)", True), ("Entailment or contradiction? Contradiction.", False),
         ("It contradicts the premise.", False), ("The answer is neutral, no entailment.", False), ("yes", False),
     ):  # fmt: skip
         assert nli_grader.grade(second, [output]).correct is correct, output

@@ -134,15 +134,16 @@ def _value(match: re.Match[str]) -> Decimal:
     return -value if match["sign"] == "-" else value
 
 
-_REFERENCE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_REFERENCE = re.compile(r"\d+(?:\.\d+)?")
 
 
 def reference_number(text: str) -> Decimal:
     """The number as the original LangBridge evaluation reads it, so that accuracies compare with published ones.
 
-    Looser than `last_number`: the last digits in the text, without sign, ASCII only; 0 for a text without digits.
+    Looser than `last_number`: the last digits in the text, of any script, without sign; 0 for a text without digits.
+    Commas go by pairs of digits that do not overlap: of "1,2,3" the last number is 3.
     """
-    numbers = _REFERENCE.findall(re.sub(r"(?<=\d),(?=\d)", "", text))
+    numbers = _REFERENCE.findall(re.sub(r"(\d),(\d)", r"\1\2", text))
     return Decimal(numbers[-1]) if numbers else Decimal(0)
 
 
@@ -161,7 +162,8 @@ def choice_letter(text: str, letters: Sequence[str]) -> str | None:
     bracketed = re.compile(rf"\(\s*([{allowed}])\s*\)|boxed\{{\s*\(?([{allowed}])\)?\s*\}}", re.IGNORECASE)
     # Alone, or with its reason after it; another option may be named in that.
     alone = re.compile(rf"[^\w(]*([{allowed}])\s*(?:[^\w\s'’]|$|because\b|since\b|as\b)")
-    loosely = re.compile(rf"[\W_]*(?:boxed\{{)?([{allowed}])(?![\w'’])")
+    # "A person would" is no A.
+    loosely = re.compile(rf"[\W_]*(?:boxed\{{)?(?!A [a-z])([{allowed}])(?![\w'’])")
     for rest in _statements(text):
         if re.match(r"\W*not\b", rest, re.IGNORECASE):
             continue
@@ -177,11 +179,12 @@ def choice_letter(text: str, letters: Sequence[str]) -> str | None:
     return found[1] if found else None
 
 
-def word_choice(text: str, words: dict[str, str]) -> str | None:
+def word_choice(text: str, words: dict[str, str], *, bare: bool = False) -> str | None:
     """The value of the last word that is a key of `words`, whole and in any case; stated ones first.
 
     Longer keys win where two begin at the same place, so that "not plausible" is not "plausible"; and "no" is one only
-    as a word by itself, not as in "no doubt".
+    as a word by itself, not as in "no doubt". bare: nothing but a word was asked for, so that one which opens the text
+    ("Neutral. The premise ...") comes before those that are named later.
     """
     text = unicodedata.normalize("NFC", text).replace("’", "'")
     values = {unicodedata.normalize("NFC", key).lower(): value for key, value in words.items()}
@@ -191,8 +194,13 @@ def word_choice(text: str, words: dict[str, str]) -> str | None:
     # Vowel signs of Indic scripts are part of a word, but `\w` does not match them.
     pattern = re.compile(rf"(?<!{_IN_WORD})(?:{keys})(?!{_IN_WORD})", re.IGNORECASE)
     for rest in _statements(text):
+        if "no" in values and re.match(r"\W*no\b(?!\s+doubt)", rest, re.IGNORECASE):
+            return values["no"]  # "no because ..." too
         if found := pattern.search(rest):
             return values[found[0].lower()]
+    opens = re.match(rf"[\W_]*({keys})[\s*_\"']*(?:[.,:;!(\n–—-]|$)", text, re.IGNORECASE) if bare else None
+    if opens:
+        return values[opens[1].lower()]
     every = pattern.findall(text)
     return values[every[-1].lower()] if every else None
 

@@ -98,7 +98,7 @@ def own_suite(path: Path, *, everything: bool = True) -> tuple[str, dict[str, An
         graders = {
             "number": number_grader,
             "exact": WrittenAnswer(questions.named),
-            "choice": WrittenAnswer(lambda output, doc: choice_letter(output, ascii_uppercase)),
+            "choice": WrittenAnswer(_letter),
             "code": program_grader,
         }
         items.append(
@@ -151,6 +151,11 @@ def _files(path: Path, pattern: str, *, everything: bool) -> dict[str, Path]:
     if not files:
         raise LangBridgeError(f"{path}: files: {path.parent / pattern} matches no file of a language")
     return files
+
+
+def _letter(output: str, doc: Mapping[str, Any]) -> str | None:
+    """One of the options' letters that the question lists: "I" opens many English sentences."""
+    return choice_letter(output, sorted(set(re.findall(r"\(([A-Z])\)", doc["prompt"]))) or ascii_uppercase)
 
 
 class _Questions:

@@ -24,10 +24,6 @@ class Grader(abc.ABC):
     def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         """doc: a document. results: one text, or the log-probability and greediness of each choice."""
 
-    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
-        """The earlier name of `grade`."""
-        return self.grade(doc, results)
-
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         grade = self.grade(doc, results)
         scored = {} if grade.correct is None else {"accuracy": float(grade.correct)}

@@ -48,8 +48,6 @@ class NumberGrader(Grader):
 
 
 grader = NumberGrader()
-judge = grader
-"""Its earlier name."""
 
 
 def number_text(value: Any, where: str) -> str:

@@ -19,7 +19,7 @@ class FormulaGrader(Grader):
     def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         (output,) = results
         # The formula, and the text that it was read from; nothing where there is none.
-        found = parse(with_ascii_digits(output))
+        found = parse(with_ascii_digits(output).replace("\\$", "$"))
         return Grade(output, str(found[-1]) if found else None, verify(parse(doc["expected"]), found))
 
 

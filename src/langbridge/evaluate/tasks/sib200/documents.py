@@ -27,7 +27,7 @@ _WRITTEN_AS = {
 
 
 choice_grader = MostProbable(named=True)
-topic_grader = WrittenAnswer(lambda output, doc: word_choice(output, _WRITTEN_AS))
+topic_grader = WrittenAnswer(lambda output, doc: word_choice(output, _WRITTEN_AS, bare=True))
 
 
 def load(language: str, data: Any = None, form: str = "choice", **_: Any) -> dict[str, Any]:

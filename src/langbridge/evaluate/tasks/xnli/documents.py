@@ -37,7 +37,7 @@ _WRITTEN_AS = {
     "entails": "entailment", "contradicts": "contradiction", "contradictory": "contradiction",
 }  # fmt: skip
 
-grader = WrittenAnswer(lambda output, doc: word_choice(output, _WRITTEN_AS))
+grader = WrittenAnswer(lambda output, doc: word_choice(output, _WRITTEN_AS, bare=True))
 
 
 def _loader(source: Benchmark) -> Callable[..., dict[str, Any]]:
