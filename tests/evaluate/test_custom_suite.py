@@ -56,6 +56,14 @@ def test_rows_are_read_as_in_training(tmp_path: Path, name: str, content: str, m
     assert (first["prompt"], first["expected"]) == ("x", "7")
 
 
+def test_a_letter_is_one_of_those_that_the_question_lists(tmp_path: Path) -> None:
+    row = json.dumps({"q": "Which?\n(A) a bank\n(B) a river", "a": "B"})
+    one = tasks(tmp_path, {"sw.jsonl": row}, "*.jsonl", "kind: choice\n")["sw"]
+    grade = one.task.config.process_results.grade
+    assert grade(docs(one)[0], ["Answer: I think it is B"]).correct
+    assert not grade(docs(one)[0], ["Answer: A"]).correct
+
+
 def test_a_template_over_fields(tmp_path: Path) -> None:
     row = json.dumps({"passage": "Ana 3.", "text": "Ngapi?", "a": 3})
     found = tasks(tmp_path, {"sw.jsonl": row}, "*.jsonl", question="{passage}\n{text}")

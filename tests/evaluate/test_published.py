@@ -186,7 +186,7 @@ def test_afrixnli(place: str, tmp_path: Path) -> None:
     assert first["prompt"].startswith("Premise: Mvua, kubwa.\nHypothesis: Hakuna mvua.\nDoes the premise entail")
     for output, correct in (
         ("entailment", True), ("The premise entails it.", True), ("Not neutral: the answer is entailment.", True),
-        ("Entailment. Nothing neutral in it, nor a contradiction.", True), ("**Entailment**\n\nNo contradiction.", True),
+        ("Entailment. Nothing neutral, nor a contradiction.", True), ("**Entailment**\n\nNo contradiction.", True),
         ("entailment (not neutral)", True), ("Entailment or contradiction? Contradiction.", False),
         ("It contradicts the premise.", False), ("The answer is neutral, no entailment.", False), ("yes", False),
     ):  # fmt: skip
