@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from langbridge.data import read_jsonl, write_atomically, write_jsonl
 from langbridge.errors import LangBridgeError
+from langbridge.files import read_jsonl, write_atomically, write_jsonl
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from langbridge.data import Data, open_data, write_jsonl
+from langbridge.data import Data, open_data
 from langbridge.data.columns import Side, turn_of
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 ASKED = {"role": "user", "content": "2+3?"}

@@ -16,9 +16,9 @@ from langbridge.data import (
     open_data,
     open_dataset,
     open_validation,
-    write_jsonl,
 )
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 
 GOOD = '{"query": "2+2?", "response": "4"}'
 

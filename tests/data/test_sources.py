@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from langbridge.data import Data, Source, open_data, write_jsonl
+from langbridge.data import Data, Source, open_data
 from langbridge.data.sources import hub_dataset, local_files
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 
 
 def touch(folder: Path, *names: str) -> None:

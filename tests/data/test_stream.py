@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from langbridge.data import Data, RowStream, Source, open_data, write_jsonl
+from langbridge.data import Data, RowStream, Source, open_data
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow
+from langbridge.files import BadRow, write_jsonl
 
 ROWS, BATCH = 111, 8
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from langbridge.data import BatchRow, Data, Example, RowTable, open_data, write_jsonl
+from langbridge.data import BatchRow, Data, Example, RowTable, open_data
 from langbridge.data.settings import Source
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow
+from langbridge.files import BadRow, write_jsonl
 
 
 def rows(count: int) -> list[dict[str, str]]:

@@ -8,16 +8,9 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from langbridge.data import (
-    BatchRow,
-    Data,
-    TextExample,
-    UnlabelledCollator,
-    drawn_lengths,
-    open_data,
-    write_jsonl,
-)
+from langbridge.data import BatchRow, Data, TextExample, UnlabelledCollator, drawn_lengths, open_data
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 
 IGNORE = -100
 BOUNDS = {"min_encoder_length": 6, "max_encoder_length": 24, "min_lm_length": 10, "max_length": 48}

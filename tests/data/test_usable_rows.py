@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from langbridge.data import CausalCollator, Data, LabelledCollator, RowTable, UnlabelledCollator, open_data, write_jsonl
+from langbridge.data import CausalCollator, Data, LabelledCollator, RowTable, UnlabelledCollator, open_data
 from langbridge.data.examples import Example, Judge
-from langbridge.files import BadRow
+from langbridge.files import BadRow, write_jsonl
 
 ROWS = 1500  # more than a batch of those that a judge is asked about
 

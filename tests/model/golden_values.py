@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
-from langbridge.data import LabelledCollator, TextExample, UnlabelledCollator, write_jsonl
+from langbridge.data import LabelledCollator, TextExample, UnlabelledCollator
 from langbridge.data.examples import Example
+from langbridge.files import write_jsonl
 from langbridge.model import ConnectorSettings
 from langbridge.train import Recipe, train
 

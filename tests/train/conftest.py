@@ -5,7 +5,7 @@ import random
 import pytest
 from transformers import TrainerCallback
 
-from langbridge.data import write_jsonl
+from langbridge.files import write_jsonl
 from langbridge.train import Recipe, train
 from langbridge.train.loop import run_loop
 

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from langbridge.data import Data, write_jsonl
+from langbridge.data import Data
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 from langbridge.train import Recipe, train
 from langbridge.train.checkpointing import COMPLETE, last_checkpoint
 from langbridge.train.hyperparameters import Train

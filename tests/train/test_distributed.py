@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from langbridge.data import write_jsonl
+from langbridge.files import write_jsonl
 from langbridge.train import train
 
 

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 
 import langbridge
 from langbridge import LangBridgeModel, LangBridgeProcessor
-from langbridge.data import write_jsonl
 from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 from langbridge.model import build_bridge
 from langbridge.train import Recipe, loop, train
 from langbridge.train.plan import plan

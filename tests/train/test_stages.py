@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from langbridge import LangBridgeModel
-from langbridge.data import write_jsonl
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 from langbridge.train import Recipe, train
 from langbridge.train.plan import plan
 

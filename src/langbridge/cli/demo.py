@@ -40,10 +40,10 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the results.")] = False,
 ) -> None:
     """Train the miniature bridge on English alone and score it in 12 languages beside the plain language model."""
-    from langbridge.data import write_atomically, write_jsonl
     from langbridge.evaluate.answers import last_number
     from langbridge.evaluate.scores import accuracy, difference, mean_score
     from langbridge.evaluate.table import as_json, as_text, draw_bars
+    from langbridge.files import write_atomically, write_jsonl
     from langbridge.miniature import parents
     from langbridge.miniature.dataset import held_out_rows, write_tests, write_training
     from langbridge.miniature.grammar import LANGUAGES

@@ -18,7 +18,6 @@ from langbridge.data.settings import Data, Regime, Source, Validation, is_here
 from langbridge.data.splitting import split_text
 from langbridge.data.table import RowTable
 from langbridge.data.unlabelled import UnlabelledCollator, drawn_lengths
-from langbridge.files import read_jsonl, write_atomically, write_jsonl
 
 if TYPE_CHECKING:
     from langbridge.data.stream import RowStream
@@ -42,10 +41,7 @@ __all__ = [
     "open_data",
     "open_dataset",
     "open_validation",
-    "read_jsonl",
     "split_text",
-    "write_atomically",
-    "write_jsonl",
 ]
 
 

@@ -14,8 +14,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from langbridge.data import read_jsonl, write_jsonl
 from langbridge.data.teaching import teacher_heads
+from langbridge.files import read_jsonl, write_jsonl
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.bases import base_fingerprint
 from langbridge.model.language_models import end_ids

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
-from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_atomically
 from langbridge.model import LangBridgeModel
 from langbridge.model.intact import check_file
 from langbridge.model.loading import read_weights

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_atomically
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
 from langbridge.train.prepare import Prepared
 from langbridge.train.trainer import BridgeTrainer

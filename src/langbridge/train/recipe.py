@@ -12,10 +12,10 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from langbridge.data import Data, is_here, write_atomically
+from langbridge.data import Data, is_here
 from langbridge.data.text_noise import TextNoise
 from langbridge.errors import LangBridgeError
-from langbridge.files import named_as_on_the_hub
+from langbridge.files import named_as_on_the_hub, write_atomically
 from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
 from langbridge.model.sequence import CHAT, check_template, gives_own_copy
 from langbridge.settings import Settings, override, read_yaml

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from langbridge.data import write_atomically
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_atomically
 from langbridge.train.console import Tell
 from langbridge.train.recipe import Recipe
 from langbridge.train.resuming import changed

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from langbridge.data import Example, TextExample, write_jsonl
+from langbridge.data import Example, TextExample
 from langbridge.errors import LangBridgeError
+from langbridge.files import write_jsonl
 from langbridge.model import LangBridgeModel
 from langbridge.train import answers, train
 from langbridge.train.microbatches import in_passes
