@@ -21,6 +21,7 @@ from langbridge.files import write_jsonl
 from langbridge.train import Recipe, train
 from langbridge.train.checkpointing import COMPLETE, last_checkpoint
 from langbridge.train.hyperparameters import Train
+from langbridge.train.reading import ReadingScore
 from langbridge.train.recipe import Ridge
 from langbridge.train.trainer import BridgeTrainer
 
@@ -322,6 +323,33 @@ def test_the_best_checkpoint_is_what_is_left_at_the_end(load, tmp_path):
     best = load_file(tmp_path / "run" / "checkpoint-4" / "model.safetensors")
     assert all(torch.equal(tensor, best[name]) for name, tensor in load_file(final / "model.safetensors").items())
     assert last_checkpoint(tmp_path / "run").name in ("checkpoint-4", "checkpoint-12")
+
+
+@pytest.mark.parametrize("by", ["loss", "reading"])
+@pytest.mark.filterwarnings("ignore::langbridge.train.reading.PlateauWarning")
+def test_a_run_killed_while_it_writes_its_end_leaves_what_it_would_have(load, tmp_path, monkeypatch, by):
+    changes = ["train.max_steps=6", "train.save_strategy=steps", "train.save_steps=2", "train.logging_steps=50",
+               f"data.validation_path={tmp_path / 'held_out.jsonl'}"]  # fmt: skip
+    if by == "loss":
+        changes += ["train.eval_strategy=steps", "train.eval_steps=2", "train.load_best_model_at_end=true",
+                    "train.greater_is_better=true"]  # fmt: skip
+    else:
+        changes += ["train.reading_score_steps=2", "train.reading_score_patience=9"]
+        worse = iter(ReadingScore(score=score, error=0.01, own=1.0, other=1.0, rows=8) for score in (0, 3, 2, 1))
+        monkeypatch.setattr("langbridge.train.loop.reading_score", lambda *_: next(worse))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("langbridge.train.run.write_final", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(load(*changes), tmp_path / "run", progress=False)
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-6"
+    final = train(load(*changes), tmp_path / "run", resume=True, progress=False)
+    best = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(tensor, best[name]) for name, tensor in load_file(final / "model.safetensors").items())
+    assert "6 updates of 8 rows" in (final / "README.md").read_text()
 
 
 @pytest.fixture

@@ -85,11 +85,17 @@ def _spoken(name: str) -> str:
 
 
 def model_card(
-    recipe: Recipe, parts: Sequence[Any], history: History, run: Mapping[str, Any], data: Sequence[str], curves: bool
+    recipe: Recipe,
+    parts: Sequence[Any],
+    updates: int,
+    history: History,
+    run: Mapping[str, Any],
+    data: Sequence[str],
+    curves: bool,
 ) -> str:
     """The card as Markdown with the hub's metadata on top. `parts`: the model's (`train.parts`). `data`: one line for
     each source of rows."""
-    plain, updates = recipe.encoder is None, max((entry["step"] for entry in history), default=0)
+    plain = recipe.encoder is None
     bases = {"encoder": recipe.encoder, "language model": recipe.language_model}
     named = {role: short_name(base) for role, base in bases.items() if base is not None}
     ids = [name for role, name in named.items() if name == bases[role] and name.count("/") == 1]

@@ -84,12 +84,18 @@ class Checkpoints(Trainer):
     writing: Path | None = None
     """The checkpoint that is being written."""
 
+    @property
+    def ends_with_best(self) -> bool:
+        """Whether the best checkpoint is what the run leaves, and not the last."""
+        return self.args.load_best_model_at_end or self.keeps_best
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         folder = Path(output_dir or self.args.output_dir)
         if _internal_call and output_dir is not None:  # the first thing that is written of a checkpoint
             self.writing = folder
             (folder / COMPLETE).unlink(missing_ok=True)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        # What DeepSpeed has not wrapped yet (a run without an update) is whole.
+        sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and self.model_wrapped is not self.model)
         state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         if self.args.should_save:
             model: Any = self.model
@@ -165,8 +171,7 @@ class CheckpointKeeper(TrainerCallback):
         trainer, best = self.trainer, state.best_model_checkpoint
         # `Trainer` has loaded the model's own weights, and knows nothing of what parts laid beside them, nor of a best
         # that the reading score chose.
-        chosen = args.load_best_model_at_end or trainer.keeps_best
-        if chosen and best and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        if trainer.ends_with_best and best and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             load_checkpoint(trainer.model, trainer.parts, Path(best))
 
 

@@ -31,12 +31,12 @@ def write_final(
         if main:
             for own in trainer.parts:
                 own.save_base(part)
-            history = trainer.state.log_history
+            history, updates = trainer.state.log_history, trainer.state.global_step
             log = json.dumps({"start": run["start"], "history": history}, indent=1)
             write_atomically(part / "training_log.json", log)
             # A point is no curve.
-            curves = trainer.state.global_step > 0 and draw_curves(history, part / CURVES)
-            card = model_card(prepared.recipe, trainer.parts, history, run, _sources(prepared, run), curves)
+            curves = updates > 0 and draw_curves(history, part / CURVES)
+            card = model_card(prepared.recipe, trainer.parts, updates, history, run, _sources(prepared, run), curves)
             write_atomically(part / "README.md", card)
             if lay is not None:
                 lay(part)

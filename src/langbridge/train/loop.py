@@ -11,7 +11,7 @@ from transformers.trainer_callback import TrainerState
 
 from langbridge.data.cuts import told
 from langbridge.errors import LangBridgeError
-from langbridge.train.checkpointing import RECIPE, RUN, STATE, STREAM, load_checkpoint, step_of
+from langbridge.train.checkpointing import RECIPE, RUN, STATE, STREAM, is_whole, load_checkpoint, step_of
 from langbridge.train.console import ConsoleLog, Tell
 from langbridge.train.parts import parts_of
 from langbridge.train.prepare import Prepared
@@ -109,8 +109,10 @@ def run_loop(trainer: BridgeTrainer, checkpoint: Path | None, *, start_alone: bo
     planned = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
     if checkpoint is not None and (start_alone or step_of(checkpoint) >= planned):
         # The run was stopped after its last step, or is to end where it stands: only the final folder is missing.
-        load_checkpoint(trainer.model, trainer.parts, checkpoint)
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+        best = checkpoint.with_name(f"checkpoint-{trainer.state.best_global_step}")
+        ends_with_best = trainer.ends_with_best and is_whole(best)
+        load_checkpoint(trainer.model, trainer.parts, best if ends_with_best else checkpoint)
     else:
         if checkpoint is not None and (checkpoint / STREAM).is_file():
             rows: Any = trainer.train_dataset
