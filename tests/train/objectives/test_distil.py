@@ -181,6 +181,17 @@ def test_a_run_learns_and_goes_on_as_if_it_had_not_stopped(distil, tmp_path, cha
     assert LangBridgeModel.from_pretrained(tmp_path / "halves/final").config.connector == recipe.connector
 
 
+def test_held_out_text_is_measured_by_its_own_objective(distil, tmp_path):
+    write_jsonl(tmp_path / "text.jsonl", [{"text": "ab" * n} for n in range(9, 17)])
+    recipe = distil(
+        f"data.validation={{unlabelled: {{path: {tmp_path / 'text.jsonl'}}}}}",
+        "train.eval_strategy=steps", "train.eval_steps=2", "train.max_steps=2", *SHORT, "max_encoder_length=16",
+    )  # fmt: skip
+    log = json.loads((train(recipe, tmp_path / "run", progress=False) / "training_log.json").read_text())
+    (entry,) = (entry for entry in log["history"] if "eval_loss" in entry)
+    assert entry["eval_tokens"] > 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

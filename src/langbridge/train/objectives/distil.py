@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from langbridge.errors import LangBridgeError
-from langbridge.train.objectives.base import Objective, target_count
+from langbridge.train.objectives.base import Objective, target_count, target_loss
 
 
 class Distil(Objective):
@@ -112,6 +112,8 @@ class Distil(Objective):
         from langbridge.data.teaching import TEACHER_IDS, TEACHER_MASK
         from langbridge.model.teaching import Lesson
 
+        if TEACHER_IDS not in batch:  # held-out rows of the other kind, as their own objective batches them
+            return target_loss(model, batch)
         settings = self.recipe.distil
         lesson = Lesson(
             batch[TEACHER_IDS],
