@@ -216,6 +216,15 @@ def test_show_shows_text_that_the_language_model_reads_itself(command, recipe: P
     assert "<s> Q : ▁ [soft prompt x 5] [end] «4 </s>»" in out
 
 
+def test_show_shows_all_that_the_encoder_reads_of_a_row(command, recipe: Path) -> None:
+    template = "template=<soft>{prompt}</soft>so<soft>{prompt}!</soft>"
+    _, out, _ = command("show", recipe, "--rows", 2, "--set", template)
+    first, second = out.split("\nrow ")[1:]
+    assert "encoder, source 1 of 2, 5 read, 11 padding\n    2 + 2 ? </s>" in first
+    assert "encoder, source 2 of 2, 6 read, 10 padding\n    2 + 2 ? ! </s>" in first
+    assert "encoder, source 2 of 2, 16 read\n" in second
+
+
 def test_show_shows_what_a_teacher_reads(command, recipe: Path) -> None:
     _, out, _ = command("show", recipe, "--rows", 1, "--set", "objective=distil")
     assert "  teacher, 10 read\n    <s> Q : ▁ 2 + 2 ? 4 </s>\n" in out

@@ -10,17 +10,19 @@ from langbridge.model import build_bridge
 from langbridge.train.microbatches import in_passes, passes_needed
 
 
-def batch_of(lengths: list[tuple[int, int]]) -> dict:
+def batch_of(lengths: list[tuple[int, int]], sources: int = 1) -> dict:
     """Rows of so many (encoder, language model) positions, told apart by their ids, padded on the left as prompts are
-    and on the right as targets are."""
+    and on the right as targets are. Of a row's sources the first is as long as stated, the others are half as long."""
     source, sequence = (max(column) for column in zip(*lengths, strict=True))
     batch: dict = {
-        "encoder_input_ids": torch.zeros(len(lengths), source, dtype=torch.long),
+        "encoder_input_ids": torch.zeros(len(lengths) * sources, source, dtype=torch.long),
         "input_ids": torch.zeros(len(lengths), sequence, dtype=torch.long),
         "rows": [f"row {row}" for row in range(len(lengths))],
     }
     for row, (of_source, of_sequence) in enumerate(lengths):
-        batch["encoder_input_ids"][row, -of_source:] = torch.arange(1, of_source + 1) + 100 * row
+        for number in range(sources):
+            length = of_source if number == 0 else -(-of_source // 2)
+            batch["encoder_input_ids"][row * sources + number, -length:] = torch.arange(1, length + 1) + 100 * row
         batch["input_ids"][row, :of_sequence] = torch.arange(1, of_sequence + 1) + 100 * row
     batch["encoder_attention_mask"] = (batch["encoder_input_ids"] > 0).long()
     batch["attention_mask"] = (batch["input_ids"] > 0).long()
@@ -29,9 +31,10 @@ def batch_of(lengths: list[tuple[int, int]]) -> dict:
 
 
 def content(batch: dict) -> list[tuple[str, list[int], list[int]]]:
+    encoder_ids = batch["encoder_input_ids"].view(len(batch["rows"]), -1)
     return [
         (name, source[source > 0].tolist(), labels[labels >= 0].tolist())
-        for name, source, labels in zip(batch["rows"], batch["encoder_input_ids"], batch["labels"], strict=True)
+        for name, source, labels in zip(batch["rows"], encoder_ids, batch["labels"], strict=True)
     ]
 
 
@@ -39,15 +42,18 @@ def content(batch: dict) -> list[tuple[str, list[int], list[int]]]:
     st.lists(st.tuples(st.integers(1, 30), st.integers(1, 40)), min_size=1, max_size=12),
     st.integers(1, 500),
     st.integers(0, 3),
+    st.integers(1, 2),
 )
-def test_every_row_once_and_no_pass_too_large(lengths: list[tuple[int, int]], limit: int, more: int) -> None:
-    batch = batch_of(lengths)
+def test_every_row_once_and_no_pass_too_large(
+    lengths: list[tuple[int, int]], limit: int, more: int, sources: int
+) -> None:
+    batch = batch_of(lengths, sources)
     count = passes_needed(batch, limit)
     parts = in_passes(batch, count)
     assert sorted(row for part in parts for row in content(part)) == sorted(content(batch))
     for part in parts:
         for ids in (part["input_ids"], part["encoder_input_ids"]):
-            assert ids.numel() <= limit or len(ids) == 1
+            assert ids.numel() <= limit or len(part["rows"]) == 1
             assert bool((ids > 0).any(0).all()), "a column of padding alone"
     # As many as another process needs; what comes again has nothing to learn.
     wanted = in_passes(batch, count + more)
@@ -62,10 +68,16 @@ def test_a_batch_that_fits_is_left_as_it_is() -> None:
     assert in_passes(batch, 1)[0] is batch
 
 
-@pytest.mark.parametrize(("limit", "more"), [(1, 0), (1, 2), (40, 0), (80, 0)])
-def test_the_gradients_are_those_of_one_pass(base_folders, limit: int, more: int) -> None:
+TWICE = "<soft>{prompt}</soft>so<soft>{prompt}</soft>"
+
+
+@pytest.mark.parametrize(
+    ("limit", "more", "template"),
+    [(1, 0, "{prompt}"), (1, 2, "{prompt}"), (40, 0, "{prompt}"), (80, 0, "{prompt}"), (80, 0, TWICE)],
+)
+def test_the_gradients_are_those_of_one_pass(base_folders, limit: int, more: int, template: str) -> None:
     torch.manual_seed(0)
-    model, processor = build_bridge(*base_folders)
+    model, processor = build_bridge(*base_folders, template=template)
     collate = LabelledCollator(processor, max_encoder_length=32, max_length=64)
     batch = collate([Example("say " + "ab" * n, "ba" * (n % 3 + 1)) for n in (1, 9, 4, 2, 7)])
     targets = int((batch["labels"] != -100).sum())

@@ -93,20 +93,27 @@ def _show_batch(recipe: Any, rows: int) -> None:
     trained = paint(Stretch("trained", ["trained"]), colour)
     places = " and ".join(data.shares)
     typer.echo(f"{len(data)} rows in {places}, {len(data.skipped)} skipped; {trained} tokens are marked so")
+    sources = len(batch.get("encoder_input_ids", ())) // len(chosen)
     for index in range(len(chosen)):
-        row = {name: values[index] for name, values in batch.items()}
         typer.echo(f"\nrow {index + 1}")
-        parts = {"language model": _lm_tokens(row, processor)}
-        if recipe.encoder is not None:
-            kinds = ["read" if seen else "padding" for seen in row["encoder_attention_mask"]]
-            tokens = _readable(processor.encoder_tokenizer, row["encoder_input_ids"])
-            parts = {"encoder": stretches(tokens, kinds), **parts}
-        if TEACHER_IDS in row:
-            kinds = ["read" if seen else "padding" for seen in row[TEACHER_MASK]]
-            parts["teacher"] = stretches(_readable(processor.tokenizer, row[TEACHER_IDS]), kinds)
-        for name, found in parts.items():
+        parts = []
+        for number in range(sources):
+            place = index * sources + number
+            ids, mask = batch["encoder_input_ids"][place], batch["encoder_attention_mask"][place]
+            name = "encoder" if sources == 1 else f"encoder, source {number + 1} of {sources}"
+            parts.append((name, _read(ids, mask, processor.encoder_tokenizer)))
+        row = {name: batch[name][index] for name in ("input_ids", "attention_mask", "labels")}
+        parts.append(("language model", _lm_tokens(row, processor)))
+        if TEACHER_IDS in batch:
+            found = _read(batch[TEACHER_IDS][index], batch[TEACHER_MASK][index], processor.tokenizer)
+            parts.append(("teacher", found))
+        for name, found in parts:
             typer.echo(f"  {name}, {_counts(found)}")
             typer.echo("    " + " ".join(paint(one, colour) for one in found))
+
+
+def _read(ids: list[int], mask: list[int], tokenizer: Any) -> list[Stretch]:
+    return stretches(_readable(tokenizer, ids), ["read" if seen else "padding" for seen in mask])
 
 
 def _lm_tokens(row: dict[str, list[int]], processor: Any) -> list[Stretch]:

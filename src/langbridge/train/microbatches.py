@@ -17,7 +17,7 @@ _GROUPS = (
     ("encoder_attention_mask", ("encoder_input_ids", "encoder_attention_mask")),
     (TEACHER_MASK, (TEACHER_IDS, TEACHER_MASK)),
 )
-"""A mask, and what has its shape."""
+"""A mask, and what has its shape. The encoder's have a row for each source, of which a row may have several."""
 
 
 def passes_needed(inputs: dict[str, Any], positions: int) -> int:
@@ -33,8 +33,9 @@ def passes_needed(inputs: dict[str, Any], positions: int) -> int:
 def in_passes(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """The rows of a batch in `count` passes, the longest first, each without columns that are padding in all its rows.
 
-    inputs: (batch, seq) tensors, and lists of one entry a row. Where there are fewer rows than passes, the shortest row
-    comes again with nothing to learn: models that are cut up among processes need as many passes on each.
+    inputs: (batch, seq) tensors, those of the encoder (batch x sources, src), and lists of one entry a row. Where there
+    are fewer rows than passes, the shortest row comes again with nothing to learn: models that are cut up among
+    processes need as many passes on each.
     """
     if count <= 1:
         return [inputs]
@@ -47,9 +48,11 @@ def in_passes(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def _lengths(inputs: dict[str, Any]) -> torch.Tensor:
-    """Positions of each row: of the language model, or of the encoder or a teacher where they have more."""
-    found = [inputs[mask].sum(1) for mask, _ in _GROUPS if mask in inputs]
-    return torch.stack(found).amax(0)
+    """Positions of each row: of the language model, or of the encoder or a teacher where they have more. Sources of a
+    row are padded to its longest."""
+    rows = len(inputs["attention_mask"])
+    found = [inputs[mask].sum(1).view(rows, -1) for mask, _ in _GROUPS if mask in inputs]
+    return torch.stack([sources.amax(1) * sources.shape[1] for sources in found]).amax(0)
 
 
 def _cut(items: list[int], count: int) -> list[list[int]]:
@@ -60,8 +63,11 @@ def _cut(items: list[int], count: int) -> list[list[int]]:
 
 
 def _rows(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    count = len(inputs["attention_mask"])
     found: dict[str, Any] = {
-        name: value[rows] if isinstance(value, torch.Tensor) else [value[row] for row in rows]
+        name: value.unflatten(0, (count, -1))[rows].flatten(0, 1)
+        if isinstance(value, torch.Tensor)
+        else [value[row] for row in rows]
         for name, value in inputs.items()
     }
     for mask, names in _GROUPS:
