@@ -16,6 +16,7 @@ from langbridge.data.causal import CausalCollator
 from langbridge.errors import LangBridgeError
 from langbridge.model import build_bridge
 from langbridge.model.language_models import end_ids
+from langbridge.model.sequence import Own, Soft, conversation
 from langbridge.serve.engine import Decoding
 from langbridge.serve.load import bridge_engine
 
@@ -204,6 +205,34 @@ def test_saved_and_loaded_it_says_and_ends_the_same(chat_bases, tmp_path: Path) 
     assert loaded.generation_config.eos_token_id == model.generation_config.eos_token_id
     found = [bridge_engine(*pair).answers([QUESTION], Decoding(6)) for pair in ((loaded, again), (model, processor))]
     assert found[0] == found[1]
+
+
+def test_a_long_conversation_keeps_each_word_in_its_place() -> None:
+    """As long as a client may send it. It is cut in one pass: a search for every turn took 18 seconds."""
+    said = [str(number) for number in range(4000)]
+    turns = [{"role": role, "content": text} for text in said for role in ("user", "assistant")][:-1]
+    parts = conversation(chat_tokenizer("qwen"), turns, "Be brief.", True)
+    assert [part.text for part in parts if isinstance(part, Soft)] == said
+    assert [type(part) for part in parts] == [Own, Soft] * 4000 + [Own]
+    between = "<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>\n<|im_start|>user\n"
+    assert [part.text for part in parts[2:-1:2]] == [between.format(text) for text in said[:-1]]
+    assert parts[0].text == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"
+    assert parts[-1].text == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[0]['content'] }}", "leaves a message out"),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}{{ messages[-1]['content'] }}", "more than once"),
+    ],
+)
+def test_a_later_turn_that_is_misplaced_is_refused(template: str, message: str) -> None:
+    tokenizer = chat_tokenizer("qwen")
+    tokenizer.chat_template = template
+    turn = {"role": "user", "content": "Tom"}
+    with pytest.raises(LangBridgeError, match=message):
+        conversation(tokenizer, [turn, {"role": "assistant", "content": "a"}, turn], None, True)
 
 
 @pytest.mark.parametrize(

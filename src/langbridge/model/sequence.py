@@ -216,12 +216,14 @@ def conversation(
             turn["content"] = _WORDS.format(len(said))
     if not said:
         raise LangBridgeError("messages: none is the user's; expected at least one with the role 'user'")
-    rest = _render(tokenizer, turns, add_generation_prompt)
+    texts = re.split(_WORDS.format(r"(\d+)"), _render(tokenizer, turns, add_generation_prompt))
+    found = texts[1::2]
+    if found != [str(number) for number in range(1, len(said) + 1)]:
+        raise _misplaced(left_out=len(set(found)) < len(said))
     parts: list[Part] = []
-    for number, words in enumerate(said, start=1):
-        before, rest = _around(_WORDS.format(number), rest)
+    for before, words in zip(texts[::2], said, strict=False):  # one text more stands after the last words
         parts += [Own(before), Soft(words)]
-    return [*parts, Own(rest)]
+    return [*parts, Own(texts[-1])]
 
 
 def _chat(tokenizer: Any, system: str | None) -> Template:
@@ -261,13 +263,17 @@ def _render(tokenizer: Any, turns: list[dict[str, Any]], add_generation_prompt: 
 
 def _around(mark: str, text: str) -> tuple[str, str]:
     if text.count(mark) != 1:
-        what = "leaves a message out" if mark not in text else "writes a message more than once"
-        raise LangBridgeError(
-            f"template: the language model's chat template {what}, so its place cannot be given to soft prompts; write "
-            f"the template as text with {FIELD} in it"
-        )
+        raise _misplaced(left_out=mark not in text)
     before, after = text.split(mark)
     return before, after
+
+
+def _misplaced(*, left_out: bool) -> LangBridgeError:
+    what = "leaves a message out" if left_out else "writes a message more than once"
+    return LangBridgeError(
+        f"template: the language model's chat template {what}, so its place cannot be given to soft prompts; write the "
+        f"template as text with {FIELD} in it"
+    )
 
 
 def _content(message: Mapping[str, Any], number: int) -> str:
