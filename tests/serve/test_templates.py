@@ -14,7 +14,9 @@ def test_templates_hold_the_prompt_once_and_braces_stay() -> None:
     assert fill(template_text("plain"), "x") == "x"
     assert fill(template_text("metamath"), "x").endswith("### Instruction:\nx\n\n### Response:")
     assert fill(template_text("orca2"), "x").endswith("user\nx<|im_end|>\n<|im_start|>assistant\n")
-    assert "Please answer in Swahili." in fill(template_text("mathoctopus"), "x", "sw")
+    for code in ("sw", "swa", "swh_Latn"):  # as suites and users write it
+        assert "Please answer in Swahili." in fill(template_text("mathoctopus"), "x", code)
+    assert "Please answer in Amharic." in fill(template_text("mathoctopus"), "x", "amh")
     assert fill("Q: {prompt}", "x") == "Q: x"
 
 

@@ -5,6 +5,7 @@ one. `{prompt}` stands for the prompt and `{language}`, where there is one, for 
 """
 
 from langbridge.errors import LangBridgeError
+from langbridge.languages import english_name
 from langbridge.model.sequence import CHAT, FIELD
 
 _ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request"
@@ -23,13 +24,6 @@ TEMPLATES = {
     "### Instruction:\n{prompt}\n\n### Response:",
 }
 
-ENGLISH_NAMES = {
-    "bn": "Bengali", "de": "German", "en": "English", "es": "Spanish", "et": "Estonian", "fr": "French",
-    "ht": "Haitian Creole", "id": "Indonesian", "it": "Italian", "ja": "Japanese", "ko": "Korean", "mr": "Marathi",
-    "ne": "Nepali", "pa": "Punjabi", "qu": "Quechua", "ru": "Russian", "sw": "Swahili", "ta": "Tamil", "te": "Telugu",
-    "th": "Thai", "tr": "Turkish", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
-}  # fmt: skip
-
 
 def template_text(template: str) -> str:
     """The text of a template given by name or as text with `{prompt}` in it once."""
@@ -44,7 +38,8 @@ def template_text(template: str) -> str:
 
 def fill(template: str, prompt: str, language: str = "en") -> str:
     """A prompt in a template's text. Braces in the prompt are only braces."""
-    if "{language}" in template and language not in ENGLISH_NAMES:
+    name = english_name(language)
+    if "{language}" in template and name is None:
         raise LangBridgeError(f"template: it asks for the name of the language {language!r}, which is not known here")
-    before, after = template.replace("{language}", ENGLISH_NAMES.get(language, "")).split(FIELD)
+    before, after = template.replace("{language}", name or "").split(FIELD)
     return before + prompt + after
