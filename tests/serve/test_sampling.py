@@ -69,6 +69,12 @@ def test_it_draws_by_seed_and_key_alone() -> None:
     assert drawn("a") != drawn("a", 1)
 
 
+def test_where_there_is_no_double_precision_it_draws_on_the_cpu() -> None:
+    decoding, logits = Decoding(options={"do_sample": True, "suppress_tokens": [3]}), torch.zeros(64)
+    apple, here = (Choice(MODEL, decoding, 2, [0], "key", device) for device in (torch.device("mps"), CPU))
+    assert [apple(IDS, logits) for _ in range(10)] == [here(IDS, logits) for _ in range(10)]
+
+
 @pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"top_k": 5}])
 def test_a_temperature_at_which_logits_overflow_is_an_error_and_no_token(options: dict) -> None:
     choice = Choice(MODEL, Decoding(options={"do_sample": True, "temperature": 1e-39, **options}), 2, [0], "key", CPU)

@@ -26,7 +26,7 @@ class Choice:
     """What chooses a row's next token: transformers' own processors, in the order in which `generate` has them.
 
     model: whose `generation_config` holds where `decoding` says nothing. start: tokens of the prompt. ends: ids that
-    end the answer. key: what random numbers are drawn by, with the seed.
+    end the answer. key: what random numbers are drawn by, with the seed. device: the model's.
     """
 
     def __init__(self, model: Any, decoding: Decoding, start: int, ends: Sequence[int], key: Any, device: torch.device):
@@ -41,6 +41,8 @@ class Choice:
             )
         given = {name: value for name, value in options.items() if value not in (None, _UNUSED.get(name))}
         self._generator: torch.Generator | None = None
+        # Tokens are drawn in double precision, which Apple's GPUs do not have.
+        device = self._device = torch.device("cpu") if device.type == "mps" else device
         try:
             self._processors = _made(given, _processors(start, list(ends), device))
             if options["do_sample"]:
@@ -58,7 +60,7 @@ class Choice:
 
     def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> int:
         """The next token. ids: prompt and answer so far. logits: (vocab,), in single precision."""
-        scores, before = logits[None], torch.tensor([ids], device=logits.device)
+        scores, before = logits[None].to(self._device), torch.tensor([ids], device=self._device)
         if self._processors:
             scores = self._processors(before, scores.clone())
         if self._generator is None:
