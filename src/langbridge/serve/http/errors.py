@@ -87,7 +87,7 @@ def draining(seconds: float) -> Refusal:
 
 def late(seconds: float) -> Refusal:
     """An answer that was not done in the time that a request has. To ask again at once would take as long."""
-    message = f"the answer was not done within {seconds:g} seconds; ask for fewer tokens (max_tokens), or with stream"
+    message = f"the answer was not done within {seconds:g} seconds; ask for fewer tokens (max_tokens)"
     return Refusal(504, message, code="timeout", headers={"x-should-retry": "false"})
 
 

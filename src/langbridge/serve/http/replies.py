@@ -81,10 +81,12 @@ class Reply:
         for token in tokens:
             offsets.append(self._length[place])
             self._length[place] += len(token.text)
+        # Several tokens may have one text, as all parts of characters do; of them the likeliest, the first, is told.
+        likeliest = [{text: max(value, _LEAST) for text, value in reversed(token.top)} for token in tokens]
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [max(token.log_probability, _LEAST) for token in tokens],
-            "top_logprobs": [{text: max(value, _LEAST) for text, value in token.top} for token in tokens],
+            "top_logprobs": likeliest,
             "text_offset": offsets,
         }
 
