@@ -30,7 +30,7 @@ class ContinuousEngine(LiveEngine):
     """A model and the reader of its requests.
 
     slots: requests that are written at a time; fewer where memory ends. queue: requests that may wait.
-    max_prompt_tokens, max_new_tokens: the most of a prompt and of an answer; None for what the model has room for.
+    max_new_tokens: the most of an answer; None for what the model has room for.
 
     One thread of its own runs the model. Requests become tokens in the threads of those who bring them.
     """
@@ -42,7 +42,6 @@ class ContinuousEngine(LiveEngine):
         *,
         slots: int = 32,
         queue: int = 256,
-        max_prompt_tokens: int | None = None,
         max_new_tokens: int | None = None,
     ):
         if slots < 1:
@@ -53,8 +52,7 @@ class ContinuousEngine(LiveEngine):
                 "that is text would be read at the same time; leave the route out here"
             )
         self.model, self.reader, self.chats = model.eval(), reader, reader.chats
-        self.slots, self.queue = slots, queue
-        self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
+        self.slots, self.queue, self.max_new_tokens = slots, queue, max_new_tokens
         self._batch = Batch(model)
         self.positions = positions(self._batch.writer.config)
         self._reading, self._changed = threading.Lock(), threading.Condition()
@@ -102,10 +100,6 @@ class ContinuousEngine(LiveEngine):
         check_new_tokens(asked, self.max_new_tokens)
         with self._reading:  # the tokenizers are not made for several threads
             (reading,) = self.reader.read([request], new_tokens=asked)
-        if self.max_prompt_tokens is not None and reading.length > self.max_prompt_tokens:
-            raise PromptTooLong(
-                f"the prompt has {reading.length} tokens, and at most {self.max_prompt_tokens} are read; shorten it"
-            )
         if reading.cut:
             raise PromptTooLong(
                 f"the prompt has {reading.length} tokens, which leaves no room for {asked} new ones; shorten it, or "

@@ -1,11 +1,9 @@
 """Answering requests as they come, for a server: what it asks, and what it is told. Neither torch nor transformers."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from types import MappingProxyType
-from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.serve.engine import GREEDY, Answer, Decoding, Request
@@ -70,8 +68,6 @@ class LiveEngine(abc.ABC):
 
     chats: bool = False
     """Whether it answers in turns, of which it writes the end itself."""
-    about: Mapping[str, Any] = MappingProxyType({})
-    """As `Engine.about`."""
     positions: int | None = None
     """Tokens that the language model has room for, prompt and answer together; None where that has no end or is not
     known."""

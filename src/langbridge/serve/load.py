@@ -57,11 +57,9 @@ def load_live(
     **limits: Any,
 ) -> ContinuousEngine:
     """A model that answers requests as they come, `slots` of them at a time. What is wrong with a prompt, its length or
-    its language, is an error. limits: `queue`, `max_prompt_tokens`, `max_new_tokens`; see `ContinuousEngine`."""
-    model, reader, about = _load(name, template, "encoder", dtype, device, slots, None, revision, True, route)
-    engine = ContinuousEngine(model, reader, slots=slots, **limits)
-    engine.about = about
-    return engine
+    its language, is an error. limits: `queue`, `max_new_tokens`; see `ContinuousEngine`."""
+    model, reader, _ = _load(name, template, "encoder", dtype, device, slots, None, revision, True, route)
+    return ContinuousEngine(model, reader, slots=slots, **limits)
 
 
 def _load(

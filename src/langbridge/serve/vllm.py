@@ -88,7 +88,6 @@ def load_vllm(
     engine = VLLMEngine(
         reader, embedder, server, generation_config, slots=slots, queue=queue, max_new_tokens=max_new_tokens
     )
-    engine.about = {"name": str(folder), "url": server.url}
     try:
         engine.meet()
     except BaseException:
