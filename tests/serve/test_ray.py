@@ -94,12 +94,16 @@ def test_what_is_wrong_with_a_row_is_told_in_one_line(tmp_path: Path) -> None:
         list(answered(fresh(tmp_path), tmp_path, wrong="question 7"))
 
 
-def test_the_command_writes_the_same_file_as_without_ray(bridge_folder: Path, tmp_path: Path, command: Any) -> None:
+def test_the_command_writes_the_same_file_as_without_ray(
+    bridge_folder: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     rows = tmp_path / "rows.txt"
     rows.write_text("".join(f"What is {number} + {number * number}?\n" for number in range(9)))
     line = ("generate", bridge_folder, "--input", rows, "--field", "text", "--max-new-tokens", 8, "--batch-size", 2)
     assert command(*line, "--out", tmp_path / "local.jsonl")[0] == 0
-    code, _, error = command(*line, "--out", tmp_path / "ray.jsonl", "--engine", "ray", "--workers", 2)
+    # As a shell leaves `--out=~/ray.jsonl`.
+    code, _, error = command(*line, "--out", "~/ray.jsonl", "--engine", "ray", "--workers", 2)
     assert code == 0, error
     assert (tmp_path / "ray.jsonl").read_text() == (tmp_path / "local.jsonl").read_text()
     assert {one.name for one in tmp_path.iterdir()} == {"rows.txt", "local.jsonl", "ray.jsonl"}, "nothing is left over"

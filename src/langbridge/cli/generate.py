@@ -52,7 +52,8 @@ def generate(
 ) -> None:
     """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output", and with --route
     "way": "text" or "bridge"."""
-    model_folder(folder)
+    folder = model_folder(folder)
+    out = None if out is None else out.expanduser()
     if out is not None and out.is_dir():
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
     if engine == "ray" and (input_file is None or out is None):

@@ -24,7 +24,7 @@ def route(
     limit: Annotated[int, typer.Option("--limit", min=1, help="The first rows only.")] = 200,
 ) -> None:
     """Find the loss of the language model above which prompts go through the bridge, from English prompts alone."""
-    model_folder(folder)
+    folder, out = model_folder(folder), out.expanduser()
     if out.is_dir():
         raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
     from itertools import islice
