@@ -21,7 +21,7 @@ from langbridge.miniature.language_model import LanguageModelRecipe, train_langu
 from langbridge.miniature.translation import TranslationRecipe, train_translation
 from studies.miniature.answers import Answers, Claim, mean_of
 from studies.miniature.lift import RATE
-from studies.miniature.models import save_halved
+from studies.miniature.models import ABLATION, save_halved
 from studies.miniature.page import Page
 from studies.miniature.runs import Run, Study, training, validated
 from studies.miniature.sizes import LOW, Sizes
@@ -45,11 +45,11 @@ class Parents:
     def encoder(self, sizes: Sizes) -> str:
         """Its folder below the study's models; studies of other sizes have others."""
         kind = "lexical" if self.lexical else "translation"
-        return f"ablation/encoder-{kind}-{self.seed}-{sizes.encoder_steps}"
+        return f"{ABLATION}/encoder-{kind}-{self.seed}-{sizes.encoder_steps}"
 
     def language_model(self, sizes: Sizes) -> str:
         kind = f"{'noise' if self.noise else 'clean'}-{'careless' if self.careless else 'tidy'}"
-        return f"ablation/lm-{kind}-{self.seed}-{sizes.language_model_steps}"
+        return f"{ABLATION}/lm-{kind}-{self.seed}-{sizes.language_model_steps}"
 
     def recipe(self, sizes: Sizes) -> BuildRecipe:
         """The shipped parents', but for what is taken out and the number of steps."""

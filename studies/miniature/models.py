@@ -24,7 +24,8 @@ from langbridge.miniature.build import BuildRecipe, encoder_tokenizer, logger, s
 from langbridge.miniature.tokenization import language_tag
 from langbridge.miniature.translation import train_translation
 
-ENCODERS, TRANSLATION, RECORD = "encoders", "translation", "study.json"
+ENCODERS, TRANSLATION, ABLATION, RECORD = "encoders", "translation", "ablation", "study.json"
+"""Of them part f writes `ABLATION`, which may be there before the others."""
 
 QUALITIES = (0.04, 0.08, 0.16, 0.32, 0.55, 1.0)
 """Shares of the training after which an encoder is kept: a little less than twice as much each time."""
@@ -44,7 +45,7 @@ def build_models(out: Path, recipe: BuildRecipe, *, threads: int | None = None) 
     begun, about = out / "recipe.json", json.dumps(asdict(recipe), indent=1) + "\n"
     if begun.is_file() and begun.read_text(encoding="utf-8") != about:
         raise LangBridgeError(f"{out}: belongs to a build with another recipe; delete it or give another --out")
-    if out.exists() and any(out.iterdir()) and not begun.is_file():
+    if out.exists() and any(one.name != ABLATION for one in out.iterdir()) and not begun.is_file():
         raise LangBridgeError(f"{out}: is not empty and holds no models of a study; give another --out")
     if (out / RECORD).is_file():
         return encoder_folders(out)

@@ -22,6 +22,7 @@ def embeddings(folder: Path) -> torch.Tensor:
 
 
 def test_encoders_of_several_qualities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole" / "ablation").mkdir(parents=True)  # part f may come first
     whole = build_models(tmp_path / "whole", RECIPE, threads=1)
     assert [folder.name for folder in whole] == ["step-0001", "step-0002", "step-0004"]
     assert len({embeddings(folder).float().sum().item() for folder in whole}) == 3
