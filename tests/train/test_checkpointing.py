@@ -372,7 +372,9 @@ def test_going_on_with_a_finished_run_changes_nothing(load, begun):
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(begun / "final").items())
     assert len(losses(begun / "final")) == 5
     shutil.rmtree(begun / "checkpoint-5")
-    assert train(load(), begun, resume=True, progress=False) == begun / "final"
+    assert train(load(*SAVING, "train.max_steps=5"), begun, resume=True, progress=False) == begun / "final"
+    with pytest.raises(LangBridgeError, match=r"the run is finished, and was another: train\.max_steps: 5 in the"):
+        train(load(*SAVING, "train.max_steps=9"), begun, resume=True, progress=False)
 
 
 def test_another_recipe_does_not_go_on(load, begun, tmp_path, base_folders):

@@ -48,6 +48,28 @@ def test_a_stream_of_other_files_does_not_go_on(load, tmp_path):
     assert (final / "model.safetensors").is_file()
 
 
+def test_a_stream_that_stopped_at_a_bad_row_goes_on_without_it(load, tmp_path):
+    rows = (tmp_path / "train.jsonl").read_text().splitlines()
+    (tmp_path / "train.jsonl").write_text("\n".join([*rows[:40], "{", *rows[40:], ""]))
+    # The search for white space, which a trained encoder does without, would meet the row before the first step.
+    changes = ("train.save_strategy=steps", "train.save_steps=3", "train.max_steps=8", "freeze_encoder=false",
+               "data.streaming=true", "data.shuffle_buffer=8")  # fmt: skip
+    with pytest.raises(LangBridgeError, match=r"train\.jsonl, row 41: broken JSON"):
+        train(load(*changes), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "checkpoint-6").exists()
+    whole, went_on = (
+        train(load(*changes, "data.on_bad_row=skip"), tmp_path / name, resume=True, progress=False)
+        for name in ("whole", "run")
+    )
+    for file in ("training_log.json", "model.safetensors"):
+        assert (whole / file).is_file()
+    losses = [
+        [entry["loss"] for entry in json.loads((final / "training_log.json").read_text())["history"] if "loss" in entry]
+        for final in (whole, went_on)
+    ]
+    assert losses[0] == losses[1]
+
+
 def test_another_plain_language_model_does_not_go_on(load, recipe_file, base_folders, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(base_folders[1])
     with torch.no_grad():

@@ -106,6 +106,11 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(staged, tmp_path, killed_in_
     assert same(connector(final), connector(train(recipe, tmp_path / "whole", progress=False)))
     with pytest.raises(LangBridgeError, match=r"stage 1 is finished, and was another: seed: 42 in the"):
         train(staged("seed=1"), tmp_path / "run", resume=True, progress=False)
+    for number in (0, 2):  # nothing is trained of them any more, so more steps would be passed over
+        with pytest.raises(
+            LangBridgeError, match=rf"stage {number + 1} is finished, .*: train\.max_steps: \d in the .*, 9 "
+        ):
+            train(staged(f"stages.{number}.train.max_steps=9"), tmp_path / "run", resume=True, progress=False)
 
 
 def test_plain_stages_begin_with_the_language_model_before(load, recipe_file, tmp_path):
@@ -139,6 +144,14 @@ def test_a_bridge_of_another_connector_is_no_start(load, tmp_path):
     other = train(load("connector=mlp", "train.max_steps=1"), tmp_path / "mlp", progress=False)
     with pytest.raises(LangBridgeError, match=r"connector: got linear, but .*mlp.* has mlp"):
         train(load(f"init={other}"), tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("key", ["drop_bare_tokens", "split_digits"])
+def test_a_bridge_that_reads_in_other_tokens_is_no_start(load, tmp_path, key):
+    other = train(load(f"{key}=true", "train.max_steps=1"), tmp_path / "other", progress=False)
+    with pytest.raises(LangBridgeError, match=rf"{key}: got false, but .*other.* was trained with true"):
+        train(load(f"init={other}"), tmp_path / "run", progress=False)
+    train(load(f"init={other}", f"{key}=true", "train.max_steps=1"), tmp_path / "same", progress=False)
 
 
 def test_each_stage_has_its_plan(staged):

@@ -26,8 +26,9 @@ _HARMLESS = """
     tf32 torch_compile activation_checkpointing positions_per_pass ddp_timeout reading_score_steps reading_score_rows
     reading_score_patience plateau_score plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
 """
-HARMLESS = frozenset(f"train.{name}" for name in _HARMLESS.split())
-"""Keys that may differ, those of validation data and of places apart."""
+HARMLESS = frozenset(["data.on_bad_row", *(f"train.{name}" for name in _HARMLESS.split())])
+"""Keys that may differ, those of validation data and of places apart. A bad row that is skipped now has ended the run
+before, and the rows up to it are the same."""
 
 _OF_LENGTH = {"train.num_train_epochs", "train.max_steps"}
 
@@ -64,6 +65,17 @@ def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], model:
     return before
 
 
+def check_finished(folder: Path, recipe: Recipe, what: str) -> None:
+    """Raise `LangBridgeError` where the run whose recipe is in `folder`, and of which nothing is left to train, was
+    another than `recipe` asks for. what: the run, for the message."""
+    wrong = list(changed(Recipe.load(folder / RECIPE), recipe, finished=True))
+    if wrong:
+        raise LangBridgeError(
+            f"{folder}: {what} is finished, and was another: {'; '.join(wrong)}. Take the change back, or begin a new "
+            "run in another folder with --out"
+        )
+
+
 def data_fingerprint(rows: RowTable | RowStream) -> dict[str, Any]:
     """What tells that a run would go on with other training rows, wherever they lie.
 
@@ -79,8 +91,9 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def changed(old: Recipe, new: Recipe) -> Iterator[str]:
-    """What differs between two recipes of one run, and may not."""
+def changed(old: Recipe, new: Recipe, *, finished: bool = False) -> Iterator[str]:
+    """What differs between two recipes of one run, and may not. finished: nothing of it will be trained again, so that
+    its length may not differ either."""
     before, now = dict(_flat(old.to_dict())), dict(_flat(new.to_dict()))
     for key in dict.fromkeys([*before, *now]):
         was, is_now = before.get(key), now.get(key)
@@ -92,7 +105,7 @@ def changed(old: Recipe, new: Recipe) -> Iterator[str]:
             continue  # a place may move: models and rows are held to their fingerprints instead
         if key.startswith("data.") and key.endswith(".language"):
             continue  # what the card says of the same rows
-        if key in _OF_LENGTH and _length_is_free(new):
+        if key in _OF_LENGTH and not finished and _length_is_free(new):
             continue
         yield f"{key}: {was!r} in the checkpoint, {is_now!r} now"
 

@@ -26,7 +26,7 @@ from langbridge.train.loop import build_trainer, cut, run_loop
 from langbridge.train.parts.adapters import merge_adapters, the_same_model
 from langbridge.train.prepare import Prepared, build_model, prepare, reads_new_rows, some_examples
 from langbridge.train.recipe import Recipe
-from langbridge.train.resuming import check_same_run, data_fingerprint
+from langbridge.train.resuming import check_finished, check_same_run, data_fingerprint
 from langbridge.train.ridge import start_connector
 from langbridge.train.stages import run_stages
 from langbridge.train.trainer import BridgeTrainer
@@ -77,6 +77,7 @@ def _run(
     """One run with its checkpoints in `out`. `lay` adds to the final folder before it appears."""
     checkpoint = _checkpoint_to_go_on_from(out, final, resume)
     if resume and checkpoint is None and final.is_dir():
+        check_finished(final, recipe, "the run")
         tell(f"{final} is finished and holds no checkpoint: nothing to go on with")
         return final
     prepared = prepare(recipe)

@@ -13,7 +13,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.train.console import Tell
 from langbridge.train.recipe import Recipe
-from langbridge.train.resuming import changed
+from langbridge.train.resuming import check_finished
 
 RECORDS = ("recipe.yaml", "run.json", "training_log.json")
 
@@ -33,19 +33,10 @@ def run_stages(recipe: Recipe, out: Path, run: Callable[..., Path], *, resume: b
         final = (out if last else folder) / "final"
         tell(f"stage {number} of {len(stages)}: {stage.objective}{', finished' if final.is_dir() else ''}")
         if final.is_dir():
-            _check_finished(final / "stages" / str(number) if last else final, stage, number)
+            check_finished(final / "stages" / str(number) if last else final, stage, f"stage {number}")
         else:
             run(stage, folder, final, lay=partial(_lay_records, recipe, out) if last else None)
     return final
-
-
-def _check_finished(records: Path, stage: Recipe, number: int) -> None:
-    wrong = list(changed(Recipe.load(records / "recipe.yaml"), stage))
-    if wrong:
-        raise LangBridgeError(
-            f"{records}: stage {number} is finished, and was another: {'; '.join(wrong)}. Take the change back, or "
-            "begin a new run in another folder with --out"
-        )
 
 
 def _lay_records(recipe: Recipe, out: Path, folder: Path) -> None:
@@ -59,6 +50,6 @@ def _lay_records(recipe: Recipe, out: Path, folder: Path) -> None:
         for name in RECORDS:
             shutil.copy2(source / name, target / name)
         lines.append(f"{number}. objective `{stage.objective}`, learning rate {stage.train.learning_rate:g}")
-    write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+    recipe.save(folder / "recipe.yaml")
     card = folder / "README.md"
     write_atomically(card, card.read_text(encoding="utf-8") + "\n".join([*lines, ""]))
