@@ -94,7 +94,7 @@ class Checkpoints(Trainer):
         if _internal_call and output_dir is not None:  # the first thing that is written of a checkpoint
             self.writing = folder
             (folder / COMPLETE).unlink(missing_ok=True)
-        # What DeepSpeed has not wrapped yet (a run without an update) is whole.
+        # What DeepSpeed has not wrapped (a run that only writes its end) is whole.
         sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and self.model_wrapped is not self.model)
         state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         if self.args.should_save:

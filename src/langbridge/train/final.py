@@ -11,6 +11,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
 from langbridge.train.prepare import Prepared
+from langbridge.train.recipe import Recipe
 from langbridge.train.trainer import BridgeTrainer
 
 
@@ -70,16 +71,31 @@ def _sources(prepared: Prepared, run: dict[str, Any]) -> list[str]:
     return lines
 
 
+def repository(recipe: Recipe, out: Path) -> str:
+    """Where on the Hugging Face hub a run in `out` is uploaded to. Raises `LangBridgeError` for a name that the hub
+    does not take."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    # A run's own folder is named after both models, with a `+` that the hub does not take.
+    name = recipe.train.hub_model_id or out.resolve().name.replace("+", "-")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise LangBridgeError(f"train.hub_model_id: the hub does not take {name!r}: {error}") from None
+    return name
+
+
 def upload(final: Path, name: str, private: bool | None) -> None:
     """Upload the final folder to the Hugging Face hub as `name`."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     api = HfApi()
     try:
-        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
-        api.upload_folder(repo_id=repository, folder_path=str(final))
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        created = api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=created.repo_id, folder_path=str(final))
+    except Exception as error:  # the training is done: whatever failed, it is told how to make up for it
         raise LangBridgeError(
-            f"train.push_to_hub: the upload failed: {error}. The bridge is whole in {final}"
+            f"train.push_to_hub: the upload failed: {error}. The bridge is whole in {final}; to upload it by hand: "
+            f"hf upload {name} {final}{' --private' if private else ''}"
         ) from error

@@ -166,7 +166,7 @@ class Train(Settings):
     """Whether the final folder is uploaded to the Hugging Face hub. It needs a login."""
 
     hub_model_id: str | None = None
-    """Where to: OWNER/NAME; null for the folder's name under the own account."""
+    """Where to: OWNER/NAME; null for the name of the run's folder, `+` written as `-`, under the own account."""
 
     hub_private_repo: bool | None = None
     """Whether a new repository is private; null for the account's default."""

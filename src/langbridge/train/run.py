@@ -21,7 +21,7 @@ from langbridge.model.bases import LANGUAGE_MODEL, base_fingerprint
 from langbridge.revision import versions
 from langbridge.train.checkpointing import last_checkpoint
 from langbridge.train.console import Tell, say, tell_of_bridge, tell_of_rows, tell_skipped
-from langbridge.train.final import upload, write_final
+from langbridge.train.final import repository, upload, write_final
 from langbridge.train.loop import build_trainer, cut, run_loop
 from langbridge.train.parts.adapters import merge_adapters, the_same_model
 from langbridge.train.prepare import Prepared, build_model, prepare, reads_new_rows, some_examples
@@ -45,8 +45,11 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
     Under torchrun every process calls this alike. Raises `LangBridgeError` for what a user can mend: missing files, bad
     rows, bases of the wrong kind, a checkpoint of another run, a disk without room, a step that is not finite.
     """
-    name = "+".join(Path(base).name for base in (recipe.language_model, recipe.encoder) if base is not None)
-    out = Path(out) if out is not None else Path("runs") / name
+    if out is None:
+        bases = (recipe.language_model, recipe.encoder)
+        out = Path("runs") / "+".join(Path(base).name for base in bases if base is not None)
+    out = Path(out)
+    hub_name = repository(recipe, out) if recipe.train.push_to_hub else None
     state = PartialState(cpu=recipe.train.use_cpu) if "RANK" in os.environ else PartialState()
     if recipe.train.fsdp and state.device.type == "cpu":
         raise LangBridgeError(
@@ -59,8 +62,8 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         final = run_stages(recipe, out, run, resume=resume, tell=tell)
     else:
         final = run(recipe, out, out / "final")
-    if recipe.train.push_to_hub and state.is_main_process:
-        upload(final, recipe.train.hub_model_id or name, recipe.train.hub_private_repo)
+    if hub_name is not None and state.is_main_process:
+        upload(final, hub_name, recipe.train.hub_private_repo)
     return final
 
 
