@@ -295,6 +295,45 @@ def test_the_final_bridge_is_the_one_that_reads_best(load, tmp_path, monkeypatch
     assert all(torch.equal(best[name], last[name]) for name in best)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("objective=plain",), "the plain language model has no reading score"),
+        (("data.streaming=true", "train.max_steps=2"), r"of a stream no rows .*give held-out ones"),
+        (("data.path=few.jsonl",), r"12 rows are too few .*takes 40; give held-out ones"),
+        (("data.validation_path=one.jsonl",), "the validation set has a single row"),
+    ],
+)
+def test_patience_without_a_score_is_refused(load, recipe_file, tmp_path, changes, message):
+    rows = (tmp_path / "held_out.jsonl").read_text()
+    (tmp_path / "few.jsonl").write_text(rows)
+    (tmp_path / "one.jsonl").write_text(rows.splitlines()[0])
+    if "objective=plain" in changes:
+        recipe_file.write_text(recipe_file.read_text().replace("encoder: ", "# "))
+    recipe = load("train.reading_score_steps=1", "train.reading_score_patience=2", *changes)
+    with pytest.raises(LangBridgeError, match=rf"train\.reading_score_patience: {message}"):
+        train(recipe, tmp_path / "run", progress=False)
+
+
+def test_an_upload_that_fails_leaves_the_bridge_and_says_where(load, tmp_path, monkeypatch):
+    asked = []
+
+    def unreachable(_, name, **options):
+        asked.append(name)
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
+    out = tmp_path / "lm+encoder"  # as a run's own folder is named
+    message = r"no route to host\. The bridge is whole in .*final; .*: hf upload lm-encoder .*final --private"
+    with pytest.raises(LangBridgeError, match=message):
+        train(load("train.push_to_hub=true", "train.hub_private_repo=true", "train.max_steps=1"), out, progress=False)
+    assert asked == ["lm-encoder"]
+    assert (out / "final" / "model.safetensors").is_file()
+    with pytest.raises(LangBridgeError, match=r"train\.hub_model_id: the hub does not take 'a b'"):
+        train(load("train.push_to_hub=true", "train.hub_model_id=a b"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists(), "before the training"
+
+
 def test_a_run_that_stops_on_the_plateau_can_be_gone_on_with(load, tmp_path):
     changes = ["train.reading_score_steps=1", "train.plateau_patience=2", "train.plateau_score=100"]
     with pytest.warns(PlateauWarning), pytest.raises(LangBridgeError, match=r"stopped at step 2: .*--resume"):

@@ -1,6 +1,7 @@
 """What a run is made of, out of its recipe: tokenizers, rows and models. Each is made once here and handed on."""
 
 import itertools
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from langbridge.model.checkpoint import end_as_the_template
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.encoders import load_config, load_language_model
 from langbridge.model.loading import read_config, read_weights
-from langbridge.model.tokenizers import load_tokenizer
+from langbridge.model.tokenizers import bare_ids, load_tokenizer
 from langbridge.train.objectives import Objective, collators, objective_of
 from langbridge.train.recipe import Recipe
 
@@ -60,6 +61,8 @@ def prepare(recipe: Recipe) -> Prepared:
     reading = None
     if objective.bridged and recipe.train.reading_score_steps:
         training, reading = _set_apart(recipe, kind, training, validation)
+    if reading is None and recipe.train.reading_score_patience is not None:
+        raise LangBridgeError(f"train.reading_score_patience: {_why_no_score(objective, training, validation)}")
     return Prepared(recipe, objective, processor, collate, training, validation, reading)
 
 
@@ -78,6 +81,19 @@ def _set_apart(
     apart = sorted(rng.sample(range(len(training)), min(wanted, len(training) // 20)))
     others = np.setdiff1d(np.arange(len(training)), apart)
     return _chosen(training, others), (kind, _chosen(training, apart))
+
+
+def _why_no_score(objective: Objective, training: RowTable | RowStream, validation: dict[Regime, RowTable]) -> str:
+    if not objective.bridged:
+        return "the plain language model has no reading score; leave it out (load_best_model_at_end goes by the loss)"
+    if validation:
+        return "the validation set has a single row, and the reading score needs two; give it more"
+    if isinstance(training, RowStream):
+        return "of a stream no rows are kept apart for the reading score; give held-out ones (data.validation_path)"
+    return (
+        f"{len(training)} rows are too few to keep some apart for the reading score, which takes 40; give held-out "
+        "ones (data.validation_path)"
+    )
 
 
 def _chosen(table: RowTable, positions: Any) -> RowTable:
@@ -124,11 +140,32 @@ def load_processor(recipe: Recipe) -> Any:
     if recipe.encoder is None:
         return load_tokenizer(recipe.language_model)
     arguments = recipe.to_bridge_arguments()
-    if recipe.begins_with is not None:
-        config = arguments["config"] = read_config(checkpoint_folder(recipe.begins_with))
-        if config.connector != recipe.connector:
-            raise LangBridgeError(f"connector: got {recipe.connector}, but {recipe.init} has {config.connector}")
-    return LangBridgeProcessor.from_bases(**arguments)
+    if recipe.begins_with is None:
+        return LangBridgeProcessor.from_bases(**arguments)
+    folder = checkpoint_folder(recipe.begins_with)
+    config = arguments["config"] = read_config(folder)
+    if config.connector != recipe.connector:
+        raise LangBridgeError(f"connector: got {recipe.connector}, but {recipe.init} has {config.connector}")
+    processor = LangBridgeProcessor.from_bases(**arguments)
+    _check_tokens(recipe, processor, folder)
+    return processor
+
+
+def _check_tokens(recipe: Recipe, processor: LangBridgeProcessor, folder: Path) -> None:
+    """Raise `LangBridgeError` where the bridge that the run begins with reads prompts in other tokens than the recipe
+    says."""
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    bare = recipe.drop_bare_tokens and bool(bare_ids(processor.encoder_tokenizer))
+    for key, wanted, there in (
+        ("drop_bare_tokens", bare, bool(processor.bare_token_ids)),
+        ("split_digits", processor.split_digits, bool(settings.get("split_digits"))),
+    ):
+        if wanted != there:
+            raise LangBridgeError(
+                f"{key}: got {str(wanted).lower()}, but {recipe.init}, which the run begins with, was trained with "
+                f"{str(there).lower()}; set it to that, or begin without this bridge"
+            )
 
 
 def build_model(recipe: Recipe, processor: Any) -> Any:

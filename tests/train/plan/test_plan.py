@@ -270,6 +270,14 @@ def test_steps_and_tokens(planned, base_folders, tmp_path: Path) -> None:
     assert any(f"data.path: no such file: {tmp_path / 'absent.jsonl'}" in note for note in absent.notes)
 
 
+def test_a_stream_has_reading_scores_of_held_out_rows_alone(planned, base_folders) -> None:
+    settings = {**SMALL, "train__max_steps": 100, "train__reading_score_rows": 16}
+    assert planned(*base_folders, **settings).reading == (3, 16)
+    streamed = {**settings, "data__streaming": True}
+    assert planned(*base_folders, **streamed).reading is None
+    assert planned(*base_folders, **streamed, data__validation_path="held_out.jsonl").reading == (3, 16)
+
+
 def test_whether_it_fits(planned, base_folders) -> None:
     found = planned(*base_folders, gpu_memory=1.0, **SMALL)
     assert found.fits

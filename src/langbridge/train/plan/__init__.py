@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from langbridge.errors import LangBridgeError
+from langbridge.train.objectives import objective_of
 from langbridge.train.plan.memory import Layout, PartSize, Sharding
 from langbridge.train.recipe import Recipe
 
@@ -120,8 +121,11 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
 
 
 def _reading(recipe: Recipe, steps: int | None) -> tuple[int, int] | None:
-    if steps is None or recipe.encoder is None or not recipe.train.reading_score_steps:
+    objective = objective_of(recipe)
+    if steps is None or not objective.bridged or not recipe.train.reading_score_steps:
         return None
+    if recipe.data.streaming and not recipe.data.validation_sources(objective.kind):
+        return None  # of a stream no rows are kept apart
     return 1 + steps // recipe.train.reading_score_steps, recipe.train.reading_rows
 
 
