@@ -75,7 +75,7 @@ def repository(recipe: Recipe, out: Path) -> str:
     """Where on the Hugging Face hub a run in `out` is uploaded to. Raises `LangBridgeError` for a name that the hub
     does not take."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, and not in __all__
 
     # A run's own folder is named after both models, with a `+` that the hub does not take.
     name = recipe.train.hub_model_id or out.resolve().name.replace("+", "-")
