@@ -3,7 +3,8 @@ those that die. What is kept, and in which order it is put together, is ours (`b
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from langbridge.errors import LangBridgeError
@@ -25,8 +26,9 @@ def answer_with_ray(
 ) -> Iterator[int]:
     """Answer the blocks that are missing, and keep each as it comes; yields their numbers of rows.
 
-    open_engine: called once by each worker. workers: one a GPU by default, or one a machine where there are none. Ray
-    is asked at `RAY_ADDRESS`, or started on this machine. Raises `LangBridgeError`.
+    open_engine: called once by each worker. workers: one a GPU by default, or one a machine where there are none; more
+    than there is room for are an error. Ray is asked at `RAY_ADDRESS`, or started on this machine. Raises
+    `LangBridgeError`.
     """
     missing = [block for block in blocks.blocks if not block.done]
     if not missing:
@@ -37,11 +39,11 @@ def answer_with_ray(
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     team: list[Any] = []
     try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        needs = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        size, needs = places(ray.nodes(), workers, len(missing))
         worker: Any = ray.remote(_Worker)
-        worker = worker.options(max_restarts=_LIVES, max_task_retries=_LIVES, **needs)
-        size = min(workers or gpus or len(ray.nodes()), len(missing))
+        # Spread, since on one machine they would share its memory and its cores.
+        lives = {"max_restarts": _LIVES, "max_task_retries": _LIVES}
+        worker = worker.options(scheduling_strategy="SPREAD", **lives, **needs)
         team += [worker.remote(open_engine, decoding) for _ in range(size)]
         numbered = list(enumerate(missing))
         for number, found in ActorPool(team).map_unordered(_give, numbered):
@@ -61,6 +63,26 @@ def answer_with_ray(
             ray.kill(one)
         if started:
             ray.shutdown()
+
+
+def places(nodes: Sequence[Mapping[str, Any]], workers: int | None, blocks: int) -> tuple[int, dict[str, int]]:
+    """How many workers there are to be, and what each asks of its machine: a GPU, or, where there are none, as many of
+    its cores as leave room for the others. nodes: as Ray lists them, dead ones among them. workers: as in
+    `answer_with_ray`. Raises `LangBridgeError` where so many could never be placed."""
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    kind = "GPU" if any(one.get("GPU", 0) >= 1 for one in alive) else "CPU"
+    room = [int(one[kind]) for one in alive if one.get(kind, 0) >= 1]
+    if (workers or 1) > sum(room):
+        raise LangBridgeError(
+            f"--workers: got {workers or 1}, expected at most {sum(room)}: so many {kind}s Ray has now, on {len(room)} "
+            f"{'machine' if len(room) == 1 else 'machines'}, and a worker takes one at least; give fewer, or let more "
+            "machines join first"
+        )
+    if kind == "GPU":
+        return min(workers or sum(room), blocks), {"num_gpus": 1}
+    size = min(workers or len(room), blocks)
+    # By them Ray sets OMP_NUM_THREADS.
+    return size, {"num_cpus": max(1, min(room) // ceil(size / len(room)))}
 
 
 class _Worker:
