@@ -10,7 +10,8 @@ from langbridge.serve.live import Busy, LiveEngine, Load, Piece, Tell, Ticket, T
 
 
 class ScriptedEngine(LiveEngine):
-    """script: what is answered to a request. pause: seconds before each word. Two requests are written at a time.
+    """script: what is answered to a request. pause: seconds before each word. read: called for each request that is to
+    become tokens. Two requests are written at a time.
 
     asked, owners: of all requests that were taken. cancelled: those that were given up.
     """
@@ -20,11 +21,13 @@ class ScriptedEngine(LiveEngine):
         script: Callable[[Request], str] = lambda request: "So it is 28 apples .",
         *,
         pause: float = 0.0,
+        read: Callable[[], object] = lambda: None,
         chats: bool = True,
         slots: int = 2,
         queue: int = 64,
     ):
-        self.script, self.pause, self.chats, self.slots, self.queue = script, pause, chats, slots, queue
+        self.script, self.pause, self.read = script, pause, read
+        self.chats, self.slots, self.queue = chats, slots, queue
         self.asked: list[tuple[Request, Decoding]] = []
         self.owners: list[str] = []
         self.cancelled: list[Request] = []
@@ -39,6 +42,7 @@ class ScriptedEngine(LiveEngine):
 
     def submit(self, request: Request, decoding: Decoding = GREEDY, *, tell: Tell, owner: str = "") -> "_Job":
         text = request.prompt or request.messages[-1]["content"]
+        self.read()
         if "too long" in text:
             raise PromptTooLong("shorten it, or let the model write less (--max-new-tokens)")
         if request.language not in (None, "sw"):

@@ -139,7 +139,8 @@ class Service:
                 _log.info("%s asks: %r", visit.id, one.messages or one.prompt)
         reply = kind(name, len(requests), form.n or 1, decoding.log_probabilities is not None)
         answering = _Answering(self, request, asking, reply, until)
-        await unless_gone(request.receive, asking.submit(self._submitting))
+        async with _in_time(until, self.limits.seconds):
+            await unless_gone(request.receive, asking.submit(self._submitting))
         if form.stream:
             return EventStream(answering.chunks(form.include_usage), self.limits.seconds)
         return JSON(await unless_gone(request.receive, answering.whole()))
@@ -178,11 +179,8 @@ class _Answering:
     async def _news(self) -> AsyncIterator[tuple[int, Piece | Answer]]:
         """Until all is answered. Raises what went wrong."""
         while len(self.answers) < len(self.asking.requests):
-            try:
-                async with asyncio.timeout_at(self.until):
-                    place, news = await self.asking.next()
-            except TimeoutError:
-                raise late(self.service.limits.seconds) from None
+            async with _in_time(self.until, self.service.limits.seconds):
+                place, news = await self.asking.next()
             if "first" not in self.visit.notes:
                 self.visit.notes["first"] = f"{self.visit.seconds:.2f}s"
                 self.service.metrics.first.labels(self.model).observe(self.visit.seconds)
@@ -198,6 +196,16 @@ class _Answering:
         notes["written"] = sum(one.tokens for one in self.answers.values())
         if self.service.log_prompts:
             _log.info("%s answer: %r", self.visit.id, answer.text)
+
+
+@asynccontextmanager
+async def _in_time(until: float, seconds: float) -> AsyncIterator[None]:
+    """Refuses a request that is not done by then, on the loop's clock, which is so many seconds after it came."""
+    try:
+        async with asyncio.timeout_at(until):
+            yield
+    except TimeoutError:
+        raise late(seconds) from None
 
 
 async def _told(request: Request, error: Exception) -> Response:
