@@ -33,6 +33,28 @@ def test_precision_is_that_of_the_file_and_shards_are_found(tmp_path: Path) -> N
     assert torch.equal(table(IDS), model.get_input_embeddings()(IDS))
 
 
+def test_of_shards_one_is_enough(tmp_path: Path) -> None:
+    model = make_language_model()
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    index = tmp_path / "model.safetensors.index.json"
+    shard = tmp_path / json.loads(index.read_bytes())["weight_map"]["model.embed_tokens.weight"]
+    wanted = {tmp_path / "config.json", index, shard}
+    for path in tmp_path.iterdir():
+        if path not in wanted:
+            path.unlink()
+    assert torch.equal(load_embedding_table(tmp_path)(IDS), model.get_input_embeddings()(IDS))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LangBridgeError, match=rf"{shard.name}: is damaged or not whole"):
+        load_embedding_table(tmp_path)
+    shard.unlink()
+    with pytest.raises(LangBridgeError, match=rf"has no {shard.name}, which by its model\.safetensors\.index\.json"):
+        load_embedding_table(tmp_path)
+    index.write_text("{")
+    with pytest.raises(LangBridgeError, match=r"index\.json: is damaged or not whole"):
+        load_embedding_table(tmp_path)
+
+
 def test_names_in_a_file_may_lack_their_beginning(tmp_path: Path) -> None:
     model = make_language_model("gpt2")
     model.save_pretrained(tmp_path)

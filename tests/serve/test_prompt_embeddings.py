@@ -1,9 +1,12 @@
 """Prompts embedded without the language model are those that the whole bridge gives it."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import Connector
@@ -38,6 +41,27 @@ def test_they_are_what_the_whole_bridge_gives_its_language_model(
     (own,) = engine.reader.read([Request("b")])
     table = engine.model.get_input_embeddings()
     assert torch.equal(embedder.embedded(own.ids[:1]), table(torch.tensor(own.ids[:1])).detach())
+
+
+def test_of_the_language_model_a_folder_with_its_table_is_enough(
+    bridge_folder: Path, base_folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole = PromptEmbedder.load(bridge_folder, device="cpu")
+    moved = tmp_path / "bridge"
+    shutil.copytree(bridge_folder, moved)
+    model = AutoModelForCausalLM.from_pretrained(base_folders[1], dtype="auto")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    index = tmp_path / "shards" / "model.safetensors.index.json"
+    shard = json.loads(index.read_bytes())["weight_map"]["model.embed_tokens.weight"]
+    (moved / "language_model").mkdir()
+    for name in ("config.json", index.name, shard):
+        shutil.copy(tmp_path / "shards" / name, moved / "language_model" / name)
+    # Nothing is taken from where the bridge was trained.
+    config = json.loads((moved / "config.json").read_text())
+    config["language_model_base"] |= {"id": "/gone", "relative": None}
+    (moved / "config.json").write_text(json.dumps(config))
+    found = PromptEmbedder.load(moved, encoder=base_folders[0], device="cpu")
+    assert torch.equal(found.embedded([1, 5, 90]), whole.embedded([1, 5, 90]))
 
 
 def test_a_connector_that_reaches_into_the_language_model_is_refused(

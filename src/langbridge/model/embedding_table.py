@@ -13,7 +13,7 @@ from transformers.utils.hub import cached_file
 from langbridge.errors import LangBridgeError
 from langbridge.model.bases import LANGUAGE_MODEL, check_fingerprint
 from langbridge.model.encoders import check_language_model, load_config
-from langbridge.model.intact import check_weights
+from langbridge.model.intact import check_file
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -24,13 +24,13 @@ def load_embedding_table(
     """From ids to input embeddings as the language model makes them, its own scaling (Gemma) included, in the precision
     of its file.
 
-    source: the language model's folder or hub id. record: what a bridge's config says of it, against which it is
-    checked as far as that goes. Raises `LangBridgeError`.
+    source: the language model's folder, or its hub id; of sharded weights the index and the one shard are enough.
+    record: what a bridge's config says of it, against which it is checked as far as that goes. Raises
+    `LangBridgeError`.
     """
     hub = {} if revision is None or Path(source).is_dir() else {"revision": revision}
     config = load_config(source, "language model", **hub)
     check_language_model(config, repr(str(source)))
-    check_weights(source)
     with init_empty_weights(include_buffers=False):  # factors are buffers, and stay
         model = AutoModelForCausalLM.from_config(config)
     table = model.get_input_embeddings()
@@ -50,11 +50,15 @@ def load_embedding_table(
 
 def _tensor(source: str | Path, name: str, **hub: Any) -> Any:
     """A tensor out of weights, by its name in the whole model; files may leave out what stands before it."""
-    path, names = _file(source, _WHOLE, **hub), None
+    path = _file(source, _WHOLE, **hub)
     if path is None and (index := _file(source, _INDEX, **hub)):
         names = json.loads(index.read_bytes())["weight_map"]
-        key = _matching(names, name, source)
-        path = _file(source, names[key], **hub)
+        shard = names[_matching(names, name, source)]
+        path = _file(source, shard, **hub)
+        if path is None:
+            raise LangBridgeError(
+                f"language model: {str(source)!r} has no {shard}, which by its {_INDEX} holds the input embeddings"
+            )
     if path is None:
         raise LangBridgeError(
             f"language model: {str(source)!r} has no weights in safetensors, out of which its input embeddings could "
@@ -76,4 +80,7 @@ def _file(source: str | Path, name: str, **hub: Any) -> Path | None:
         found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub)
     except OSError as error:
         raise LangBridgeError(f"language model: {str(source)!r} cannot be fetched: {error}") from error
-    return None if found is None else Path(found)
+    if found is None:
+        return None
+    check_file(Path(found))
+    return Path(found)
