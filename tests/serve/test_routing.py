@@ -174,6 +174,15 @@ def test_the_loss_is_that_of_the_engine(bridge_folder: Path) -> None:
     assert TextLosses(model, processor)([""]) == [0.0]
 
 
+def test_a_prompt_with_several_answers_is_weighed_once(bridge_folder: Path) -> None:
+    model, processor = load_bridge(bridge_folder)
+    weigh, passes = TextLosses(model, processor), []
+    model.language_model.register_forward_hook(lambda *_: passes.append(1))
+    found = [weigh(["b", "c d"]) for _ in range(16)]
+    assert len(passes) == 2
+    assert found == [TextLosses(model, processor)(["b", "c d"])] * 16
+
+
 @pytest.fixture(scope="module")
 def miniature() -> tuple[LangBridgeModel, LangBridgeProcessor]:
     torch.manual_seed(0)
@@ -218,6 +227,25 @@ def test_a_connector_that_reaches_into_layers_is_not_routed_live(bridge_folder: 
     monkeypatch.setattr(type(model.connector), "injects", True)
     with pytest.raises(LangBridgeError, match="--route: LinearConnector reaches into the language model's layers"):
         ContinuousEngine(model, routed)
+
+
+def test_a_bridge_that_chats_has_no_text_in_a_template_without_turns(chat_bridge_folder: Path) -> None:
+    model, processor = load_bridge(chat_bridge_folder)
+
+    def engine(template: str | None) -> ContinuousEngine:
+        route = ROUTE.model_copy(update={"template": template})
+        config = model.language_model.config
+        return ContinuousEngine(model, RoutingReader(processor, config, route=route, losses=losses), slots=1)
+
+    with pytest.raises(
+        LangBridgeError, match=r"--route: .* 'Ask: \{prompt\}', which has no place for turns, .* fit it again"
+    ):
+        engine("Ask: {prompt}")
+    asked = Request(messages=[{"role": "user", "content": "b"}])
+    for template in (None, "chat"):
+        live = engine(template)
+        assert list(live.pieces(asked, FEW))
+        live.close()
 
 
 @pytest.fixture

@@ -51,6 +51,11 @@ class ContinuousEngine(LiveEngine):
                 f"--route: {type(model.connector).__name__} reaches into the language model's layers, where a prompt "
                 "that is text would be read at the same time; leave the route out here"
             )
+        if isinstance(reader, RoutingReader) and reader.chats and not reader.takes_turns_as_text:
+            raise LangBridgeError(
+                f"--route: it was fitted with the template {reader.route.template!r}, which has no place for turns, "
+                "and this bridge answers conversations; fit it again without --template, or with --template chat"
+            )
         self.model, self.reader, self.chats = model.eval(), reader, reader.chats
         self.slots, self.queue, self.max_new_tokens = slots, queue, max_new_tokens
         self._batch = Batch(model)

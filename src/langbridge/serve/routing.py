@@ -12,18 +12,19 @@ import statistics
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import existing_file, write_atomically
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.bases import LANGUAGE_MODEL, check_same
-from langbridge.model.sequence import Own, message_text
+from langbridge.model.sequence import CHAT, Own, message_text
 from langbridge.serve.engine import PromptTooLong, Request
 from langbridge.serve.readers import BridgeReader, CausalReader, Reading
 from langbridge.settings import Settings
@@ -36,6 +37,8 @@ MISTYPED = 0.4
 """Share of letters that are replaced in the English that is to go through the bridge."""
 FEWEST = 8
 """Prompts that a threshold is fitted on, at least."""
+_REMEMBERED = 64
+"""Prompts whose losses are kept: a request for several answers asks for its prompt's once for each."""
 _LONGEST = 512
 """Of a long prompt the language model's tokens whose loss is taken, so that their logits fit into memory."""
 
@@ -125,24 +128,25 @@ class TextLosses:
     """What the language model of a bridge loses on texts as its own, one at a time, in nats a token of the encoder."""
 
     def __init__(self, model: LangBridgeModel, processor: LangBridgeProcessor):
-        self.language_model, self.processor = model.language_model, processor
+        self._loss = lru_cache(_REMEMBERED)(partial(_text_loss, model.language_model, processor))
 
-    @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> list[float]:
         return [self._loss(text) for text in texts]
 
-    def _loss(self, text: str) -> float:
-        tokenizer, encoder = self.processor.tokenizer, self.processor.encoder_tokenizer
-        whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        count = len(encoder(text, add_special_tokens=False, verbose=False)["input_ids"])
-        if not whole or not count:
-            return 0.0
-        begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        ids = torch.tensor([begin, *whole[:_LONGEST]], device=self.language_model.device)
-        # No hook on the head: in a server another thread runs the same language model.
-        logits = self.language_model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
-        loss = torch.nn.functional.cross_entropy(logits, ids[1:].to(logits.device), reduction="sum")
-        return float(loss) * len(whole) / (len(ids) - 1) / count
+
+@torch.inference_mode()
+def _text_loss(language_model: PreTrainedModel, processor: LangBridgeProcessor, text: str) -> float:
+    tokenizer, encoder = processor.tokenizer, processor.encoder_tokenizer
+    whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    count = len(encoder(text, add_special_tokens=False, verbose=False)["input_ids"])
+    if not whole or not count:
+        return 0.0
+    begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    ids = torch.tensor([begin, *whole[:_LONGEST]], device=language_model.device)
+    # No hook on the head: in a server another thread runs the same language model.
+    logits = language_model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+    loss = torch.nn.functional.cross_entropy(logits, ids[1:].to(logits.device), reduction="sum")
+    return float(loss) * len(whole) / (len(ids) - 1) / count
 
 
 def routing_reader(
@@ -183,6 +187,11 @@ class RoutingReader(BridgeReader):
             if route.template is None
             else CausalReader(processor.tokenizer, config, template=route.template)
         )
+
+    @property
+    def takes_turns_as_text(self) -> bool:
+        """Whether a conversation may be text: in the language model's own chat template."""
+        return self.route.template in (None, CHAT)
 
     @property
     def identity(self) -> dict[str, Any]:
