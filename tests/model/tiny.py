@@ -20,6 +20,7 @@ LANGUAGE_MODELS = (
     "gemma",
     "gemma2",
     "gemma3_text",
+    "gemma3",
     "opt",
     "gpt2",
     "bloom",
@@ -85,6 +86,16 @@ def language_model_config(kind: str) -> Any:
         return hf.GPT2Config(vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=4, n_positions=128, **ids)
     if kind == "bloom":
         return hf.BloomConfig(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=4, **ids)
+    if kind == "gemma3":  # of text and images: its text model's config is in it
+        image = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        return hf.Gemma3Config(
+            text_config=language_model_config("gemma3_text"),
+            vision_config={**image, "image_size": 28, "patch_size": 14},
+            mm_tokens_per_image=4,
+            image_token_index=90,
+            boi_token_index=91,
+            eoi_token_index=92,
+        )
     return hf.AutoConfig.for_model(
         kind,
         vocab_size=VOCAB,

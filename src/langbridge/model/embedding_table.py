@@ -70,6 +70,9 @@ def _tensor(source: str | Path, name: str, **hub: Any) -> Any:
 
 def _matching(names: Any, name: str, source: str | Path) -> str:
     found = [one for one in names if one == name or name.endswith(f".{one}") or one.endswith(f".{name}")]
+    if not found:  # files of models of text and images have the parts before the table in another order
+        table = ".".join(name.split(".")[-2:])
+        found = [one for one in names if one.endswith(f".{table}")]
     if len(found) != 1:
         raise LangBridgeError(f"language model: {str(source)!r} has {len(found)} tensors {name!r}, expected one")
     return str(found[0])

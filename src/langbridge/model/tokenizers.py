@@ -95,10 +95,11 @@ def choose_placeholder(config: PreTrainedConfig | None, rows: int, tokenizer: Pr
     contains; the last id that does not begin, end or pad. Inside the vocabulary, because repetition penalties and their
     kin index the logits with it.
     """
-    sources = [source for source in (tokenizer, config) if source is not None]
-    taken: set[int] = set()
-    for source in sources:
-        for value in (source.bos_token_id, source.eos_token_id, source.pad_token_id):
+    taken: set[int | None] = set()
+    # A model of text and images keeps the ids in its text config, and not every config has all three.
+    for source in (tokenizer, None if config is None else config.get_text_config()):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            value = getattr(source, name, None)
             taken.update(value if isinstance(value, list) else [value])
     last = next(i for i in range(rows - 1, -1, -1) if i not in taken)
     if tokenizer is None or max(tokenizer.get_vocab().values()) < last:
