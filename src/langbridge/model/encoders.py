@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.connectors.settings import ConnectorSettings
+from langbridge.model.devices import precision
 from langbridge.model.intact import check_config, check_weights
 
 
@@ -94,10 +95,22 @@ def load_encoder(path: str | Path, config: PreTrainedConfig, **kwargs: Any) -> P
 
 def split_encoder(model: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedConfig]:
     """The encoder in a model, and the config that rebuilds it. Accepts an encoder or a whole encoder-decoder."""
-    check_encoder(model.config, f"a {type(model).__name__}")
-    if type(model.config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and isinstance(model, _full_classes(model.config)):
-        return model.get_encoder(), model.config
-    return model, model.config
+    config = model.config
+    check_encoder(config, f"a {type(model).__name__}")
+    kind = type(config)
+    if kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        return model, config
+    if not _is_whole(config):
+        full = isinstance(model, (MODEL_MAPPING[kind], MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[kind]))
+        return model.get_encoder() if full else model, config
+    if isinstance(model, _model_class(config)):
+        return model, config
+    # Of the class that it is loaded as (T5EncoderModel), or its weights would have other names than those on disk.
+    with torch.device("meta"):
+        encoder = build_encoder(config)
+    encoder.encoder = model.get_encoder()
+    encoder.set_input_embeddings(model.get_input_embeddings())
+    return encoder, config
 
 
 def save_encoder(encoder: PreTrainedModel, config: PreTrainedConfig, folder: Path) -> None:
@@ -256,16 +269,19 @@ def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return found[0] if isinstance(found, tuple) else found
 
 
-def _full_classes(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], ...]:
-    kind = type(config)
-    full = MODEL_MAPPING[kind]
-    full = full if isinstance(full, tuple) else (full,)
-    return (*full, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[kind])
-
-
 def _cut_class_name(config: PreTrainedConfig) -> str:
     with torch.device("meta"):
         return type(build_encoder(config)).__name__
+
+
+def placed(
+    encoder: PreTrainedModel, saved: torch.dtype, dtype: torch.dtype | str | None, device_map: Any
+) -> PreTrainedModel:
+    """An encoder that was built here, in the precision and on the device that `from_pretrained` would give it."""
+    encoder = encoder.to(saved if dtype in (None, "auto") else precision(dtype))
+    if isinstance(device_map, dict) and "" in device_map:
+        encoder = encoder.to(device_map[""])
+    return encoder
 
 
 def _load_cut_encoder(
@@ -283,7 +299,7 @@ def _load_cut_encoder(
     state = load_file(folder / "model.safetensors")
     encoder = build_encoder(config)
     load_tied(encoder, state, str(folder))
-    return encoder.to(dtype if isinstance(dtype, torch.dtype) else next(iter(state.values())).dtype).eval()
+    return placed(encoder, next(iter(state.values())).dtype, dtype, kwargs.get("device_map")).eval()
 
 
 def _without_pooler(model_class: type[PreTrainedModel]) -> dict[str, bool]:

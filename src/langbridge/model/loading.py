@@ -26,8 +26,7 @@ from langbridge.model.bases import (
     resolve,
 )
 from langbridge.model.configuration import LangBridgeConfig
-from langbridge.model.devices import precision
-from langbridge.model.encoders import build_encoder
+from langbridge.model.encoders import build_encoder, placed
 from langbridge.model.intact import check_file
 from langbridge.model.tokenizers import choose_placeholder, load_tokenizer, whitespace_ids
 
@@ -112,14 +111,14 @@ class Checkpoint:
         setattr(self.config, "encoder_config" if role == ENCODER else "text_config", base.config)
         return base.model
 
-    def _encoder_of_state(self, dtype: Any, attn_implementation: Any, **_: Any) -> PreTrainedModel:
+    def _encoder_of_state(self, dtype: Any, attn_implementation: Any, device_map: Any, **_: Any) -> PreTrainedModel:
         """An encoder whose weights are all in the checkpoint: laid out from its config, filled later, because new rows
         may make its table grow."""
         config: Any = self.config.encoder_config
         if attn_implementation is not None:
             config._attn_implementation = attn_implementation
         saved = next(tensor.dtype for name, tensor in self.state.items() if name.startswith("encoder."))
-        return build_encoder(config).to(saved if dtype in (None, "auto") else precision(dtype))
+        return placed(build_encoder(config), saved, dtype, device_map)
 
 
 def open_checkpoint(source: Any, kwargs: dict[str, Any]) -> tuple[Checkpoint, LoadOptions]:
