@@ -126,7 +126,8 @@ def load_bridge(
     if dtype == "auto":
         for base in (model.encoder, model.language_model):
             in_fitting_precision(base, place, rows=rows)
-    return model.eval().to(place), LangBridgeProcessor.from_pretrained(name)
+    processor = LangBridgeProcessor.from_pretrained(name, revision=bases.get("revision") or "main")
+    return model.eval().to(place), processor
 
 
 def bridge_engine(
