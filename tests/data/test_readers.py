@@ -236,6 +236,8 @@ BROKEN_FILES = {
     "half.jsonl.gz": (gzip.compress(json_lines() * 50)[:-20], "cannot be read to its end, the file is broken"),
     "half.jsonl.xz": (lzma.compress(json_lines() * 50)[:-20], "cannot be read to its end, the file is broken"),
     "half.jsonl.zst": (zstandard(json_lines() * 50)[:-20], "cannot be read to its end, the file is broken"),
+    # Deflate's block type 3 does not exist.
+    "block.jsonl.gz": (gzip.compress(b"")[:10] + b"\xff" * 20, "cannot be read to its end, the file is broken"),
     "plain.jsonl.gz": (json_lines(), "cannot be read to its end, the file is broken"),
     "plain.jsonl.bz2": (json_lines(), "cannot be read to its end, the file is broken"),
     "plain.parquet": (json_lines(), "is no Parquet file that can be read"),

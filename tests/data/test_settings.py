@@ -84,6 +84,10 @@ def test_every_path_is_looked_for_and_the_missing_one_named(tmp_path: Path) -> N
         (Data(path=here, validation_path="./no"), "validation_path"),
         (Data(sources=(Source(path=here), Source(path=str(tmp_path / "*.csv")))), "sources[1].path"),
         (Data(path=here, validation=Validation(unlabelled=Source(path="data/no.jsonl"))), "validation.unlabelled.path"),
+        (
+            Data(path=here, validation=Validation(labelled=Source(path=here, targets="data/no.txt"))),
+            "validation.labelled.targets",
+        ),
     ]:
         with pytest.raises(LangBridgeError, match="no such file") as caught:
             data.check_files()

@@ -10,6 +10,7 @@ import pytest
 
 from langbridge.data import CausalCollator, Data, LabelledCollator, RowTable, UnlabelledCollator, open_data
 from langbridge.data.examples import Example, Judge
+from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, write_jsonl
 
 ROWS = 1500  # more than a batch of those that a judge is asked about
@@ -74,6 +75,12 @@ def test_what_was_left_out_before_is_an_error_where_errors_are_asked_for(path: P
     for _ in range(2):
         with pytest.raises(BadRow, match=r"rows\.jsonl:1201"):
             fitting(path, Refusing(1200), "error")
+
+
+def test_where_no_row_is_left_the_reason_is_what_these_rows_lack(path: Path) -> None:
+    write_jsonl(path, [{"query": "", "response": "yes"}, {"query": "1", "response": "yes"}])
+    with pytest.raises(LangBridgeError, match=r"none of the 1 rows can be used; the first: .*rows\.jsonl:2$"):
+        fitting(path, Refusing(1))
 
 
 def test_a_spoilt_record_is_made_again(path: Path, cache: Path) -> None:

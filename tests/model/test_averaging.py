@@ -80,6 +80,13 @@ def test_what_cannot_be_averaged_is_refused(
     (elsewhere / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(LangBridgeError, match=r"encoder: got .*, whose weights differ from those of"):
         average_checkpoints(bridge_folder, elsewhere, tmp_path / "out")
+    with pytest.raises(LangBridgeError, match="is a 'llama' model, not a bridge"):
+        average_checkpoints(base_folders[1], base_folders[1], tmp_path / "out")
+    half = tmp_path / "half"
+    shutil.copytree(trained, half)
+    (half / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(LangBridgeError, match=r"half.model\.safetensors: is damaged or not whole"):
+        average_checkpoints(bridge_folder, half, tmp_path / "out")
     with pytest.raises(LangBridgeError, match=r"share: got 2"):
         average_checkpoints(bridge_folder, trained, tmp_path / "out", share=2)
     assert not (tmp_path / "out").exists()

@@ -104,10 +104,11 @@ def test_cuts_are_errors_or_warnings_that_name_the_rows(processor):
 def test_the_placeholder_is_inside_the_vocabulary_and_outside_text(processor):
     assert processor.tokenizer.decode([processor.soft_prompt_token_id]) == ""
     tokenizer = processor.tokenizer
-    with pytest.raises(LangBridgeError, match="marks soft prompts"):
-        LangBridgeProcessor(tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[1])(
-            ["a"], targets=["T"]
-        )
+    taken = LangBridgeProcessor(tokenizer, processor.encoder_tokenizer, soft_prompt_token_id=tokenizer.encode("T")[1])
+    with pytest.raises(LangBridgeError, match=r"targets: 'T' contains .* marks soft prompts"):
+        taken(["a", "b"], targets=["a", "T"])
+    with pytest.raises(LangBridgeError, match=r"texts: 'T' contains .* marks soft prompts"):
+        taken(["a", "b", "c"], lm_prefix=["a", "a", "T"])
 
 
 def test_saved_and_loaded(processor, tmp_path):

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -23,7 +24,7 @@ from langbridge.files import BadRow, existing_file, json_lines, refuse_repeated
 Row = tuple[int, dict[str, Any] | BadRow]
 """A row's number from 1 with its fields, or with what is wrong. In text formats it is the line that it begins on."""
 
-_BROKEN = (EOFError, OSError, lzma.LZMAError)
+_BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error)
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -102,8 +103,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with file:
             yield file
     except _BROKEN as error:
-        if isinstance(error, LangBridgeError):
-            raise
         raise LangBridgeError(f"{path}: cannot be read to its end, the file is broken: {error}") from None
 
 

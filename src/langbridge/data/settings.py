@@ -219,6 +219,7 @@ class Data(Settings):
         """Raise for a path that is neither here nor an id on the hub; `where` is the block's place in the recipe."""
         aligned = [("targets", self.targets)]
         aligned += [(f"sources[{i}].targets", source.targets) for i, source in enumerate(self.sources or ())]
+        aligned += [(f"validation.{kind}.targets", source.targets) for kind, source in self.validation or () if source]
         for key, path in aligned:
             if path is not None and not Path(path).expanduser().is_file():
                 raise LangBridgeError(f"{join(where, key)}: no such file: {path}")

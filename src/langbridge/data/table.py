@@ -123,7 +123,7 @@ class RowTable(Sequence[Any]):
         skipped = Skipped(self.skipped.counts, self.skipped.first)
         skipped.update(misfits)
         if not kept.any():
-            raise LangBridgeError(f"none of the {len(self)} rows can be used; the first: {skipped.first[0]}")
+            raise LangBridgeError(f"none of the {len(self)} rows can be used; the first: {misfits.first[0]}")
         if kept.all():
             return self
         indices = np.flatnonzero(kept)

@@ -10,12 +10,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same, checkpoint_folder, resolve, with_relative
 from langbridge.model.configuration import LangBridgeConfig
-from langbridge.model.loading import WEIGHTS
+from langbridge.model.loading import WEIGHTS, read_config, read_weights
 from langbridge.model.saving import appearing
 
 _SAME = ("connector", "encoder_config", "text_config", "new_token_ids", "bare_token_ids", "encoder_trained")
@@ -42,9 +42,9 @@ def average_checkpoints(first: Any, second: Any, out: str | Path, *, share: floa
                 f"{folder}: holds a model of its own ({LANGUAGE_MODEL}/ or {ENCODER}/); only small checkpoints, whose "
                 "models were frozen, can be averaged"
             )
-    configs = [LangBridgeConfig.from_pretrained(folder) for folder in folders]
+    configs = [read_config(folder) for folder in folders]
     _check_alike(folders, configs)
-    mine, theirs = (load_file(folder / WEIGHTS) for folder in folders)
+    mine, theirs = map(read_weights, folders)
     if mine.keys() != theirs.keys():
         raise LangBridgeError(
             f"{folders[1]}: has other weights than {folders[0]}: {sorted(mine.keys() ^ theirs.keys())}"

@@ -82,7 +82,7 @@ class Layout:
         max_encoder_length: int | None = None,
         max_length: int | None = None,
         cut: Sequence[str] = (),
-        where: str = "lm_prefix",
+        where: str = "texts",
     ) -> list[Row]:
         """Rows of parts as tokens.
 
@@ -175,10 +175,10 @@ class Layout:
 
     def _own_ids(self, texts: Sequence[str], where: str) -> list[list[int]]:
         rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-        for i, row in enumerate(rows):
+        for text, row in zip(texts, rows, strict=True):
             if self.placeholder in row:
                 raise LangBridgeError(
-                    f"{where}, row {i}: the text contains the token with id {self.placeholder} "
+                    f"{where}: {text[:60]!r} contains the token with id {self.placeholder} "
                     f"({self.tokenizer.convert_ids_to_tokens(self.placeholder)!r}), which marks soft prompts; remove "
                     "it from the text, or build the bridge with another soft_prompt_token_id"
                 )
