@@ -205,6 +205,11 @@ def test_each_mistake_is_one_line(command, recipe: Path, tmp_path: Path) -> None
         (("train", recipe, "--set", "encoder=./absent"), "encoder: no such folder: ./absent"),
         (("train", recipe, "--set", "data.path=absent.jsonl"), "data.path: no such file: absent.jsonl"),
         (("show", tmp_path / "absent.yaml"), "absent.yaml: No such file or directory"),
+        (("report", tmp_path, "--languages", ","), "--languages: got ',', expected names with commas between them"),
+        (
+            ("analyze", "representations", tmp_path / "lm", "--corpus", recipe, "--out", tmp_path, "--languages", " ,"),
+            "--languages: got ' ,', expected names with commas between them",
+        ),
     ]:
         code, out, err = command(*arguments)
         assert (code, out) == (2, ""), arguments

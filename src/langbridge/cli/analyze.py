@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from langbridge.cli.bridge import Folder, SourceLanguage, model_folder
+from langbridge.cli.names import names_in
 from langbridge.cli.progress import progress_bar
 
 app = typer.Typer(
@@ -46,7 +47,7 @@ def representations(
     from langbridge.analyze.corpus import read_corpus
 
     folder = model_folder(folder)
-    chosen = None if languages is None else [code.strip() for code in languages.split(",")]
+    chosen = None if languages is None else names_in(languages, "--languages")
     text = read_corpus(corpus, chosen, field=field, limit=limit)
     from langbridge.analyze.representations import analyze_representations
     from langbridge.serve.load import load_bridge

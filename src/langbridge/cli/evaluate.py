@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langbridge.cli.bridge import RouteFile
+from langbridge.cli.names import names_in
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
 
@@ -59,8 +60,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on benchmarks. The same command again goes on where it stopped."""
     _need_harness()
-    names = _list(suite, "--suite")
-    wanted = None if languages is None else _list(languages, "--languages")
+    names = names_in(suite, "--suite")
+    wanted = None if languages is None else names_in(languages, "--languages")
     from langbridge.evaluate.run import check_scorers
     from langbridge.evaluate.run import evaluate as evaluate_suites
     from langbridge.evaluate.suites import load_suites
@@ -189,13 +190,6 @@ def _translated(
         with progress_bar(0, f"translate {name}", quiet=quiet) as bar:
             translate_family(model, files[name].parent.name, own, data, folder, limit=limit, progress=bar.update)
     return str(folder), {"frame": "en", "shots_data": data}
-
-
-def _list(text: str, option: str) -> list[str]:
-    found = [item.strip() for item in text.split(",") if item.strip()]
-    if not found:
-        raise LangBridgeError(f"{option}: got {text!r}, expected names with commas between them")
-    return found
 
 
 def _need_harness() -> None:

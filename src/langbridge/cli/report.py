@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from langbridge.cli.names import names_in
 from langbridge.errors import LangBridgeError
 
 
@@ -31,6 +32,7 @@ def report(
     number: Annotated[int, typer.Option("--number", min=1, help="With --samples: answers of each kind.")] = 3,
 ) -> None:
     """Make tables and pictures of evaluations."""
+    chosen = None if languages is None else names_in(languages, "--languages")
     from langbridge.evaluate.report import Groups, as_markdown, make_report, name_runs, write_report
 
     named = name_runs(runs)
@@ -49,7 +51,7 @@ def report(
         compare=compare,
         published=published,
         groups=None if groups is None else Groups.read(groups),
-        languages=None if languages is None else [code.strip() for code in languages.split(",")],
+        languages=chosen,
     )
     if out is None:
         typer.echo(as_markdown(made), nl=False)
