@@ -146,6 +146,7 @@ def test_the_validation_loss_is_a_mean_over_target_tokens(build):
         trainer.args.per_device_eval_batch_size = size
         assert trainer.evaluate(Pairs())["eval_loss"] == pytest.approx(expected, rel=1e-5)
     metrics = trainer.evaluate({"first": Pairs(), "second": Pairs()})
+    assert "eval_loss" not in trainer.state.log_history[-1], "the first set's once more, without its name"
     assert {"eval_loss", "eval_first_loss", "eval_second_loss"} <= set(metrics)
     assert metrics["eval_first_tokens"] == int((everything["labels"] != -100).sum())
 

@@ -218,9 +218,9 @@ class BridgeTrainer(Checkpoints):
                 loss, tokens = validation_loss(self, dataset, collate, lengths, self.objective_loss)
             prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
             metrics |= {f"{prefix}_loss": loss, f"{prefix}_tokens": tokens}
+        self.log(metrics)
         # Of several sets the first stands for all where the best checkpoint is chosen.
         metrics.setdefault(f"{metric_key_prefix}_loss", next(iter(metrics.values())))
-        self.log(metrics)
         control: Any = self.control  # type: ignore[has-type]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
         return metrics
