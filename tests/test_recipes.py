@@ -88,6 +88,12 @@ def test_the_settings_are_the_papers(name: str) -> None:
     assert (loaded.objective, loaded.freeze_encoder) == (("labelled", True) if tuned else ("unlabelled", False))
 
 
+def test_a_start_that_reads_already_has_a_smaller_rate_than_the_papers() -> None:
+    rates = {name: recipe(name).train.learning_rate for name in NAMES if recipe(name).init == "ridge"}
+    assert {"modern/qwen2.5-7b-mt5-xl", "laptop/smollm2-135m-e5-small", "family/bitext"} <= rates.keys()
+    assert set(rates.values()) == {2e-4}
+
+
 @pytest.mark.parametrize("name", [*PAPER, *BASELINES])
 def test_a_template_is_the_one_that_evaluation_knows(name: str) -> None:
     kind = next((kind for kind in ("metamath", "orca") if kind in name), "plain")
