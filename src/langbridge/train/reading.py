@@ -113,7 +113,7 @@ def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingSc
 
 
 def reading_batches(table: RowTable, collate: Callable[..., dict[str, Any]], size: int) -> list[dict[str, Any]]:
-    """The score's rows as batches of like length and at most `size` rows, none of a single row.
+    """The score's rows as batches of like length and about `size` rows, none of a single row.
 
     Four batches where the rows suffice: unlabelled rows draw one length of their prefix a batch.
     """

@@ -171,7 +171,8 @@ class Recipe(Settings):
     `unlabelled` text."""
 
     freeze_connector: bool = False
-    """Whether the connector stays as it starts, with the new rows; something else must then be trained."""
+    """Whether the connector stays as it starts, and the new rows where the encoder is frozen; something else must then
+    be trained."""
 
     lora: Lora = Lora()
     """Adapters on the language model, which is frozen without them. Off by default."""
