@@ -106,7 +106,7 @@ def test_an_answer_that_takes_too_long_is_given_up(serve, scripted) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_time_to_become_tokens_counts(serve, scripted, stream) -> None:
     go = threading.Event()
-    running = serve(scripted(long, pause=0.02, read=lambda: go.wait(20)), limits=Limits(seconds=0.3))
+    running = serve(scripted(long, pause=0.02, read=lambda: go.wait(60)), limits=Limits(seconds=0.3))
     found = running.post(ask(stream=stream))
     assert not go.is_set()
     go.set()
