@@ -178,9 +178,8 @@ def _guesses(
         [[kind, *(f"{number:.1f}" for number in tokens_of(kind))] for kind in ("en", *lengths)],
     )
     page.say(
-        "These trainings differ in what they cover too: the problems asked have three to five events, most of which say "
-        "when. So a difference here may be of length or of coverage, and is no verdict on the "
-        "guess by itself."
+        "These trainings differ in what they cover too: the problems asked have three to five events, most of which "
+        "say when. So a difference here may be of length or of coverage, and is no verdict on the guess by itself."
     )
     events = range(SHORT, LONG + 1)
     draw_lengths(
