@@ -154,17 +154,19 @@ def load_processor(recipe: Recipe) -> Any:
 def _check_tokens(recipe: Recipe, processor: LangBridgeProcessor, folder: Path) -> None:
     """Raise `LangBridgeError` where the bridge that the run begins with reads prompts in other tokens than the recipe
     says."""
+    wanted = {
+        "drop_bare_tokens": recipe.drop_bare_tokens and bool(bare_ids(processor.encoder_tokenizer)),
+        "split_digits": processor.split_digits,
+    }
+    found = {"drop_bare_tokens": bool(processor.bare_token_ids)}
     file = folder / "processor_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    bare = recipe.drop_bare_tokens and bool(bare_ids(processor.encoder_tokenizer))
-    for key, wanted, there in (
-        ("drop_bare_tokens", bare, bool(processor.bare_token_ids)),
-        ("split_digits", processor.split_digits, bool(settings.get("split_digits"))),
-    ):
-        if wanted != there:
+    if file.is_file():  # a bridge may have been saved without its processor
+        found["split_digits"] = bool(json.loads(file.read_text(encoding="utf-8")).get("split_digits"))
+    for key, there in found.items():
+        if wanted[key] != there:
             raise LangBridgeError(
-                f"{key}: got {str(wanted).lower()}, but {recipe.init}, which the run begins with, was trained with "
-                f"{str(there).lower()}; set it to that, or begin without this bridge"
+                f"{key}: got {str(wanted[key]).lower()}, but {recipe.init}, which the run begins with, was trained "
+                f"with {str(there).lower()}; set it to that, or begin without this bridge"
             )
 
 
