@@ -96,6 +96,6 @@ def upload(final: Path, name: str, private: bool | None) -> None:
         api.upload_folder(repo_id=created.repo_id, folder_path=str(final))
     except Exception as error:  # the training is done: whatever failed, it is told how to make up for it
         raise LangBridgeError(
-            f"train.push_to_hub: the upload failed: {error}. The bridge is whole in {final}; to upload it by hand: "
-            f"hf upload {name} {final}{' --private' if private else ''}"
+            f"train.push_to_hub: the upload failed: {str(error).rstrip('.')}. The bridge is whole in {final}; to "
+            f"upload it by hand: hf upload {name} {final}{' --private' if private else ''}"
         ) from error
