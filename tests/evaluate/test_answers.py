@@ -15,6 +15,7 @@ from langbridge.evaluate.answers import (
     word_choice,
 )
 from langbridge.evaluate.tasks.bbh.documents import BENGALI_WORDS
+from langbridge.evaluate.tasks.word_problems import judge
 
 NUMBERS = {
     "The answer is 72.": "72",
@@ -248,3 +249,8 @@ def test_an_option_in_full() -> None:
     assert option_text("Because IT WAS FRAGILE!", options) == 1
     assert option_text("It was fragile? No: it was small", options) == 0
     assert option_text("neither", options) is None
+
+
+def test_the_grader_answers_to_its_earlier_names() -> None:
+    found = judge.verdict({"expected": "0.75", "language": "en"}, [r"The answer is $\frac{3}{4}$."])
+    assert found.correct

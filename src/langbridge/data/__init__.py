@@ -19,6 +19,9 @@ from langbridge.data.splitting import split_text
 from langbridge.data.table import RowTable
 from langbridge.data.unlabelled import UnlabelledCollator, drawn_lengths
 
+# Once of this package, and imported from it by scripts of users.
+from langbridge.files import read_jsonl, write_atomically, write_jsonl
+
 if TYPE_CHECKING:
     from langbridge.data.stream import RowStream
 
@@ -41,7 +44,10 @@ __all__ = [
     "open_data",
     "open_dataset",
     "open_validation",
+    "read_jsonl",
     "split_text",
+    "write_atomically",
+    "write_jsonl",
 ]
 
 

@@ -24,6 +24,10 @@ class Grader(abc.ABC):
     def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         """doc: a document. results: one text, or the log-probability and greediness of each choice."""
 
+    def verdict(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
+        """The earlier name of `grade`, which scripts of users have."""
+        return self.grade(doc, results)
+
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         grade = self.grade(doc, results)
         scored = {} if grade.correct is None else {"accuracy": float(grade.correct)}

@@ -48,6 +48,8 @@ class NumberGrader(Grader):
 
 
 grader = NumberGrader()
+judge = grader
+"""Its earlier name, which scripts of users have."""
 
 
 def number_text(value: Any, where: str) -> str:
