@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 from studies.real.reading import ENGLISH
 
@@ -79,8 +79,10 @@ class Measurement:
 
 
 Languages = Mapping[str, Measurement]
-Name = TypeVar("Name", str, int)
 """A bridge's measurements by language."""
+
+Name = TypeVar("Name", str, int)
+"""Of a comparison, or its place."""
 
 
 class Shares:
@@ -140,7 +142,5 @@ def holm(found: Mapping[Name, float], planned: int) -> dict[Name, float]:
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's; 0 where one side is constant, for which scipy's has no number."""
-    ranks = [rankdata(values) for values in (first, second)]
-    ranks = [values - values.mean() for values in ranks]
-    norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    return float(ranks[0] @ ranks[1] / norm) if norm else 0.0
+    constant = any(len(set(values)) < 2 for values in (first, second))
+    return 0.0 if constant else float(spearmanr(first, second).statistic)

@@ -36,6 +36,14 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
+def output_file(out: Path) -> Path:
+    """The file that `--out` names, or an error where a folder is there."""
+    out = out.expanduser()
+    if out.is_dir():
+        raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
+    return out
+
+
 def open_bridge(folder: Path, batch_size: int, route: Path | None = None) -> "Engine":
     """A bridge to ask. What is wrong with a prompt, its length or its language, is an error."""
     folder = model_folder(folder)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from langbridge.cli.bridge import Folder, MaxNewTokens, RouteFile, SourceLanguage, model_folder, open_bridge
+from langbridge.cli.bridge import (
+    Folder,
+    MaxNewTokens,
+    RouteFile,
+    SourceLanguage,
+    model_folder,
+    open_bridge,
+    output_file,
+)
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field, write_jsonl
@@ -53,9 +61,7 @@ def generate(
     """Answer prompts with a bridge, greedily. Rows of a file are kept and gain the field "output", and with --route
     "way": "text" or "bridge"."""
     folder = model_folder(folder)
-    out = None if out is None else out.expanduser()
-    if out is not None and out.is_dir():
-        raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
+    out = None if out is None else output_file(out)
     if engine == "ray" and (input_file is None or out is None):
         raise LangBridgeError("--engine ray: needs rows with --input, and --out, beside which it keeps what is done")
     if engine == "ray" and route is not None:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from langbridge.cli.bridge import Folder, model_folder
-from langbridge.errors import LangBridgeError
+from langbridge.cli.bridge import Folder, model_folder, output_file
 from langbridge.files import BadRow, text_field
 
 
@@ -24,9 +23,7 @@ def route(
     limit: Annotated[int, typer.Option("--limit", min=1, help="The first rows only.")] = 200,
 ) -> None:
     """Find the loss of the language model above which prompts go through the bridge, from English prompts alone."""
-    folder, out = model_folder(folder), out.expanduser()
-    if out.is_dir():
-        raise LangBridgeError(f"--out: {out} is a folder, expected a file's name")
+    folder, out = model_folder(folder), output_file(out)
     from itertools import islice
 
     from langbridge.data.readers import read_rows
