@@ -153,6 +153,12 @@ def test_mmath(tmp_path: Path) -> None:
             assert formula_grader.grade(doc, [output]).correct, (doc["expected"], output)
         for output in ("", "It is 7.", "\\boxed{7}, not 204", "no number"):
             assert not formula_grader.grade(doc, [output]).correct, (doc["expected"], output)
+    # The first was cut off, and its last formula happens to be right.
+    for output, boxed in (
+        ("So $203 + 1 = 204$ and then $204$", 0.0), ("\\boxed{204}", 1.0), ("\\boxed{ 204 \\text{ cm}}, not $7$", 1.0),
+        ("\\boxed{7}, not 204", 0.0), ("\\boxed{7} is wrong: \\boxed{204}", 1.0), ("", 0.0),
+    ):  # fmt: skip
+        assert formula_grader.grade(found[0], [output]).extra == {"accuracy_boxed": boxed}, output
     rows[1]["answer"] = "none"
     write(tmp_path / "mmath" / "th.json", json.dumps(rows))
     with pytest.raises(LangBridgeError, match=r"th\.json, row 2, field 'answer': expected a number or a formula"):

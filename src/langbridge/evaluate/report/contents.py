@@ -26,6 +26,7 @@ PASS_AT = (10, 100)
 """pass@k that is reported beside pass@1 where every problem has that many samples."""
 MEASURES = {
     "accuracy_reference": "accuracy by the reference's looser rule",
+    "accuracy_boxed": "accuracy of answers in a box alone",
     "accuracy_norm": "accuracy by log-probability a character",
 }
 """Words for further measures of the same answers, by their names in samples."""

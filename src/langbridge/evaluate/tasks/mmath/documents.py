@@ -1,5 +1,6 @@
 """MMATH's documents: the question alone, with an answer that is a number or a formula."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,13 +15,17 @@ MMATH = Benchmark("mmath", ("{language}",), ("question", "answer"), texts=("ques
 
 
 class FormulaGrader(Grader):
-    """The last formula of an answer, that in a `\\boxed{}` first, against the gold one: equal as mathematics."""
+    """The last formula of an answer, that in a `\\boxed{}` first, against the gold one: equal as mathematics.
+    Beside it, as `accuracy_boxed`, whether it stands in a box, which the publisher's evaluation asks for."""
 
     def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         (output,) = results
         # The formula, and the text that it was read from; nothing where there is none.
-        found = parse(with_ascii_digits(output).replace("\\$", "$"))
-        return Grade(output, str(found[-1]) if found else None, verify(parse(doc["expected"]), found))
+        text = with_ascii_digits(output).replace("\\$", "$")
+        found = parse(text)
+        extracted, right = str(found[-1]) if found else None, verify(parse(doc["expected"]), found)
+        boxed = extracted is not None and re.search(r"\\boxed\{\s*" + re.escape(extracted), text) is not None
+        return Grade(output, extracted, right, {"accuracy_boxed": float(right and boxed)})
 
 
 grader = FormulaGrader()
