@@ -154,11 +154,19 @@ def test_mmath(tmp_path: Path) -> None:
         for output in ("", "It is 7.", "\\boxed{7}, not 204", "no number"):
             assert not formula_grader.grade(doc, [output]).correct, (doc["expected"], output)
     # The first was cut off, and its last formula happens to be right.
-    for output, boxed in (
-        ("So $203 + 1 = 204$ and then $204$", 0.0), ("\\boxed{204}", 1.0), ("\\boxed{ 204 \\text{ cm}}, not $7$", 1.0),
-        ("\\boxed{7}, not 204", 0.0), ("\\boxed{7} is wrong: \\boxed{204}", 1.0), ("", 0.0),
+    for doc, output, boxed in (
+        (found[0], "So $203 + 1 = 204$ and then $204$", 0), (found[0], "so $204$ and \\boxed{20", 0),
+        (found[0], "\\boxed{204}", 1), (found[0], "\\boxed{ 204 \\text{ cm}}, not $7$", 1),
+        (found[0], "\\boxed{\\$204}", 1),
+        (found[0], "\\boxed{\\textbf{204}}", 1), (found[0], "\\boxed{7}, not 204", 0), (found[0], "", 0),
+        (found[0], "\\boxed{7} is wrong: \\boxed{204}", 1), (found[1], "\\boxed{\\dfrac{3}{4}}", 1),
+        (found[1], "\\boxed{\\frac34}", 1), (found[2], "\\boxed{8\\left(\\sqrt{5} - \\frac{4}{2}\\right)}", 1),
+        (found[3], "\\boxed{\\left(-\\infty, -1\\right) \\cup \\left(6, +\\infty\\right)}", 1),
+        (found[1] | {"language": "fr"}, "\\boxed{0,75}", 1), (found[1] | {"language": "es"}, "\\boxed{0{,}75}", 1),
+        (found[1], "\\boxed{0,75}", 0), (found[0] | {"language": "vi", "expected": "10080"}, "\\boxed{10.080}", 1),
+        (found[0] | {"language": "fr", "expected": "10080"}, "\\boxed{10\\,080}", 1),
     ):  # fmt: skip
-        assert formula_grader.grade(found[0], [output]).extra == {"accuracy_boxed": boxed}, output
+        assert formula_grader.grade(doc, [output]).extra == {"accuracy_boxed": boxed}, output
     rows[1]["answer"] = "none"
     write(tmp_path / "mmath" / "th.json", json.dumps(rows))
     with pytest.raises(LangBridgeError, match=r"th\.json, row 2, field 'answer': expected a number or a formula"):

@@ -84,9 +84,10 @@ def last_number(text: str, language: str | None = None) -> Decimal | None:
     return _value(found[-1]) if found else None
 
 
-def exact_number(text: str) -> Decimal | None:
-    """The number that a text is, marks of currency and mathematics aside; None where it is anything else."""
-    match = _LAST.fullmatch(_in_ascii(text, None).strip().strip("$").strip())
+def exact_number(text: str, language: str | None = None) -> Decimal | None:
+    """The number that a text is, marks of currency and mathematics aside; None where it is anything else. language: as
+    for `last_number`."""
+    match = _LAST.fullmatch(_in_ascii(text, language).strip().strip("$").strip())
     return _value(match) if match else None
 
 

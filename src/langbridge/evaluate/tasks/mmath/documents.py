@@ -1,12 +1,11 @@
 """MMATH's documents: the question alone, with an answer that is a number or a formula."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from math_verify import parse, verify
 
-from langbridge.evaluate.answers import with_ascii_digits
+from langbridge.evaluate.answers import exact_number, with_ascii_digits
 from langbridge.evaluate.benchmarks import Benchmark, dataset, read_rows, row_ids
 from langbridge.evaluate.graders import Grade, Grader
 from langbridge.files import BadRow
@@ -15,17 +14,32 @@ MMATH = Benchmark("mmath", ("{language}",), ("question", "answer"), texts=("ques
 
 
 class FormulaGrader(Grader):
-    """The last formula of an answer, that in a `\\boxed{}` first, against the gold one: equal as mathematics.
-    Beside it, as `accuracy_boxed`, whether it stands in a box, which the publisher's evaluation asks for."""
+    """The formula in the last `\\boxed{}`, else the last one at all, against the gold one: equal as mathematics, or as
+    numbers that the language writes in its own way (`0,75`). Beside it, as `accuracy_boxed`, of answers in a box alone,
+    which the publisher's evaluation asks for."""
 
     def grade(self, doc: Mapping[str, Any], results: Sequence[Any]) -> Grade:
         (output,) = results
-        # The formula, and the text that it was read from; nothing where there is none.
         text = with_ascii_digits(output).replace("\\$", "$")
-        found = parse(text)
-        extracted, right = str(found[-1]) if found else None, verify(parse(doc["expected"]), found)
-        boxed = extracted is not None and re.search(r"\\boxed\{\s*" + re.escape(extracted), text) is not None
-        return Grade(output, extracted, right, {"accuracy_boxed": float(right and boxed)})
+        gold, box = parse(doc["expected"]), _last_box(text)
+        # The formula, and the text that it was read from; nothing where there is none.
+        inside = [] if box is None else parse(f"\\boxed{{{box}}}")
+        number = exact_number((box or "").replace("{,}", ","), doc["language"])
+        boxed = verify(gold, inside) or (number is not None and number == exact_number(doc["expected"]))
+        found = inside or parse(text)
+        extracted = str(found[-1]) if found else None
+        return Grade(output, extracted, boxed or verify(gold, found), {"accuracy_boxed": float(boxed)})
+
+
+def _last_box(text: str) -> str | None:
+    """What is in the last `\\boxed{}`; None where there is none, or where it was cut off."""
+    _, opened, rest = text.rpartition("\\boxed{")
+    depth = 1 if opened else 0
+    for place, character in enumerate(rest):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if not depth:
+            return rest[:place] if opened else None
+    return None
 
 
 grader = FormulaGrader()
