@@ -2,7 +2,7 @@
 
 import pytest
 
-from langbridge.languages import english_name, group_of, is_same_language, language_code, two_letter
+from langbridge.languages import chosen_languages, english_name, group_of, is_same_language, language_code, two_letter
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,11 @@ def test_codes_of_one_language_are_the_same_where_their_scripts_do_not_differ() 
     assert is_same_language("zh", "zho_Hant")
     assert not is_same_language("zho_Hans", "zho_Hant")
     assert not is_same_language("sw", "so")
+
+
+def test_a_language_is_wanted_by_any_code_or_name() -> None:
+    has = ["eng_Latn", "swh_Latn", "zho_Hans", "zho_Hant"]
+    for wanted in ("sw", "swa", "swh_Latn", "Swahili"):
+        assert chosen_languages(has, [wanted]) == ["swh_Latn"]
+    assert chosen_languages(has, ["zh"]) == ["zho_Hans", "zho_Hant"]
+    assert chosen_languages(has, ["zho_Hant", "nothing at all"]) == ["zho_Hant"]

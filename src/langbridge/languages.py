@@ -5,6 +5,7 @@ Table 10): strictly under 0.1 percent is low, so Japanese with 0.10 is high, as 
 """
 
 import re
+from collections.abc import Sequence
 
 from langbridge.errors import LangBridgeError
 
@@ -123,6 +124,17 @@ def is_same_language(one: str, other: str) -> bool:
         return False
     first, second = ([part.lower() for part in re.split("[-_]", code)[1:]] for code in (one, other))
     return not first or not second or first == second
+
+
+def chosen_languages(languages: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+    """Those languages that are wanted, by code or English name: `sw` and `Swahili` want `swh_Latn`.
+
+    wanted: None for all.
+    """
+    if wanted is None:
+        return list(languages)
+    codes = [code for text in wanted if (code := language_code(text)) is not None]
+    return [own for own in languages if any(is_same_language(own, code) for code in codes)]
 
 
 def group_of(language: str, where: str = "language") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from langbridge.errors import LangBridgeError
-from langbridge.evaluate.suites import chosen_languages, load_suites
+from langbridge.evaluate.suites import load_suites
 from langbridge.evaluate.tasks.mmath.documents import grader as formula_grader
 from langbridge.evaluate.tasks.sib200.documents import TOPICS, choice_grader, topic_grader
 from langbridge.evaluate.tasks.xcsqa.documents import grader as csqa_grader
@@ -171,14 +171,6 @@ def test_mmath(tmp_path: Path) -> None:
     write(tmp_path / "mmath" / "th.json", json.dumps(rows))
     with pytest.raises(LangBridgeError, match=r"th\.json, row 2, field 'answer': expected a number or a formula"):
         documents("mmath", tmp_path, ["th"])
-
-
-def test_a_language_is_wanted_by_any_code_or_name() -> None:
-    has = ["eng_Latn", "swh_Latn", "zho_Hans", "zho_Hant"]
-    for wanted in ("sw", "swa", "swh_Latn", "Swahili"):
-        assert chosen_languages(has, [wanted]) == ["swh_Latn"]
-    assert chosen_languages(has, ["zh"]) == ["zho_Hans", "zho_Hant"]
-    assert chosen_languages(has, ["zho_Hant", "nothing at all"]) == ["zho_Hant"]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data (../shared/data) is not here")

@@ -172,8 +172,9 @@ def _translated(
     quiet: bool,
 ) -> tuple[str, dict[str, Any]]:
     """The data folder with the questions in English, and what their documents are made with."""
-    from langbridge.evaluate.suites import check_languages, chosen_languages, suite_files, suite_languages
+    from langbridge.evaluate.suites import check_languages, suite_files, suite_languages
     from langbridge.evaluate.translating import TRANSLATED, Translator, translate_family
+    from langbridge.languages import chosen_languages
 
     files = suite_files()
     for name in names:

@@ -29,12 +29,22 @@ def report(
         str | None, typer.Option("--samples", metavar="LANGUAGE", help="Show right and wrong answers instead.")
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="With --samples: only this task.")] = None,
-    number: Annotated[int, typer.Option("--number", min=1, help="With --samples: answers of each kind.")] = 3,
+    number: Annotated[
+        int | None, typer.Option("--number", min=1, help="With --samples: answers of each kind; default: 3.")
+    ] = None,
 ) -> None:
     """Make tables and pictures of evaluations."""
     chosen = None if languages is None else names_in(languages, "--languages")
     from langbridge.evaluate.report import Groups, as_markdown, make_report, name_runs, write_report
 
+    of_reports = {
+        "--out": out, "--compare": compare, "--published": published or None, "--languages": chosen, "--groups": groups,
+    }  # fmt: skip
+    of_samples = {"--task": task, "--number": number}
+    others = of_samples if samples is None else of_reports
+    if unheard := [name for name, value in others.items() if value is not None]:
+        what = "goes with --samples" if samples is None else "goes with a report, and --samples prints answers"
+        raise LangBridgeError(f"{', '.join(unheard)}: {what}; leave it out")
     named = name_runs(runs)
     if samples is not None:
         from langbridge.evaluate.report.examples import show_samples
@@ -42,10 +52,8 @@ def report(
         for one in named:
             if len(named) > 1:
                 typer.echo(f"== {one.name}\n")
-            typer.echo(show_samples(one, samples, task=task, number=number))
+            typer.echo(show_samples(one, samples, task=task, number=number or 3))
         return
-    if task is not None:
-        raise LangBridgeError("--task goes with --samples; a report shows every task of its runs")
     made = make_report(
         named,
         compare=compare,

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from langbridge.errors import LangBridgeError
 from langbridge.evaluate.benchmarks import NoSuchFile, origin_of
 from langbridge.evaluate.custom_suite import own_suite
-from langbridge.languages import is_same_language, language_code
+from langbridge.languages import chosen_languages
 
 FOLDER = Path(__file__).with_name("tasks")
 
@@ -55,17 +55,6 @@ def suite_files() -> dict[str, Path]:
 def suite_languages(name: str) -> list[str]:
     """The languages of a suite, in its order."""
     return _languages(_config(name)[1])
-
-
-def chosen_languages(suite: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
-    """Those of a suite's languages that are wanted, by code or English name: `sw` and `Swahili` want `swh_Latn`.
-
-    wanted: None for all.
-    """
-    if wanted is None:
-        return list(suite)
-    codes = [code for text in wanted if (code := language_code(text)) is not None]
-    return [own for own in suite if any(is_same_language(own, code) for code in codes)]
 
 
 def check_languages(has: Mapping[str, Sequence[str]], languages: Sequence[str] | None) -> None:

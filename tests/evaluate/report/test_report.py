@@ -252,6 +252,47 @@ def test_a_language_that_no_run_has_is_named(make: Make) -> None:
         make_report(named, languages=["sw", "xx", "fr"])
 
 
+def test_a_language_is_chosen_in_whatever_code_a_task_has_it(make: Make) -> None:
+    codes = {"mgsm": ("en", "sw"), "afrimgsm": ("swa",), "sib200": ("swh_Latn",), "xcopa": ("it",)}
+    rows = {name: [sample(name, code, "0", 1) for code in own] for name, own in codes.items()}
+    folder = str(make("first", rows))
+    for wanted in (["sw"], ["Swahili"]):
+        report = make_report(name_runs([folder]), languages=wanted)
+        assert [(table.task, table.columns) for table in report.tables] == [
+            ("mgsm", ["sw"]), ("afrimgsm", ["swa"]), ("sib200", ["swh_Latn"]),
+        ]  # fmt: skip
+        for form in (as_markdown, as_latex):
+            assert "Left out, having no scored answer in the languages shown: xcopa." in form(report)
+        shown = show_samples(Run.read(folder), wanted[0])
+        assert [f"{code}: right, 1 of 1" in shown for code in ("sw", "swa", "swh_Latn", "it")] == [1, 1, 1, 0]
+        assert shown.endswith(f"no answers in {wanted[0]!r}: xcopa")
+    assert "Left out" not in as_markdown(make_report(name_runs([folder])))
+    with pytest.raises(LangBridgeError, match="no task 'bbh'"):
+        show_samples(Run.read(folder), "sw", task="bbh")
+
+
+def test_published_averages_are_over_the_languages_of_their_columns(make: Make) -> None:
+    def averages(*codes: str, languages: list[str] | None = None) -> dict[str, tuple[float, bool] | None]:
+        rows = {"mgsm": [sample("mgsm", code, "0", 1) for code in codes]}
+        named = name_runs([str(make("-".join([*codes, *(languages or [])]), rows))])
+        (table,) = make_report(named, published=True, languages=languages).tables
+        found = [(row.name, row.cells.get("all")) for row in table.rows if row.kind == "published"]
+        return {name: cell and (round(cell.published, 2), cell.own_languages) for name, cell in found}
+
+    ten = ("en", "es", "fr", "de", "ru", "zh", "ja", "th", "sw", "bn")
+    few = averages(*ten, languages=["en", "sw"])
+    # (68.8 + 6.8) / 2 by the model's card, whose row is the last of this name; its ten give 38.32.
+    assert few["MetaMath-7B"] == (37.8, False)
+    assert few["MathOctopus 7B xRFT-P"] == (41.9, True), "its languages are not given one by one"
+    all_ten = averages(*ten)
+    assert all_ten["LangBridge, MetaMath-LB-9B (official checkpoint)"] == (50.2, False), "as the source states it"
+    assert all_ten["MindMerger (11 languages)"] == (58.08, False), "over ten of its eleven"
+    assert averages(*ten, "te")["MetaMath-7B"] is None, "which lacks Telugu"
+    text = as_markdown(make_report(name_runs([str(make("one", mgsm(FIRST)))]), published=True))
+    assert "| 41.9* |" in text
+    assert r"with \* they are the source's own" in text
+
+
 def test_published_averages_are_those_of_their_own_languages() -> None:
     """Guards against slips of the pen: sources round to one digit, of means over up to eleven languages."""
     checked = 0
@@ -406,7 +447,13 @@ def test_the_command(make: Make, tmp_path: Path, command: Callable[..., tuple[in
     code, out, _ = command("report", first, "--samples", "sw", "--number", "1")
     assert code == 0
     assert out.count("id: ") == 2
-    for arguments in ([str(tmp_path / "nowhere")], [first, "--task", "mgsm"], [first, "--languages", "fr"]):
+    of_reports = (["--out", "made"], ["--compare", "a", "b"], ["--published"], ["--languages", "sw"], ["--groups", "g"])
+    for arguments in (
+        [str(tmp_path / "nowhere")],
+        [first, "--languages", "fr"],
+        *([first, *more] for more in (["--task", "mgsm"], ["--number", "3"])),
+        *([first, "--samples", "sw", *more] for more in of_reports),
+    ):
         code, out, err = command("report", *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1), arguments
     results = json.loads((Path(first) / "results.json").read_text())

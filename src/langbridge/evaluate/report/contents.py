@@ -18,7 +18,7 @@ from langbridge.evaluate.report.statements import state
 from langbridge.evaluate.report.statistics import Interval, Values, average, bootstrap, differences, languages_of
 from langbridge.evaluate.runs import Run, Sample
 from langbridge.evaluate.scores import Score
-from langbridge.languages import group_of
+from langbridge.languages import chosen_languages, group_of
 from langbridge.settings import read_yaml
 
 GROUPS = ("high", "low")
@@ -69,10 +69,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class Cell:
-    """A score in per cent. published: as a source prints it, without an error."""
+    """A score in per cent. published: from a source, without an error."""
 
     score: Score | None = None
     published: float | None = None
+    own_languages: bool = False
+    """Of a published average: its source does not give its languages one by one, which may be others."""
     interval: Interval | None = None
 
 
@@ -116,6 +118,8 @@ class Report:
     statements: list[tuple[str, list[tuple[str, str]]]]
     """How each run was made: (name, [(what, value)])."""
     groups: str
+    left_out: list[str] = field(default_factory=list)
+    """Tasks without a scored answer in the languages of the report."""
 
 
 def name_runs(arguments: Sequence[str]) -> list[Run]:
@@ -144,24 +148,27 @@ def make_report(
     """The report of runs.
 
     compare: names of two runs whose difference, first minus second, is added to the tasks that both have. published:
-    with rows of the literature. languages: only these, so that averages are over the same languages as somebody else's.
+    with rows of the literature. languages: only these, by code or English name, so that averages are over the same
+    languages as somebody else's.
     """
     groups = groups or Groups.default()
     known = {code for one in runs for task in one.tasks for code in one.languages(task)}
-    if strange := [code for code in languages or () if code not in known]:
+    if strange := [text for text in languages or () if not chosen_languages(sorted(known), [text])]:
         raise LangBridgeError(
             f"--languages: got {', '.join(strange)}, which no run has; expected some of {', '.join(sorted(known))}"
         )
     pair = None if compare is None else (_named(runs, compare[0]), _named(runs, compare[1]))
-    tables = []
+    tables, left_out = [], []
     for task in dict.fromkeys(task for one in runs for task in one.tasks):
         having = [one for one in runs if task in one.tasks]
-        tables += _tables(task, having, pair, published, groups, languages)
+        found = _tables(task, having, pair, published, groups, languages)
+        tables += found
+        left_out += [] if found else [task]
     if not tables:
         raise LangBridgeError("nothing to report: none of the runs has a score in these languages")
     if pair is not None and not any(row.kind == "difference" for table in tables for row in table.rows):
         raise LangBridgeError(f"--compare: {pair[0].name} and {pair[1].name} have no scored question in common")
-    return Report(tables, [(one.name, state(one)) for one in runs], groups.source)
+    return Report(tables, [(one.name, state(one)) for one in runs], groups.source, left_out)
 
 
 def marks_of(samples: Sequence[Sample], measure: str = "accuracy") -> dict[tuple[str, str], list[float]]:
@@ -197,7 +204,10 @@ def _tables(
     groups: Groups,
     languages: Sequence[str] | None,
 ) -> list[Table]:
-    samples = {one.name: [s for s in one.samples(task) if languages is None or s.language in languages] for one in runs}
+    samples = {}
+    for one in runs:
+        chosen = chosen_languages(one.languages(task), languages)
+        samples[one.name] = [sample for sample in one.samples(task) if sample.language in chosen]
     seen = languages_of(key for rows in samples.values() for key in values_of(rows))
     if not seen:
         return []
@@ -233,23 +243,28 @@ def _compared(
     if published and (found := _published(task, columns)):
         rows += found
         notes.append(
-            "Published rows are their sources' figures, to one digit; their averages are over their own languages, "
-            "and their prompts, decoding and extraction are their authors'."
+            "Published rows are their sources' figures, to one digit; their prompts, decoding and extraction are their "
+            "authors'. Their averages are over the languages of the columns, and empty where a source lacks one of "
+            "them; with * they are the source's own, over languages that it does not give one by one."
         )
     return rows, notes
 
 
 def _cells(values: Values, columns: Mapping[str, list[str]], *, interval: bool = False) -> dict[str, Cell]:
     """A cell for each language that has values, and averages over those of a group and of both."""
-    has = set(languages_of(values))
+    by_language: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for (question, language), value in values.items():
+        by_language[language][question, language] = value
     over = {code: [code] for codes in columns.values() for code in codes}
     over |= columns
     over["all"] = [code for codes in columns.values() for code in codes]
     cells = {}
     for name, codes in over.items():
         # An average over fewer languages than the column's would only look comparable.
-        if codes and has.issuperset(codes):
-            cells[name] = Cell(average(values, codes), interval=bootstrap(values, codes) if interval else None)
+        if codes and by_language.keys() >= set(codes):
+            # A benchmark of two hundred languages would else be walked through for each of them.
+            own = by_language[codes[0]] if len(codes) == 1 else values
+            cells[name] = Cell(average(own, codes), interval=bootstrap(own, codes) if interval else None)
     return cells
 
 
@@ -273,11 +288,26 @@ def _published(task: str, columns: Mapping[str, list[str]]) -> list[Row]:
     for row in published_rows():
         if task not in row["suites"]:
             continue
-        cells = {code: Cell(published=value) for code, value in row.get("languages", {}).items() if code in shown}
-        cells |= {name: Cell(published=value) for name, value in row["averages"].items()}
+        given = row.get("languages", {})
+        cells = {code: Cell(published=value) for code, value in given.items() if code in shown}
+        for name, codes in {**columns, "all": shown}.items():
+            if cell := _published_average(given, row["averages"].get(name), name, codes):
+                cells[name] = cell
         source = row["source"] + (" (secondary)" if row.get("secondary") else "")
         rows.append(Row(row["system"], cells, "published", f"{source}; trained on: {row['trained_on']}"))
     return rows
+
+
+def _published_average(given: Mapping[str, float], stated: float | None, group: str, codes: list[str]) -> Cell | None:
+    """Over a column's languages. given: a source's figures by language; stated: its own average of the group."""
+    if not given:
+        return None if stated is None else Cell(published=stated, own_languages=True)
+    theirs = {code for code in given if group in ("all", group_of(code))}
+    if stated is not None and theirs == set(codes):
+        return Cell(published=stated)  # the source's, which rounded once
+    if codes and given.keys() >= set(codes):
+        return Cell(published=sum(given[code] for code in codes) / len(codes))
+    return None
 
 
 def _notes(run: Run, task: str, samples: Sequence[Sample]) -> list[str]:

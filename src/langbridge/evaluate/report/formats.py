@@ -76,6 +76,7 @@ def as_csv(report: Report) -> str:
                 }  # fmt: skip
                 if cell.score is None:
                     line["mean"] = round((cell.published or 0.0) / 100, 6)
+                    line["source"] = f"{row.source}{'; average over its own languages' * cell.own_languages}"
                 else:
                     stderr = None if math.isnan(cell.score.stderr) else cell.score.stderr
                     line |= {"mean": cell.score.mean, "stderr": stderr, "questions": cell.score.n}

@@ -8,6 +8,7 @@ to Evals*, arXiv 2411.00640). Taken as independent, 250 questions in eleven lang
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,10 +55,9 @@ def bootstrap(
     """The percentile interval of `average`, by drawing questions with replacement, each with all its languages
     (Efron and Tibshirani 1993, *An Introduction to the Bootstrap*, chapter 13). The same for the same seed."""
     table, present = _table(values, languages)
-    generator = np.random.default_rng(seed)
-    n, means = len(table), []
-    for start in range(0, resamples, 1000):
-        draws = generator.multinomial(n, np.full(n, 1 / n), size=min(1000, resamples - start)).astype(float)
+    means = []
+    for drawn in _draws(len(table), resamples, seed):
+        draws = drawn.astype(float)
         counts = draws @ present
         # A language with few questions can be missing from a draw; the draw is then of the others.
         with np.errstate(invalid="ignore"):
@@ -65,6 +65,17 @@ def bootstrap(
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
     return Interval(float(low), float(high))
+
+
+@lru_cache(maxsize=2)
+def _draws(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    """How often each of n questions is drawn, as (at most 1000 draws, n): the same for all cells of a table, and by far
+    the most work of a bootstrap."""
+    generator, small = np.random.default_rng(seed), np.min_scalar_type(n)
+    return tuple(
+        generator.multinomial(n, np.full(n, 1 / n), size=min(1000, resamples - start)).astype(small)
+        for start in range(0, resamples, 1000)
+    )
 
 
 def languages_of(values: Iterable[tuple[str, str]]) -> list[str]:

@@ -26,7 +26,7 @@ def figures(row: Row, column: str, error: str = " ± {}", interval: str = " {}")
     if cell is None:
         return ""
     if cell.score is None:
-        return _number(cell.published or 0.0)
+        return _number(cell.published or 0.0) + "*" * cell.own_languages
     text = _number(100 * cell.score.mean, "+" if row.kind == "difference" else "")
     text += stated_error(cell.score.stderr, error)
     if cell.interval is not None:
@@ -58,6 +58,8 @@ def legend(report: Report) -> list[str]:
         "clustered by question, because the languages share the questions.",
         f"High- and low-resource languages: {report.groups}.",
     ]
+    if report.left_out:
+        lines.append(f"Left out, having no scored answer in the languages shown: {', '.join(report.left_out)}.")
     if any(row.kind == "difference" for table in report.tables for row in table.rows):
         lines.append(
             "Differences are paired by question and language; their standard errors are clustered by question, with "
