@@ -124,6 +124,7 @@ MISTAKES = {
     ),
     "dropout of everything": ("lora: {r: 4, dropout: 1}", "lora.dropout: expected less than 1, got 1"),
     "two ways to shard": ("train: {fsdp: true, deepspeed: z.json}", "train.fsdp: is on, and so is deepspeed"),
+    "adapters in pieces": ("lora: {r: 4}\ntrain: {fsdp: true}", "lora: does not go with train.fsdp"),
     "the best of nothing": (
         "train: {load_best_model_at_end: true}",
         "train.load_best_model_at_end: needs eval_strategy and save_strategy to be the same",
@@ -264,6 +265,14 @@ def test_files_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
     ]:
         with pytest.raises(LangBridgeError, match=message):
             recipe.model_copy(update=change).check_files()
+
+
+def test_adapters_do_not_go_with_weights_in_pieces(write) -> None:
+    shipped = Path(__file__).parents[2] / "recipes" / "deepspeed"
+    path = write("encoder: owner/name\nlanguage_model: owner/name\ndata: {path: r.yaml}\nlora: {r: 4}\n")
+    Recipe.load(path, [f"data.path={path}", f"train.deepspeed={shipped / 'zero2.json'}"]).check_files()
+    with pytest.raises(LangBridgeError, match=r"lora: does not go with ZeRO-3 \(.*zero3\.json\), .*use one whole"):
+        Recipe.load(path, [f"data.path={path}", f"train.deepspeed={shipped / 'zero3.json'}"]).check_files()
 
 
 def test_every_shipped_recipe_loads() -> None:

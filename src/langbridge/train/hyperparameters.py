@@ -1,6 +1,8 @@
 """The `train:` block of a recipe: optimiser and loop, under the names of `transformers.TrainingArguments`."""
 
-from typing import Any, Literal, Self
+import json
+from pathlib import Path
+from typing import Any, Literal, Self, cast
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -14,6 +16,9 @@ _OURS = """
 OURS = frozenset(_OURS.split())
 """Keys that `Train.arguments` leaves out. The last three have the names of `TrainingArguments`, but what goes to the
 hub is our final folder, once, and not the trainer's own uploads."""
+
+
+Sharding = Literal["none", "zero2", "zero3", "fsdp"]
 
 
 class Train(Settings):
@@ -199,6 +204,23 @@ class Train(Settings):
         if self.reading_score_rows is not None:
             return self.reading_score_rows
         return min(128, max(16, 5 * self.per_device_train_batch_size * self.gradient_accumulation_steps // 2))
+
+    @property
+    def sharding(self) -> Sharding:
+        """How weights and states are cut up: by `fsdp`, or as the DeepSpeed configuration says, which is read here.
+        Raises `LangBridgeError` for a file that is none."""
+        if self.fsdp:
+            return "fsdp"
+        if self.deepspeed is None:
+            return "none"
+        try:
+            settings = json.loads(Path(self.deepspeed).read_text(encoding="utf-8"))
+            stage = int(settings.get("zero_optimization", {}).get("stage", 0))
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise LangBridgeError(
+                f"train.deepspeed: {self.deepspeed} is not a DeepSpeed configuration: {error}"
+            ) from None
+        return cast(Sharding, f"zero{stage}") if stage in (2, 3) else "none"
 
     def arguments(self) -> dict[str, Any]:
         """The settings that `transformers.TrainingArguments` takes, by its names; those left to it are left out."""

@@ -237,6 +237,8 @@ class Recipe(Settings):
         if self.train.learning_rate is None:
             train = self.train.model_copy(update={"learning_rate": objective.learning_rate})
             object.__setattr__(self, "train", train)
+        if self.lora.r and self.train.fsdp:
+            raise _sharded_adapters("train.fsdp")
         if self.freeze_connector and self.freeze_encoder and not self.lora.r:
             raise LangBridgeError("freeze_connector: leaves nothing to train; give lora.r, or freeze_encoder: false")
         return self
@@ -351,7 +353,8 @@ class Recipe(Settings):
         return self.model_copy(update=moved)
 
     def check_files(self) -> None:
-        """Raise for a data file that does not exist, and for a base that is a path and no model's folder."""
+        """Raise for a data file that does not exist, for a base that is a path and no model's folder, and for what a
+        DeepSpeed configuration says that does not go with the rest."""
         if self.stages:
             for stage in self.stage_recipes:
                 stage.check_files()
@@ -364,6 +367,8 @@ class Recipe(Settings):
         for name, file in (("train.deepspeed", self.train.deepspeed), ("train.fsdp_config", self.train.fsdp_config)):
             if file is not None and not Path(file).is_file():
                 raise LangBridgeError(f"{name}: no such file: {file}")
+        if self.lora.r and self.train.sharding == "zero3":
+            raise _sharded_adapters(f"ZeRO-3 ({self.train.deepspeed})")
         for name, base in (("encoder", self.encoder), ("language_model", self.language_model)):
             if base is None:
                 continue
@@ -380,6 +385,14 @@ class Recipe(Settings):
     def save(self, path: str | Path) -> None:
         """Write the whole recipe, all or nothing."""
         write_atomically(path, self.to_yaml())
+
+
+def _sharded_adapters(sharding: str) -> LangBridgeError:
+    return LangBridgeError(
+        f"lora: does not go with {sharding}, which has the language model's weights in pieces, so that adapters "
+        "can be neither saved nor merged; use one whole language model a process (no sharding), or ZeRO-2 "
+        "(train.deepspeed: recipes/deepspeed/zero2.json)"
+    )
 
 
 def _may_be_id(name: str) -> bool:

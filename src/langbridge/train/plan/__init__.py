@@ -5,14 +5,13 @@ size. Counts are exact; assumptions are listed in `notes`.
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
-from typing import cast
 
 from langbridge.errors import LangBridgeError
+from langbridge.train.hyperparameters import Sharding
 from langbridge.train.objectives import objective_of
-from langbridge.train.plan.memory import Layout, PartSize, Sharding
+from langbridge.train.plan.memory import Layout, PartSize
 from langbridge.train.recipe import Recipe
 
 GIB = 2**30
@@ -99,7 +98,7 @@ def plan(recipe: Recipe, *, gpus: int = 1, sharding: Sharding | None = None, gpu
     if gpus < 1:
         raise LangBridgeError(f"gpus: expected at least 1, got {gpus}")
     train = recipe.train
-    layout = Layout(recipe, gpus, sharding or _sharding_of(recipe))
+    layout = Layout(recipe, gpus, sharding or train.sharding)
     parts = layout.parts()
     rows_per_step = train.per_device_train_batch_size * train.gradient_accumulation_steps * gpus
     steps, note = _steps(recipe, gpus)
@@ -144,21 +143,6 @@ def _steps(recipe: Recipe, gpus: int) -> tuple[int | None, str | None]:
     batches = math.ceil(rows / (train.per_device_train_batch_size * gpus))
     per_epoch = math.ceil(batches / train.gradient_accumulation_steps)
     return math.ceil(train.num_train_epochs * per_epoch), f"steps: {rows:,} rows in {path}, bad ones included"
-
-
-def _sharding_of(recipe: Recipe) -> Sharding:
-    """The recipe's own: `train.fsdp`, or the stage in its DeepSpeed configuration."""
-    if recipe.train.fsdp:
-        return "fsdp"
-    file = recipe.train.deepspeed
-    if file is None:
-        return "none"
-    try:
-        settings = json.loads(Path(file).read_text(encoding="utf-8"))
-        stage = int(settings.get("zero_optimization", {}).get("stage", 0))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise LangBridgeError(f"train.deepspeed: {file} is not a DeepSpeed configuration: {error}") from None
-    return cast(Sharding, f"zero{stage}") if stage in (2, 3) else "none"
 
 
 def _rows(path: str | None) -> int | None:
