@@ -33,7 +33,7 @@ def validation_loss(
         [BatchRow(row, number) for row in rows[first : first + size]]
         for number, first in enumerate(range(0, len(rows), size))
     ]
-    mine = [batches[index % len(batches)] for index in range(rank, len(batches) + (rank - len(batches)) % ranks, ranks)]
+    mine = [batches[index % len(batches)] for index in range(rank, len(batches) + -len(batches) % ranks, ranks)]
     counted = len(range(rank, len(batches), ranks))
     loader = DataLoader(
         dataset,
