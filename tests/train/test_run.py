@@ -230,6 +230,19 @@ def test_sharding_without_accelerators_is_refused(load, tmp_path):
         train(load("train.fsdp=true"), tmp_path / "run", progress=False)
 
 
+def test_processes_wait_as_long_as_the_recipe_says(load, tmp_path, monkeypatch):
+    class Made(Exception):
+        pass
+
+    def state(**options):
+        raise Made(options["timeout"])
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr("langbridge.train.run.PartialState", state)
+    with pytest.raises(Made, match="0:01:30"):
+        train(load("train.ddp_timeout=90"), tmp_path / "run", progress=False)
+
+
 def test_settings_that_the_machine_does_not_have_are_one_error(load, tmp_path):
     with pytest.raises(LangBridgeError, match=r"train: .*wandb"):
         train(load("train.report_to=wandb"), tmp_path / "run", progress=False)

@@ -8,6 +8,7 @@ DIR/final          the bridge with its processor, the recipe, the log, a model c
 import dataclasses
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,11 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         out = Path("runs") / "+".join(Path(base).name for base in bases if base is not None)
     out = Path(out)
     hub_name = repository(recipe, out) if recipe.train.push_to_hub else None
-    state = PartialState(cpu=recipe.train.use_cpu) if "RANK" in os.environ else PartialState()
+    recipe.check_files()
+    options: Any = {}
+    if "RANK" in os.environ:  # the group of processes is made here, before `Trainer` would give it its own settings
+        options = {"cpu": recipe.train.use_cpu, "timeout": timedelta(seconds=recipe.train.ddp_timeout)}
+    state = PartialState(**options)
     if recipe.train.fsdp and state.device.type == "cpu":
         raise LangBridgeError(
             "train.fsdp: needs GPUs, and here is none; on CPUs it would be plain data-parallel training. Set it"
