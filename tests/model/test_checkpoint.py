@@ -201,6 +201,14 @@ def make_same(encoder):
     return make_encoder(encoder)
 
 
+def test_a_checkpoint_without_its_new_rows_is_another_bridge(built, saved):
+    model, _ = built
+    state = {name: value for name, value in model.state_dict().items() if name != "new_rows"}
+    model.save_pretrained(saved, state_dict=state)
+    with pytest.raises(LangBridgeError, match=r"bridge: the weights do not fit the config: missing \['new_rows'\]"):
+        LangBridgeModel.from_pretrained(saved)
+
+
 def test_what_a_user_gets_wrong(bases, tmp_path):
     encoder, lm = bases
     with pytest.raises(LangBridgeError, match="no folder"):

@@ -90,16 +90,35 @@ def test_the_saved_checkpoint_is_whole_and_holds_only_what_was_trained(results, 
     assert config["architectures"] == [LangBridgeModel.__name__]
 
 
-def test_the_state_of_a_whole_bridge_is_what_is_trained() -> None:
+@pytest.mark.parametrize("encoder_trained_earlier", [False, True])
+def test_the_gathered_state_is_what_a_checkpoint_holds(encoder_trained_earlier: bool, tmp_path: Path) -> None:
+    """Also what stays as it is: new rows that no prompt needs, a connector that is frozen, an encoder of an earlier
+    run."""
     from tiny import make_bridge
 
     bridge = make_bridge(new_token_ids=[90])
+    bridge.set_training_regime(freeze_encoder=not encoder_trained_earlier)
+    bridge.set_training_regime(freeze_encoder=True)
+    bridge.connector.requires_grad_(False)
     state = gathered_state(bridge)
-    assert state.keys() == bridge.trainable_parameter_names()
+    bridge.save_pretrained(tmp_path / "gathered", state_dict=state)
+    bridge.save_pretrained(tmp_path / "whole")
+    gathered, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("gathered", "whole"))
+    assert "new_rows" in whole
+    assert any(name.startswith("encoder.") for name in whole) == encoder_trained_earlier
+    assert gathered.keys() == whole.keys()
     before = {name: tensor.clone() for name, tensor in state.items()}
     with torch.no_grad():
         bridge.connector.end.add_(1)  # a copy: what is trained on does not change what was gathered
     assert all(torch.equal(state[name], before[name]) for name in state)
+    assert gathered_state(bridge, keep=False) == {}
+
+
+def test_a_plain_language_model_is_gathered_whole() -> None:
+    from tiny import make_bridge
+
+    model = make_bridge().language_model  # frozen
+    assert gathered_state(model).keys() == dict(model.named_parameters()).keys()
 
 
 def test_a_base_without_named_blocks_is_refused() -> None:

@@ -129,6 +129,8 @@ class Bridge(nn.Module):
             if part or name == "connector":
                 load_tied(self.get_submodule(name), part, where)
         if self.new_rows is not None:
+            if "new_rows" not in state:
+                raise LangBridgeError(f"{where}: the weights do not fit the config: missing ['new_rows']")
             with torch.no_grad():
                 self.new_rows.copy_(state["new_rows"])
 

@@ -24,9 +24,13 @@ def save_checkpoint(model: Any, folder: Any, state_dict: dict[str, torch.Tensor]
     config = copy.deepcopy(model.config)
     config.encoder_base = with_relative(config.encoder_base, folder)
     config.language_model_base = with_relative(config.language_model_base, folder)
-    own = ("connector.", "new_rows", "encoder.") if config.encoder_trained else ("connector.", "new_rows")
     with appearing(folder) as draft:
-        _write(model, config, model.state_dict() if state_dict is None else state_dict, own, draft)
+        _write(model, config, model.state_dict() if state_dict is None else state_dict, own_weights(config), draft)
+
+
+def own_weights(config: Any) -> tuple[str, ...]:
+    """How the names of the weights begin that a bridge's small checkpoint holds."""
+    return ("connector.", "new_rows", "encoder.") if config.encoder_trained else ("connector.", "new_rows")
 
 
 def write_merged(model: Any, folder: Path) -> None:

@@ -25,6 +25,7 @@ from langbridge.model import LangBridgeModel
 from langbridge.model.intact import check_file
 from langbridge.model.loading import read_weights
 from langbridge.train.parts import Part
+from langbridge.train.sharding import gathered_state
 from langbridge.train.streaming import StreamLoader
 
 STATE = "trainer_state.json"
@@ -94,11 +95,10 @@ class Checkpoints(Trainer):
         if _internal_call and output_dir is not None:  # the first thing that is written of a checkpoint
             self.writing = folder
             (folder / COMPLETE).unlink(missing_ok=True)
-        # What DeepSpeed has not wrapped (a run that only writes its end) is whole.
-        sharded = self.is_fsdp_enabled or (self.is_deepspeed_enabled and self.model_wrapped is not self.model)
-        state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
+        model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        state = gathered_state(model, keep=self.args.should_save) if sharded else None
         if self.args.should_save:
-            model: Any = self.model
             model.save_pretrained(folder, state_dict=state)
             for part in self.parts:
                 part.save(folder)

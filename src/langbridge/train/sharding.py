@@ -1,4 +1,4 @@
-"""A bridge over several GPUs with PyTorch's own sharding (FSDP2), and its trained weights brought together again.
+"""A bridge over several GPUs with PyTorch's own sharding (FSDP2), and what a checkpoint holds brought together again.
 
 `shard` is for a training loop of one's own. Hugging Face's `Trainer` shards through accelerate or DeepSpeed; what
 `gathered_state` returns is then what a checkpoint holds, whichever of the three cut the weights up.
@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
+from langbridge.model.saving import own_weights
 
 
 def shard(
@@ -67,24 +68,30 @@ def blocks_of(base: nn.Module) -> list[nn.Module]:
     return [module for module in base.modules() if type(module).__name__ in names]
 
 
-def gathered_state(model: nn.Module) -> dict[str, Tensor]:
-    """Every trained weight under its name, whole and on the CPU, wherever it lies now: on one device, in FSDP2's
-    pieces or in those of DeepSpeed's ZeRO-3.
+def gathered_state(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """Every weight that a checkpoint holds under its name, whole and on the CPU, wherever it lies now: on one device,
+    in FSDP2's pieces or in those of DeepSpeed's ZeRO-3. Of a bridge those that `save_pretrained` writes, trained in
+    this run or not; of a plain language model all.
 
-    A collective: every process must call it, and each gets the whole. Give it to `save_pretrained(folder,
-    state_dict=...)` in one process only. Tied weights come once, under their first name.
+    A collective: every process must call it. keep: whether this process gets them; one that does not write needs none.
+    Give them to `save_pretrained(folder, state_dict=...)` in one process only. Tied weights come once, under their
+    first name.
     """
-    state = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+    own = own_weights(model.config) if isinstance(model, LangBridgeModel) else ("",)
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in seen or not name.startswith(own):
             continue
-        with _whole(parameter):
-            value = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-            state[name] = value.detach().to("cpu", copy=True)
+        seen.add(id(tensor))
+        with _whole(tensor):
+            value = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if keep:
+                state[name] = value.detach().to("cpu", copy=True)
     return state
 
 
-def _whole(parameter: nn.Parameter) -> Any:
+def _whole(parameter: Tensor) -> Any:
     """The context in which a weight that ZeRO-3 holds in pieces is there; for any other, nothing."""
     if not hasattr(parameter, "ds_id"):
         return nullcontext()

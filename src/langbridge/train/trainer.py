@@ -92,6 +92,8 @@ class BridgeTrainer(Checkpoints):
         super().__init__(**given)
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             check_whole_in_layers(self.model)
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version != 2:
+            raise LangBridgeError("train.fsdp_config: got version 1; expected 2, whose pieces a checkpoint is made of")
         if parts is None:
             parts = parts_of(
                 self.model, self.args.learning_rate, self.args.weight_decay,
