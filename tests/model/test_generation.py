@@ -139,6 +139,37 @@ def test_generation_without_the_source_of_its_placeholders_is_refused(bridge):
         bridge.generate(input_ids=single["input_ids"], max_new_tokens=2)
 
 
+def test_the_embedded_sequence_is_read_as_the_sequence(bridge):
+    batch = make_batch(bridge)
+    memory = bridge.read(batch["encoder_input_ids"], batch["encoder_attention_mask"])
+    given = {
+        "inputs_embeds": bridge.embed(batch["input_ids"], memory, batch["attention_mask"]).detach(),
+        "attention_mask": batch["attention_mask"],
+    }
+    with torch.no_grad():
+        whole = bridge(**batch)
+        assert torch.equal(bridge(**given).logits, whole.logits)
+        assert torch.equal(bridge(**batch, inputs_embeds=None, return_dict=False)[0], whole.logits)
+    for beams in (1, 3):
+        wanted = {"max_new_tokens": 6, "do_sample": False, "num_beams": beams}
+        assert torch.equal(bridge.generate(**given, **wanted), bridge.generate(**batch, **wanted)[:, -6:])
+    for call in (bridge, bridge.generate):
+        with pytest.raises(LangBridgeError, match="inputs_embeds hold theirs already"):
+            call(**given, encoder_input_ids=batch["encoder_input_ids"])
+    for neither_nor_both in ({}, {**given, **batch}):
+        with pytest.raises(LangBridgeError, match="either input_ids or inputs_embeds"):
+            bridge(**neither_nor_both)
+
+
+def test_inputs_are_another_name_of_input_ids(bridge):
+    batch = make_batch(bridge)
+    wanted = {"max_new_tokens": 4, "do_sample": False}
+    plain = bridge.generate(**batch, **wanted)
+    assert torch.equal(bridge.generate(inputs=batch.pop("input_ids"), **batch, **wanted), plain)
+    with pytest.raises(LangBridgeError, match="another name"):
+        bridge.generate(batch["encoder_input_ids"], inputs=batch["encoder_input_ids"])
+
+
 def test_prompt_lookup(bridge, encoded):
     single = one_row(make_batch(bridge), 0)
     plain = bridge.generate(**single, max_new_tokens=6, do_sample=False)
@@ -290,6 +321,8 @@ def test_a_wrong_count_says_both_numbers(bridge):
         bridge(**single)
     with pytest.raises(LangBridgeError, match="no encoder_input_ids"):
         bridge(input_ids=single["input_ids"])
+    with pytest.raises(LangBridgeError, match="no encoder_input_ids"):
+        bridge(input_ids=single["input_ids"], past_key_values=hf.DynamicCache())
 
 
 def test_a_hard_length_limit_is_an_error():

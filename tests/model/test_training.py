@@ -230,3 +230,16 @@ def test_pieces_where_nothing_is_learned_or_the_head_is_trained():
     assert bridge(**nothing, return_logits=False).loss == 0
     bridge.language_model.get_output_embeddings().requires_grad_(True)
     assert bridge(**batch, return_logits=False).logits is not None
+
+
+def test_adapters_of_peft_for_a_causal_model():
+    """Its wrapper says everything that a causal model takes, and None for what it was not given."""
+    peft = pytest.importorskip("peft", reason="PEFT is not installed (the extra lora)")
+    bridge = make_bridge()
+    batch = with_labels(bridge)
+    loss = bridge(**batch).loss
+    adapted = peft.get_peft_model(bridge, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]))
+    found = adapted(**batch).loss
+    assert torch.equal(found, loss), "fresh adapters change nothing"
+    found.backward()
+    assert any(parameter.grad is not None for name, parameter in adapted.named_parameters() if "lora_B" in name)

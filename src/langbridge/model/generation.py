@@ -27,18 +27,29 @@ class BridgeGenerationMixin(GenerationMixin):
 
     def generate(  # type: ignore[override]
         self,
-        input_ids: Int[Tensor, "batch seq"],
+        input_ids: Int[Tensor, "batch seq"] | None = None,
         attention_mask: Int[Tensor, "batch seq"] | None = None,
         encoder_input_ids: Int[Tensor, "sources src"] | None = None,
         encoder_attention_mask: Int[Tensor, "sources src"] | None = None,
+        inputs: Int[Tensor, "batch seq"] | None = None,
         **kwargs: Any,
     ) -> Any:
         """`GenerationMixin.generate`, with the encoder run once, before any expansion to beams or to
         several sequences a row.
 
+        inputs: another name of `input_ids`. inputs_embeds: what `embed` gives, instead of both models' ids; of it only
+            the continuation is returned.
+
         Returns prompt and continuation; the processor's `batch_decode` leaves the placeholders out. Right-padded
         prompts are moved to the right, because a pad between prompt and continuation is read by the language model.
         """
+        if inputs is not None and input_ids is not None:
+            raise LangBridgeError("generate: expected either input_ids or inputs, which is another name of it")
+        input_ids = inputs if input_ids is None else input_ids
+        if input_ids is None or kwargs.get("inputs_embeds") is not None:
+            if encoder_input_ids is not None:
+                raise embedded_already()
+            return super().generate(input_ids, attention_mask=attention_mask, **kwargs)
         places = self._placeholders(input_ids, attention_mask)
         past = _length(kwargs.get("past_key_values"))
         if past and not self.connector.injects and not bool(places[:, past:].any()):
@@ -76,11 +87,17 @@ class BridgeGenerationMixin(GenerationMixin):
         return super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
 
     def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: Tensor, past_key_values: Cache | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,  # said, or transformers takes it that the model has no use for them
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Give a pass the soft prompts of the placeholders that it reads, and nothing once the cache has read them all,
         unless the connector reaches into every pass. A generated id is never taken for a placeholder."""
-        inputs = super().prepare_inputs_for_generation(input_ids, past_key_values=past_key_values, **kwargs)
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
+        )
         places = inputs.get("soft_prompt_positions")
         if places is None:
             return inputs
@@ -90,7 +107,7 @@ class BridgeGenerationMixin(GenerationMixin):
                 inputs.pop(key, None)
             return inputs
         # Nearly always the whole prompt; a part of it where it is read in chunks, or a cache holds its beginning.
-        end = past + inputs["input_ids"].shape[1]
+        end = past + (inputs["inputs_embeds"] if inputs.get("input_ids") is None else inputs["input_ids"]).shape[1]
         inputs["soft_prompt_positions"] = nn.functional.pad(places, (0, max(0, end - places.shape[1])))[:, past:end]
         inputs["memory"] = inputs["memory"].of_places(places, past, end)
         return inputs
@@ -109,6 +126,13 @@ def no_source(placeholder: int | None) -> LangBridgeError:
     return LangBridgeError(
         f"input_ids holds placeholders (id {placeholder}) but there is no encoder_input_ids to fill them; pass "
         "everything that the processor returns"
+    )
+
+
+def embedded_already() -> LangBridgeError:
+    return LangBridgeError(
+        "encoder_input_ids: its soft prompts go into the placeholders of input_ids, and inputs_embeds hold theirs "
+        "already, as `embed` gives them; pass input_ids and encoder_input_ids, or inputs_embeds alone"
     )
 
 

@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache
+from transformers.utils import can_return_tuple
 
 from langbridge.errors import LangBridgeError
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL
 from langbridge.model.bridge import Bridge
 from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.encoders import build_encoder, check_language_model
-from langbridge.model.generation import BridgeGenerationMixin, no_source
+from langbridge.model.generation import BridgeGenerationMixin, embedded_already, no_source
 from langbridge.model.language_models import (
     BridgeOutput,
     as_ours,
@@ -248,9 +249,10 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
             token_losses=None if divergences is None else divergences.detach(),
         )
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Int[Tensor, "batch seq"],
+        input_ids: Int[Tensor, "batch seq"] | None = None,
         attention_mask: Int[Tensor, "batch seq"] | Any | None = None,
         position_ids: Int[Tensor, "batch seq"] | None = None,
         past_key_values: Cache | None = None,
@@ -263,6 +265,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         logits_to_keep: int | Tensor = 0,
         return_logits: bool = True,
         lesson: Lesson | None = None,
+        inputs_embeds: Float[Tensor, "batch seq d_lm"] | None = None,
         **kwargs: Any,
     ) -> BridgeOutput:
         """The six sentences above: read, embed, inject, run.
@@ -273,6 +276,8 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         num_items_in_batch: the divisor of the loss, where a batch is one of several that make a step.
         return_logits: False where labels are given and the loss is all that is wanted; logits are then made in
             pieces, which saves most of what is left of their memory, and may be None.
+        inputs_embeds: what `embed` gives, instead of `input_ids`; a connector that reaches into the language model's
+            layers needs `memory` and `soft_prompt_positions` besides.
         lesson: where labels are given, what a teacher reads: the loss is then the distance from it, labels say at which
             tokens, and there are no logits.
 
@@ -280,15 +285,20 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         positions in row-major order, because logits nowhere else are needed and cost most of the memory. So are
         `token_losses`, (tgt,).
         """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise LangBridgeError("forward: expected either input_ids or inputs_embeds")
+        if inputs_embeds is not None and encoder_input_ids is not None:
+            raise embedded_already()
         if memory is None and encoder_input_ids is not None:
             memory = self.read(encoder_input_ids, encoder_attention_mask)
-        if memory is None and past_key_values is not None:  # tokens, also where one has the placeholder's id
-            embeds = self.get_input_embeddings()(input_ids)
-        else:
-            if soft_prompt_positions is None:
-                soft_prompt_positions = self._placeholders(input_ids, attention_mask)
-            embeds = self.embed(input_ids, memory, attention_mask, soft_prompt_positions)
-        inputs = self.place(embeds, attention_mask, position_ids, past_key_values) | kwargs
+        if inputs_embeds is None:
+            if memory is None and _has_read(past_key_values):  # tokens, also where one has the placeholder's id
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            else:
+                if soft_prompt_positions is None:
+                    soft_prompt_positions = self._placeholders(input_ids, attention_mask)
+                inputs_embeds = self.embed(input_ids, memory, attention_mask, soft_prompt_positions)
+        inputs = kwargs | self.place(inputs_embeds, attention_mask, position_ids, past_key_values)
         if lesson is not None:
             assert labels is not None, "a lesson is for rows with targets"
             assert soft_prompt_positions is not None, "a lesson is no part of a generation"
@@ -351,6 +361,13 @@ def before_targets(labels: Int[Tensor, "batch seq"], mask: Any) -> Bool[Tensor, 
         # there is only padding.
         learned = learned & mask[:, :-1].bool()
     return nn.functional.pad(learned, (0, 1))
+
+
+def _has_read(cache: Cache | None) -> bool:
+    """Whether there is anything in a cache. A length on the device, which a static cache has once it is in use, is not
+    fetched from there for each token."""
+    length = 0 if cache is None else cache.get_seq_length()
+    return isinstance(length, Tensor) or length > 0
 
 
 def _items(learned: Tensor, given: int | Tensor | None, device: torch.device) -> int | Tensor:
