@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from langbridge.errors import LangBridgeError
 from langbridge.train import train
+from langbridge.train.resuming import changed, check_same_run, named_files
 
 SAVING = ("train.save_strategy=steps", "train.save_steps=5")
 
@@ -68,6 +69,32 @@ def test_a_stream_that_stopped_at_a_bad_row_goes_on_without_it(load, tmp_path):
         for final in (whole, went_on)
     ]
     assert losses[0] == losses[1]
+
+
+def test_the_size_of_a_validation_batch_may_change_where_it_changes_no_loss(load):
+    def differs(*changes):
+        return list(changed(load(*changes), load(*changes, "train.per_device_eval_batch_size=7")))
+
+    text = ("objective=unlabelled", "min_encoder_length=4", "min_lm_length=8")
+    assert differs() == []
+    assert differs(*text) == ["train.per_device_eval_batch_size: 32 in the checkpoint, 7 now"]
+
+
+def test_a_file_of_settings_may_move_and_not_change(load, tmp_path):
+    """Such a run itself needs DeepSpeed, or GPUs."""
+    for name, stage in (("a.json", 2), ("b.json", 2), ("c.json", 3)):
+        (tmp_path / name).write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    first, moved, other = (load(f"train.deepspeed={tmp_path / name}") for name in ("a.json", "b.json", "c.json"))
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    first.save(checkpoint / "recipe.yaml")
+    run = {"processes": 1, "data": {}, "files": named_files(first)}
+    (checkpoint / "run.json").write_text(json.dumps(run))
+    assert check_same_run(checkpoint, moved, run | {"files": named_files(moved)}, None) == run
+    with pytest.raises(LangBridgeError, match=r"another run: train\.deepspeed: the file says something else now\."):
+        check_same_run(checkpoint, other, run | {"files": named_files(other)}, None)
+    with pytest.raises(LangBridgeError, match=r"train\.deepspeed: .*a\.json' in the checkpoint, None now"):
+        check_same_run(checkpoint, load(), run | {"files": {}}, None)
 
 
 def test_another_plain_language_model_does_not_go_on(load, recipe_file, base_folders, tmp_path):

@@ -18,6 +18,7 @@ from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_jsonl
 from langbridge.model import build_bridge
+from langbridge.model.encoders import load_config, load_encoder
 from langbridge.train import Recipe, loop, train
 from langbridge.train.plan import plan
 from langbridge.train.prepare import build_model, load_processor, reads_new_rows, some_texts
@@ -228,6 +229,35 @@ def test_an_encoder_of_few_positions_reads_what_it_can(load, base_folders, tmp_p
 def test_sharding_without_accelerators_is_refused(load, tmp_path):
     with pytest.raises(LangBridgeError, match=r"train\.fsdp: needs GPUs"):
         train(load("train.fsdp=true"), tmp_path / "run", progress=False)
+
+
+def test_the_closed_form_start_runs_where_the_training_does(load, tmp_path, monkeypatch):
+    class Started(Exception):
+        pass
+
+    def start(model, *_):
+        raise Started({parameter.device.type for parameter in model.parameters()})
+
+    monkeypatch.setattr("langbridge.train.run.usable_device", lambda name: torch.device("meta"))
+    monkeypatch.setattr("langbridge.train.run.start_connector", start)
+    with pytest.raises(Started, match=r"\{'meta'\}"):
+        train(load(), tmp_path / "run", progress=False)
+
+
+def test_a_trained_encoder_starts_from_the_weights_as_published(load, base_folders, tmp_path):
+    """In bfloat16 the language model alone: also where a bridge with a frozen encoder is begun with."""
+    published = load_encoder(base_folders[0], load_config(base_folders[0], "encoder")).state_dict()
+    begun = train(load("train.max_steps=1"), tmp_path / "run", progress=False)
+    for changes in ((), (f"init={begun}",)):
+        recipe = load("dtype=bfloat16", "freeze_encoder=false", *changes)
+        bridge = build_model(recipe, load_processor(recipe))
+        assert bridge.language_model.dtype == torch.bfloat16
+        found = bridge.encoder.state_dict()
+        inner = [name for name in published if "block" in name]  # the table has grown by its new rows
+        assert inner
+        assert all(torch.equal(found[name], published[name]) for name in inner)
+    frozen = load("dtype=bfloat16")
+    assert build_model(frozen, load_processor(frozen)).encoder.dtype == torch.bfloat16
 
 
 def test_processes_wait_as_long_as_the_recipe_says(load, tmp_path, monkeypatch):

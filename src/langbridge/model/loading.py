@@ -40,7 +40,7 @@ _IGNORED = ("_from_auto", "adapter_kwargs", "code_revision", "low_cpu_mem_usage"
 class LoadOptions:
     """How bases are loaded: the keywords that `from_bases` and `from_pretrained` share, for both bases together."""
 
-    dtype: torch.dtype | str | None = None
+    dtype: torch.dtype | str | dict[str, Any] | None = None
     device_map: Any = None
     attn_implementation: Any = None
     quantization_config: Any = None
@@ -57,9 +57,10 @@ class LoadOptions:
     def of(self, role: str) -> dict[str, Any]:
         """Those that concern one base."""
         chosen = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
-        if isinstance(self.attn_implementation, dict):
-            name = "encoder_config" if role == ENCODER else "text_config"
-            chosen["attn_implementation"] = self.attn_implementation.get(name)
+        name = "encoder_config" if role == ENCODER else "text_config"
+        for option, value in chosen.items():
+            if isinstance(value, dict):  # by sub-config, as transformers takes them
+                chosen[option] = value.get(name)
         quantisation = self.quantization_config
         if isinstance(quantisation, dict) and set(quantisation) <= {ENCODER, LANGUAGE_MODEL}:
             chosen["quantization_config"] = quantisation.get(role)

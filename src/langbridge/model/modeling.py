@@ -120,7 +120,8 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
             inside the checkpoint, then the recorded path (relative to the checkpoint, then as written), then the
             recorded hub id and revision. Each is checked against the recorded fingerprint. An encoder that was trained
             is in the checkpoint itself, and needs no base.
-        dtype: of the bases; the connector and the new rows stay in float32 (or more), since they are what is trained.
+        dtype: of the bases, or a dict by sub-config as below; the connector and the new rows stay in float32 (or more),
+            since they are what is trained.
         device_map: of the language model; encoder and connector go where its embeddings are, or where the keys
             `encoder` and `connector` of a dict say.
         attn_implementation: one word for both, or a dict by sub-config (`encoder_config`, `text_config`).

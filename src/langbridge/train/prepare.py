@@ -19,7 +19,7 @@ from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, checkpoint_folder
 from langbridge.model.checkpoint import end_as_the_template
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.encoders import load_config, load_language_model
-from langbridge.model.loading import read_config, read_weights
+from langbridge.model.loading import read_config
 from langbridge.model.tokenizers import bare_ids, load_tokenizer
 from langbridge.train.objectives import Objective, collators, objective_of
 from langbridge.train.recipe import Recipe
@@ -182,26 +182,30 @@ def build_model(recipe: Recipe, processor: Any) -> Any:
         bridge, _ = build_bridge(
             **recipe.to_bridge_arguments(),
             freeze_encoder=recipe.freeze_encoder,
-            dtype=precision(recipe.dtype),
+            dtype=_precisions(recipe, float32=not recipe.freeze_encoder),
             processor=processor,
         )
     if recipe.dtype == "auto":
         device = usable_device("cpu" if recipe.train.use_cpu else None)
         for base in (bridge.encoder, bridge.language_model):
             in_fitting_precision(base, device)
-    if not recipe.freeze_encoder:
-        bridge.encoder.float()  # in half precision its small updates would be lost
     return bridge
+
+
+def _precisions(recipe: Recipe, *, float32: bool) -> dict[str, Any]:
+    """Those of both bases. float32: of an encoder that is trained, from the first reading of its weights: rounded, it
+    would start as another one, and lose small updates."""
+    frozen = precision(recipe.dtype)
+    return {"encoder_config": torch.float32 if float32 else frozen, "text_config": frozen}
 
 
 def _bridge_to_begin_with(recipe: Recipe, folder: Path) -> LangBridgeModel:
     """A bridge between the recipe's models; a base that is in its folder is another by now."""
     bases = {ENCODER: recipe.encoder, LANGUAGE_MODEL: recipe.language_model}
-    if read_config(folder).encoder_trained:
+    trained = read_config(folder).encoder_trained
+    if trained:
         del bases[ENCODER]
     outside = {role: base for role, base in bases.items() if not (folder / role).is_dir()}
-    bridge = LangBridgeModel.from_pretrained(folder, **outside, dtype=precision(recipe.dtype))
-    if bridge.config.encoder_trained:  # in half precision it would lose what it learned, frozen or not
-        bridge.encoder.float()
-        bridge.load_trained(read_weights(folder), str(folder))
-    return bridge
+    # In half precision a trained encoder would lose what it learned, frozen or not.
+    precisions = _precisions(recipe, float32=trained or not recipe.freeze_encoder)
+    return LangBridgeModel.from_pretrained(folder, **outside, dtype=precisions)

@@ -17,18 +17,23 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, check_same
 from langbridge.train.checkpointing import RECIPE, RUN
+from langbridge.train.objectives import objective_of
 from langbridge.train.parts.adapters import CONFIG, UNMERGED_CONFIG
 from langbridge.train.recipe import Recipe
 
 _HARMLESS = """
     logging_steps eval_strategy eval_steps save_strategy save_steps save_total_limit load_best_model_at_end
-    metric_for_best_model greater_is_better per_device_eval_batch_size dataloader_num_workers report_to run_name use_cpu
+    metric_for_best_model greater_is_better dataloader_num_workers report_to run_name use_cpu
     tf32 torch_compile activation_checkpointing positions_per_pass ddp_timeout reading_score_steps reading_score_rows
     reading_score_patience plateau_score plateau_patience stop_on_plateau push_to_hub hub_model_id hub_private_repo
 """
 HARMLESS = frozenset(["data.on_bad_row", *(f"train.{name}" for name in _HARMLESS.split())])
 """Keys that may differ, those of validation data and of places apart. A bad row that is skipped now has ended the run
 before, and the rows up to it are the same."""
+
+_EVAL_BATCH = "train.per_device_eval_batch_size"
+_FILES = ("train.deepspeed", "train.fsdp_config")
+"""Keys that name a file of settings, which may move."""
 
 _OF_LENGTH = {"train.num_train_epochs", "train.max_steps"}
 
@@ -41,6 +46,8 @@ def check_same_run(checkpoint: Path, recipe: Recipe, run: dict[str, Any], model:
     if before["processes"] != run["processes"]:
         wrong.append(f"processes: {before['processes']} in the checkpoint, {run['processes']} now")
     # Earlier checkpoints recorded less: what is not in both cannot be compared.
+    said, says = before.get("files", {}), run["files"]
+    wrong += [f"{key}: the file says something else now" for key in said.keys() & says.keys() if said[key] != says[key]]
     if any(before["data"][key] != run["data"][key] for key in before["data"].keys() & run["data"].keys()):
         rows = [f"{data['rows']} rows" if data["rows"] else "a stream" for data in (before["data"], run["data"])]
         other = "of other files" if rows[1] == "a stream" else "with other texts"
@@ -87,6 +94,17 @@ def data_fingerprint(rows: RowTable | RowStream) -> dict[str, Any]:
     return {"rows": len(rows), "lengths": _hash(array("q", rows.lengths).tobytes()), "content": rows.content}
 
 
+def named_files(recipe: Recipe) -> dict[str, Any]:
+    """What the files say that the recipe names, by their keys."""
+    found: dict[str, Any] = {}
+    for key, file in zip(_FILES, (recipe.train.deepspeed, recipe.train.fsdp_config), strict=True):
+        try:
+            found |= {} if file is None else {key: json.loads(Path(file).read_text(encoding="utf-8"))}
+        except ValueError as error:
+            raise LangBridgeError(f"{key}: {file} is no JSON file: {error}") from None
+    return found
+
+
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -99,15 +117,25 @@ def changed(old: Recipe, new: Recipe, *, finished: bool = False) -> Iterator[str
         was, is_now = before.get(key), now.get(key)
         if was == is_now or key in HARMLESS or key.startswith("data.validation"):
             continue
+        if key == _EVAL_BATCH and not _draws_by_batch(new):
+            continue
         if key == "init" and old.begins_with is not None and new.begins_with is not None:
             continue  # what it began with is in the checkpoint
         if key in ("encoder", "language_model") or key.split(".")[-1] in ("path", "targets"):
             continue  # a place may move: models and rows are held to their fingerprints instead
+        if key in _FILES and was is not None and is_now is not None:
+            continue  # as may a file's, which is held to what it says
         if key.startswith("data.") and key.endswith(".language"):
             continue  # what the card says of the same rows
         if key in _OF_LENGTH and not finished and _length_is_free(new):
             continue
         yield f"{key}: {was!r} in the checkpoint, {is_now!r} now"
+
+
+def _draws_by_batch(recipe: Recipe) -> bool:
+    """Whether held-out rows are `unlabelled` texts, whose losses are comparable only in batches of one size."""
+    objective = objective_of(recipe)
+    return objective.bridged and "unlabelled" in (objective.kind, *recipe.data.validation_sources(objective.kind))
 
 
 def _length_is_free(recipe: Recipe) -> bool:

@@ -19,6 +19,7 @@ from transformers.trainer_utils import set_seed
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.bases import LANGUAGE_MODEL, base_fingerprint
+from langbridge.model.devices import usable_device
 from langbridge.revision import versions
 from langbridge.train.checkpointing import last_checkpoint
 from langbridge.train.console import Tell, say, tell_of_bridge, tell_of_rows, tell_skipped
@@ -27,7 +28,7 @@ from langbridge.train.loop import build_trainer, cut, run_loop
 from langbridge.train.parts.adapters import merge_adapters, the_same_model
 from langbridge.train.prepare import Prepared, build_model, prepare, reads_new_rows, some_examples
 from langbridge.train.recipe import Recipe
-from langbridge.train.resuming import check_finished, check_same_run, data_fingerprint
+from langbridge.train.resuming import check_finished, check_same_run, data_fingerprint, named_files
 from langbridge.train.ridge import start_connector
 from langbridge.train.stages import run_stages
 from langbridge.train.trainer import BridgeTrainer
@@ -91,12 +92,15 @@ def _run(
     prepared = prepare(recipe)
     set_seed(recipe.seed)
     model = build_model(recipe, prepared.processor)
-    run: dict[str, Any] = {**versions(LIBRARIES), "processes": processes, "data": data_fingerprint(prepared.training)}
+    run: dict[str, Any] = {**versions(LIBRARIES), "processes": processes, "files": named_files(recipe)}
+    run["data"] = data_fingerprint(prepared.training)
     if isinstance(model, LangBridgeModel):
         _freeze(model, prepared)
         tell_of_bridge(model, prepared, tell)
     else:  # a bridge has its bases' in its config
         run[LANGUAGE_MODEL] = base_fingerprint(model)
+    if not (recipe.train.fsdp or recipe.train.deepspeed):  # which lay the weights where they belong
+        model.to(usable_device("cpu" if recipe.train.use_cpu else None))
     if checkpoint is not None:
         run["start"] = check_same_run(checkpoint, recipe, run, model)["start"]
         tell(f"going on from {checkpoint}")

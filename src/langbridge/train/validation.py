@@ -1,5 +1,6 @@
-"""The validation loss: a mean over target tokens, the same whatever the batch size or the number of processes.
+"""The validation loss: a mean over target tokens, the same whatever the number of processes.
 
+Nor does the batch size change it, but for `unlabelled` texts: how much of one is read is drawn by its batch's number.
 Hugging Face's is a mean over batches, in which a token of a short answer weighs more than one of a long answer.
 """
 

@@ -89,12 +89,8 @@ class Distil(Objective):
         if not self.answered:
             return
         from langbridge.data.teaching import prompt_of
-        from langbridge.model.devices import usable_device
         from langbridge.train.answers import answers_to
 
-        recipe, train = self.recipe, self.recipe.train
-        if not (train.fsdp or train.deepspeed):  # which lay the weights where they belong
-            model.language_model.to(usable_device("cpu" if train.use_cpu else None))
         tables = [prepared.training, *(table for kind, table in prepared.validation.items() if kind == self.kind)]
         if prepared.reading is not None and prepared.reading[0] == self.kind:
             tables.append(prepared.reading[1])
@@ -102,8 +98,8 @@ class Distil(Objective):
             map(prompt_of, itertools.chain(*tables)),
             model,
             prepared.processor,
-            max_length=recipe.max_length,
-            batch=train.per_device_eval_batch_size,
+            max_length=self.recipe.max_length,
+            batch=self.recipe.train.per_device_eval_batch_size,
             folder=out,
             tell=tell,
         )
