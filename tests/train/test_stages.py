@@ -1,6 +1,8 @@
 """Several stages as one run: each begins with what the one before left, and a killed one goes on."""
 
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from langbridge import LangBridgeModel
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_jsonl
 from langbridge.train import Recipe, train
+from langbridge.train.loop import run_loop
 from langbridge.train.plan import plan
 
 STAGES = """
@@ -54,6 +57,23 @@ def test_an_encoder_that_was_trained_keeps_its_precision(load, recipe_file, tmp_
     assert encoder
     assert all(torch.equal(before[name], after[name]) for name in encoder)
     assert {after[name].dtype for name in encoder} == {torch.float32}
+
+
+def test_the_bridge_of_the_stage_before_is_gone(staged, tmp_path, monkeypatch):
+    bridges = []
+
+    def watched(trainer, *args, **kwargs):
+        assert all(bridge() is None for bridge in bridges)
+        bridges.append(weakref.ref(trainer.model))
+        return run_loop(trainer, *args, **kwargs)
+
+    monkeypatch.setattr("langbridge.train.run.run_loop", watched)
+    gc.disable()  # or it might come by chance
+    try:
+        train(staged("stages.1.train.max_steps=1"), tmp_path / "run", progress=False)
+    finally:
+        gc.enable()
+    assert len(bridges) == 3
 
 
 def connector(folder):

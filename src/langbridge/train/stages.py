@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from accelerate.utils.memory import clear_device_cache
+
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.train.console import Tell
@@ -35,6 +37,8 @@ def run_stages(recipe: Recipe, out: Path, run: Callable[..., Path], *, resume: b
         if final.is_dir():
             check_finished(final / "stages" / str(number) if last else final, stage, f"stage {number}")
         else:
+            # A trainer is part of cycles, so that the bridge of the stage before stays until they are collected.
+            clear_device_cache(garbage_collection=True)
             run(stage, folder, final, lay=partial(_lay_records, recipe, out) if last else None)
     return final
 
