@@ -72,6 +72,21 @@ def test_what_is_frozen_has_neither_gradient_nor_optimiser_state(build):
     assert all(parameter.grad is None for parameter in trainer.model.parameters() if parameter not in trained)
 
 
+@pytest.mark.parametrize(
+    ("layers", "freeze_encoder", "unused"),
+    [(None, False, False), ([1], False, True), ([0, 2], False, False), ([1], True, False)],
+)
+def test_processes_look_for_weights_without_gradient_only_where_there_are_any(build, layers, freeze_encoder, unused):
+    """Among the trained ones, as a real backward pass leaves them."""
+    connector = {"kind": "linear", "encoder_layers": layers}
+    trainer = build({"freeze_encoder": freeze_encoder, "connector": connector})
+    assert trainer.accelerator.ddp_handler.find_unused_parameters == unused
+    batch = trainer.data_collator([Pairs()[0]])
+    batch.pop("rows")
+    trainer.model.train()(**batch).loss.backward()
+    assert unused == any(p.grad is None for p in trainer.model.parameters() if p.requires_grad)
+
+
 def test_plain_arguments_and_a_plain_dataset_do(build):
     """Nothing of ours but the bridge: `TrainingArguments`, and a `datasets.Dataset` with its columns."""
     rows = datasets.Dataset.from_dict(

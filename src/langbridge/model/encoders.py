@@ -134,9 +134,14 @@ def encoder_width(config: PreTrainedConfig) -> int:
     return _of_encoder(config).hidden_size
 
 
+def encoder_depth(config: PreTrainedConfig) -> int:
+    """How many layers the encoder has."""
+    return _of_encoder(config).num_hidden_layers
+
+
 def layers_read(config: PreTrainedConfig, settings: ConnectorSettings) -> tuple[int, ...] | None:
     """The encoder's layers that a connector reads; None for the last one alone. Raises `LangBridgeError`."""
-    depth, layers = _of_encoder(config).num_hidden_layers, settings.encoder_layers
+    depth, layers = encoder_depth(config), settings.encoder_layers
     if layers is not None and max(layers) > depth:
         raise LangBridgeError(f"connector.encoder_layers: got {list(layers)}, but the encoder has {depth} layers")
     return tuple(range(depth + 1)) if layers is None and settings.mix_layers else layers

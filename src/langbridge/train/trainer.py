@@ -22,6 +22,8 @@ from langbridge.data.examples import Extractor
 from langbridge.data.settings import Source
 from langbridge.data.stream import RowStream
 from langbridge.errors import LangBridgeError
+from langbridge.model import LangBridgeModel
+from langbridge.model.encoders import encoder_depth
 from langbridge.train.checkpointing import CheckpointKeeper, Checkpoints
 from langbridge.train.console import peak_memory
 from langbridge.train.finite import GradientGuard, check_loss
@@ -89,6 +91,9 @@ class BridgeTrainer(Checkpoints):
             self.kept, arguments.save_total_limit = arguments.save_total_limit, None
             if arguments.n_gpu > 1:
                 arguments._n_gpu = 1
+            model = given.get("model")
+            if arguments.ddp_find_unused_parameters is None and isinstance(model, LangBridgeModel):
+                arguments.ddp_find_unused_parameters = _trains_unread_layers(model)
         super().__init__(**given)
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             check_whole_in_layers(self.model)
@@ -114,8 +119,6 @@ class BridgeTrainer(Checkpoints):
         self._tokens, self._since = 0, time.monotonic()
         # Ours stops at what is not finite; Hugging Face's would hide it in the log.
         self.args.logging_nan_inf_filter = False
-        if self.args.ddp_find_unused_parameters is None:
-            self.args.ddp_find_unused_parameters = False
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(self.guard)
@@ -236,6 +239,13 @@ class BridgeTrainer(Checkpoints):
             logs["peak_memory_gib"] = peak_memory()
             self._tokens, self._since = 0, now
         super().log(logs, start_time)
+
+
+def _trains_unread_layers(model: LangBridgeModel) -> bool:
+    """Whether a trained encoder has layers above all that the connector reads, to which no gradient runs."""
+    layers = model.config.connector.encoder_layers
+    depth = encoder_depth(model.config.encoder_config)
+    return not model.config.freeze_encoder and layers is not None and max(layers) < depth
 
 
 def _refuse_what_is_not_done(given: Mapping[str, Any]) -> None:
