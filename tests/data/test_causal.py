@@ -51,6 +51,7 @@ def test_a_text_is_learned_whole_but_for_what_stands_first(language_model_tokeni
     assert read + learned == [*bos, *ids, tokenizer.eos_token_id]
 
 
+@pytest.mark.filterwarnings("ignore:.*the target was cut")
 def test_what_is_too_long_is_cut(language_model_tokenizer: Any) -> None:
     tokenizer = language_model_tokenizer
     collate = CausalCollator(tokenizer, max_length=20)
@@ -65,8 +66,23 @@ def test_what_is_too_long_is_cut(language_model_tokenizer: Any) -> None:
     assert tokenizer.eos_token_id not in parts(text, 0)[1], "a text that goes on does not end here"
 
 
+def test_targets_that_are_cut_are_told(language_model_tokenizer: Any) -> None:
+    collate = CausalCollator(language_model_tokenizer, max_length=20)
+    long = Example("Why?", "The dog has pears. " * 9, "rows.jsonl:3")
+    with pytest.warns(UserWarning, match=r"rows\.jsonl:3: the target was cut to fit max_length=20; further") as caught:
+        collate([Example("Why?", "So.", "rows.jsonl:1"), long])
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        collate([long, long])
+        collate([TextExample("apples and pears " * 20)])  # a text goes on where a batch ends, as with `unlabelled`
+    collate.misfits([long])
+    assert collate.cuts.counts == {"prompts": 0, "targets": 3}
+
+
+@pytest.mark.filterwarnings("ignore:.*the target was cut")
 def test_a_pair_whose_target_would_be_cut_whole(language_model_tokenizer: Any) -> None:
-    ((head, _),) = CausalCollator(language_model_tokenizer, max_length=200)._ids(PAIRS[:1])
+    ((head, *_),) = CausalCollator(language_model_tokenizer, max_length=200)._ids(PAIRS[:1])
     read = len(head)
     fits, short = (CausalCollator(language_model_tokenizer, max_length=read + more) for more in (2, 1))
     assert fits.misfits(PAIRS[:1]) == [None]

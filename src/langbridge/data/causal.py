@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from langbridge.data.collator import ROWS, origins_of
+from langbridge.data.cuts import Cuts
 from langbridge.data.examples import CUT_WHOLE, Example, TextExample
 from langbridge.data.usable_rows import identity_of
 from langbridge.errors import LangBridgeError
@@ -41,6 +42,8 @@ class CausalCollator:
         self.template = template_of(tokenizer, template, "lm", system)
         self.max_length = max_length
         self.with_rows = with_rows
+        self.cuts = Cuts()
+        """As in `LabelledCollator`; a text is no target, and is cut in silence as in `UnlabelledCollator`."""
 
     accepts_all = False
 
@@ -55,14 +58,18 @@ class CausalCollator:
 
         from langbridge.model.configuration import IGNORE
 
-        ids, masks, labels = [], [], []
-        for example, (head, tail) in zip(examples, self._ids(examples), strict=True):
+        ids, masks, labels, cut = [], [], [], []
+        for example, (head, tail, whole) in zip(examples, self._ids(examples), strict=True):
             if not tail:
                 raise self._cut_whole(example, len(head))
+            if not whole and isinstance(example, Example):
+                cut.append(example.origin)
             ids.append(torch.tensor(head + tail))
             masks.append(torch.ones_like(ids[-1]))
             labels.append(torch.tensor([IGNORE] * len(head) + tail))
             labels[-1][0] = IGNORE  # it is predicted from nothing, with or without BOS
+        if cut:
+            self.cuts.add("targets", f"fit max_length={self.max_length}", cut)
         pad = self.tokenizer.pad_token_id
         pad = self.tokenizer.eos_token_id if pad is None else pad
         batch: dict[str, Any] = {
@@ -78,11 +85,11 @@ class CausalCollator:
         """For each example that no token of its target would be left, or None."""
         return [
             None if tail else self._cut_whole(example, len(head))
-            for example, (head, tail) in zip(examples, self._ids(examples), strict=True)
+            for example, (head, tail, _) in zip(examples, self._ids(examples), strict=True)
         ]
 
-    def _ids(self, examples: Sequence[Example | TextExample]) -> Iterator[tuple[list[int], list[int]]]:
-        """Prompt and target; the target is empty where the limit leaves only its EOS."""
+    def _ids(self, examples: Sequence[Example | TextExample]) -> Iterator[tuple[list[int], list[int], bool]]:
+        """Prompt, target and whether that is whole; the target is empty where the limit leaves only its EOS."""
         tokenizer, template = self.tokenizer, self.template
         eos, begin = tokenizer.eos_token_id, begin_ids(tokenizer)
         prompts = [template.text(e.prompt) if isinstance(e, Example) else "" for e in examples]
@@ -95,12 +102,12 @@ class CausalCollator:
             end = eos if template.end is None or not pair else template.end
             room = self.max_length - len(head)
             if len(target_ids) < room:
-                yield head, [*target_ids, end]
+                yield head, [*target_ids, end], True
             elif not pair:
-                yield head, target_ids[: max(room, 0)]
+                yield head, target_ids[: max(room, 0)], False
             else:
                 kept = target_ids[: max(room - 1, 0)]
-                yield head, [*kept, end] if kept else []
+                yield head, [*kept, end] if kept else [], False
 
     def _cut_whole(self, example: Example | TextExample, read: int) -> BadRow:
         return BadRow(

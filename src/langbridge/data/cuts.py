@@ -31,11 +31,12 @@ class Cuts:
         for warning in caught:
             cut = warning.message
             if isinstance(cut, CutWarning):
-                self._add(cut.kind, cut.limit, [origins[row] for row in cut.rows])
+                self.add(cut.kind, cut.limit, [origins[row] for row in cut.rows])
             else:
                 warnings.warn_explicit(cut, warning.category, warning.filename, warning.lineno)
 
-    def _add(self, kind: str, limit: str, origins: list[str]) -> None:
+    def add(self, kind: str, limit: str, origins: list[str]) -> None:
+        """Count rows whose `kind` was cut to `limit`; the first is named in a warning."""
         if not self.counts[kind]:
             warnings.warn(
                 f"{origins[0]}: the {kind.removesuffix('s')} was cut to {limit}; further ones are counted, not named",
