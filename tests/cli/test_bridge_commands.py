@@ -210,6 +210,16 @@ def test_show_prints_what_each_model_reads_and_what_is_trained(command, recipe: 
     assert "\x1b" not in out, "no colours in a pipe"
 
 
+def test_show_reads_no_more_of_a_stream_than_it_shows(command, recipe: Path, tmp_path: Path) -> None:
+    with (tmp_path / "rows.jsonl").open("a") as rows:
+        rows.write("{broken\n")
+    _, whole, _ = command("show", recipe, "--rows", 2, "--set", "data.on_bad_row=skip")
+    code, out, err = command("show", recipe, "--rows", 2, "--set", "data.streaming=true", "--set", "train.max_steps=1")
+    assert (code, err) == (0, "")
+    assert out.startswith("2 rows streamed from rows.jsonl, 0 skipped; «trained» tokens")
+    assert out.split("\nrow ")[1:] == whole.split("\nrow ")[1:], "the same batch, in the order of the file"
+
+
 def test_show_shows_text_that_the_language_model_reads_itself(command, recipe: Path) -> None:
     _, out, _ = command("show", recipe, "--rows", 1, "--set", "template_in=lm")
     assert "    2 + 2 ? </s>\n" in out, "the encoder reads the prompt alone"

@@ -83,16 +83,20 @@ def _show_batch(recipe: Any, rows: int) -> None:
     objective = objective_of(recipe)
     collate = objective.collator(processor)
     # The first rows in file order, not in the order of the run.
-    settings = recipe.data.model_copy(update={"streaming": False})
-    data = open_data(settings, regime=objective.kind, seed=recipe.seed, judge=collate)
-    chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
+    settings = recipe.data.model_copy(update={"shuffle_buffer": 1})
+    data: Any = open_data(settings, regime=objective.kind, seed=recipe.seed, judge=collate, batch_size=rows)
+    if recipe.data.streaming:  # which may be too long to be read to its end
+        chosen = list(itertools.islice(data, rows))
+        there = f"{len(chosen)} rows streamed from {' and '.join(place for place, _ in data.places)}"
+    else:
+        chosen = data.__getitems__([BatchRow(row, 0) for row in range(min(rows, len(data)))])
+        there = f"{len(data)} rows in {' and '.join(data.shares)}"
     made = objective.in_training(collate)(chosen)
     made.pop("rows")
     batch = {name: tensor.tolist() for name, tensor in made.items()}
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     trained = paint(Stretch("trained", ["trained"]), colour)
-    places = " and ".join(data.shares)
-    typer.echo(f"{len(data)} rows in {places}, {len(data.skipped)} skipped; {trained} tokens are marked so")
+    typer.echo(f"{there}, {len(data.skipped)} skipped; {trained} tokens are marked so")
     sources = len(batch.get("encoder_input_ids", ())) // len(chosen)
     for index in range(len(chosen)):
         typer.echo(f"\nrow {index + 1}")
