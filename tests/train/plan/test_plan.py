@@ -231,6 +231,15 @@ def test_recomputation_saves_memory(planned, base_folders) -> None:
     assert part(in_passes, "language model").activations == part(alone, "language model").activations < kept
 
 
+def test_a_frozen_encoder_keeps_its_activations(planned, base_folders) -> None:
+    """Which new rows need; transformers recomputes in train mode, and what is frozen is in eval mode."""
+    settings = {"template": "A\t{prompt}", **SMALL, "train__per_device_train_batch_size": 8}
+    kept = planned(*base_folders, **settings)
+    recomputed = planned(*base_folders, train__activation_checkpointing="true", **settings)
+    assert part(recomputed, "encoder") == part(kept, "encoder")
+    assert any("not recomputed" in note for note in recomputed.notes)
+
+
 def test_fewer_layers_keep_less(planned, base_folders) -> None:
     whole, half = (
         planned(*base_folders, objective="distil", **SMALL, **fewer) for fewer in ({}, {"distil__layers": 1})

@@ -108,6 +108,10 @@ class Layout:
             f"{', recomputed block by block' if train.activation_checkpointing else ''}",
             "not counted: the driver's own memory, communication buffers of sharding, fragmentation",
         ]
+        if self.bridge is not None and self.sharding != "none":
+            self.notes.append(
+                "checkpoint: the bridge's own; DeepSpeed and FSDP write every weight of the frozen models beside it"
+            )
         if self.bridge is not None and self.bridge.connector.injects:
             kind = type(self.bridge.connector).__name__
             self.notes.append(f"not counted: what {kind} keeps inside the language model's layers")
@@ -220,7 +224,11 @@ class Layout:
             bf16=self.recipe.train.bf16,
             trained=trained,
         )
-        return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.encoder_length)
+        if trained:
+            return self._recomputed(kept, self.bridge.encoder, self.encoder_dtype, self.encoder_length)
+        if self.recipe.train.activation_checkpointing:
+            self.notes.append("encoder: frozen, so that its activations, kept for the new rows, are not recomputed")
+        return kept
 
     def _lm_activations(self) -> int:
         whole = self.bridge is None
