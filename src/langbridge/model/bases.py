@@ -123,6 +123,16 @@ def check_fingerprint(
         )
 
 
+def changed_since(recorded: dict[str, Any] | None, model: PreTrainedModel) -> str | None:
+    """How a model differs from the one that was recorded, as far as its weights still have the same names: what loading
+    would refuse, never more."""
+    if recorded is None:
+        return None
+    names = dict(model.named_parameters(remove_duplicate=False))
+    known = {name: sample for name, sample in recorded["samples"].items() if name in names}
+    return _difference({**recorded, "samples": known}, model)
+
+
 def _difference(recorded: dict[str, Any], model: PreTrainedModel) -> str | None:
     if recorded["model_type"] != model.config.model_type:
         return f"a {model.config.model_type!r} model; expected a {recorded['model_type']!r} model"
@@ -168,7 +178,7 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
     for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate, None
-    if identity and not relative and not identity.startswith((".", "/", "~")) and identity.count("/") <= 1:
+    if identity and is_hub_id(identity):
         return identity, record.get("revision")
     looked = ", ".join(dict.fromkeys(map(str, candidates)))
     raise LangBridgeError(
@@ -179,13 +189,31 @@ def resolve(role: str, folder: Path, record: dict[str, Any] | None, explicit: An
 
 
 def with_relative(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
-    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved together."""
-    if not record or not record.get("id"):
+    """A record with the path from the checkpoint's folder, so that checkpoint and bases can be moved together. A base
+    that was found inside another checkpoint is there."""
+    if not record:
         return record
-    path = Path(record["id"])
-    if not path.is_dir():
+    identity, found = record.get("id"), record.get("found")
+    record = without_places(record)
+    if found and Path(found).parent.resolve() != folder.resolve():
+        place = Path(found).resolve()
+    elif identity and Path(identity).is_dir():
+        place = Path(identity).resolve()
+    else:
         return record
-    return {**record, "id": str(path.resolve()), "relative": os.path.relpath(path.resolve(), folder.resolve())}
+    if identity and not is_hub_id(identity):
+        record["id"] = str(place)
+    return {**record, "relative": os.path.relpath(place, folder.resolve())}
+
+
+def without_places(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what holds for one folder on one machine."""
+    return {key: value for key, value in record.items() if key not in ("found", "relative")}
+
+
+def is_hub_id(identity: str) -> bool:
+    """Whether a base can be fetched by its id, and not only read where it lies."""
+    return not Path(identity).is_dir() and not identity.startswith((".", "/", "~")) and identity.count("/") <= 1
 
 
 def checkpoint_folder(source: Any, revision: str | None = None, **hub: Any) -> Path:

@@ -10,7 +10,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model.bases import ENCODER, LANGUAGE_MODEL, checkpoint_folder
 from langbridge.model.language_models import end_ids
 from langbridge.model.registering import LangBridgeModel, LangBridgeProcessor
-from langbridge.model.saving import appearing, write_merged
+from langbridge.model.saving import appearing, check_no_adapters, write_merged
 
 
 def build_bridge(
@@ -55,8 +55,16 @@ def end_as_the_template(model: LangBridgeModel, processor: LangBridgeProcessor) 
 
 
 def export_merged(source: Any, out: Any, *, encoder: Any = None, language_model: Any = None) -> Path:
-    """Write a checkpoint with its bases inside, which `from_pretrained` loads alone. Tokenizers and other
-    files are copied."""
+    """Write a checkpoint with its bases inside, which `from_pretrained` loads alone.
+
+    source: a folder or hub id, of which tokenizers and other files are copied; or a bridge in memory, whose language
+    model may have changed, and whose processor is yours to save.
+    """
+    if isinstance(source, LangBridgeModel):
+        check_no_adapters(source)
+        with appearing(Path(out)) as draft:
+            write_merged(source, draft, own_language_model=True)
+        return Path(out)
     folder, out = checkpoint_folder(source), Path(out)
     if out.resolve() == folder.resolve():
         raise LangBridgeError(f"export: {str(out)!r} is the checkpoint itself; give another folder")

@@ -34,7 +34,7 @@ class LangBridgeConfig(PreTrainedConfig):
     bare_token_ids: ids of the encoder's tokens that stand for no character, which get no soft prompt; empty where every
         token gets one.
     encoder_base, language_model_base: where the bases come from: `id` (hub id or path), `relative` (path from
-        the checkpoint's folder), `revision`, `fingerprint`.
+        the checkpoint's folder), `revision`, `fingerprint`; in memory also `found`, the folder inside the checkpoint.
     """
 
     model_type = "langbridge"

@@ -106,15 +106,24 @@ class Checkpoint:
         record = record or {}
         found, wanted = str(base.record["id"] or type(base.model).__name__), str(record.get("id") or "another model")
         check_fingerprint(role, record.get("fingerprint"), base.model, found, wanted)
-        if not record or not isinstance(place, Path) or place.parent != self.folder:
+        if record and isinstance(place, Path) and place.parent == self.folder:
+            record = {**record, "found": str(place)}
+        else:
             record = {**base.record, "fingerprint": (record or base.record)["fingerprint"]}
         setattr(self.config, name, record)
         setattr(self.config, "encoder_config" if role == ENCODER else "text_config", base.config)
         return base.model
 
-    def _encoder_of_state(self, dtype: Any, attn_implementation: Any, device_map: Any, **_: Any) -> PreTrainedModel:
+    def _encoder_of_state(
+        self, dtype: Any, attn_implementation: Any, device_map: Any, quantization_config: Any
+    ) -> PreTrainedModel:
         """An encoder whose weights are all in the checkpoint: laid out from its config, filled later, because new rows
         may make its table grow."""
+        if quantization_config is not None:
+            raise LangBridgeError(
+                "quantization_config: the checkpoint holds an encoder that was trained, which cannot be quantised on "
+                "loading; give one for the language model alone"
+            )
         config: Any = self.config.encoder_config
         if attn_implementation is not None:
             config._attn_implementation = attn_implementation

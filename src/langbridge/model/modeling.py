@@ -7,6 +7,7 @@ is the language model's own: cache, beams, sampling, streaming, quantisation.
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,8 +34,11 @@ from langbridge.model.language_models import (
 )
 from langbridge.model.loading import LoadOptions, fresh, open_checkpoint
 from langbridge.model.memory import Memory
-from langbridge.model.saving import save_checkpoint
+from langbridge.model.saving import check_kept, check_no_adapters, for_everybody, save_checkpoint
 from langbridge.model.teaching import Lesson, Pass, Places, follow, listen
+
+_UPLOADING = ("commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
+"""Keywords of `push_to_hub` that `save_pretrained` passes on."""
 
 
 class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
@@ -78,6 +82,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
             check_language_model(config.text_config, "text_config")
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.encoder, self.language_model = encoder, language_model
+        self.table_rows = language_model.get_input_embeddings().num_embeddings  # as it came; a checkpoint loads that
         config.text_config = (
             language_model.config
         )  # one object: generate() and the caches read ours, the language model its own
@@ -139,10 +144,40 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
             model.generation_config = type(model.generation_config).from_pretrained(checkpoint.folder)
         return model
 
-    def save_pretrained(self, save_directory: Any, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write the small checkpoint: what was trained, and where the rest comes from. Other keywords of
-        transformers' own method are ignored."""
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: Any,
+        state_dict: dict[str, Tensor] | None = None,
+        is_main_process: bool = True,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the small checkpoint: what was trained, and where the rest comes from.
+
+        state_dict: weights that are elsewhere by now, such as those of a sharded model, whose language model is then
+            taken to be as it was.
+        is_main_process: False writes nothing.
+        push_to_hub: uploads it as well, as `repo_id` or under the folder's name; further keywords as in `push_to_hub`.
+            Other keywords of transformers' own method are ignored.
+
+        Raises `LangBridgeError` where the language model was changed, which is lost in a small checkpoint:
+        `export_merged` writes a whole one.
+        """
+        check_no_adapters(self)
+        if state_dict is None:
+            check_kept(self)
+        if not is_main_process:
+            return
         save_checkpoint(self, save_directory, state_dict)
+        if push_to_hub:
+            uploading = {name: kwargs[name] for name in _UPLOADING if name in kwargs}
+            self.push_to_hub(kwargs.get("repo_id") or Path(save_directory).resolve().name, **uploading)
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Upload the small checkpoint, as every model of transformers does. Raises `LangBridgeError` where others could
+        not load it, because a base is on no hub."""
+        with for_everybody(self.config):
+            return super().push_to_hub(*args, **kwargs)
 
     def freeze(self) -> None:
         self.language_model.requires_grad_(False)

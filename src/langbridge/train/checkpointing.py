@@ -24,6 +24,7 @@ from langbridge.files import write_atomically
 from langbridge.model import LangBridgeModel
 from langbridge.model.intact import check_file
 from langbridge.model.loading import read_weights
+from langbridge.model.saving import save_checkpoint
 from langbridge.train.parts import Part
 from langbridge.train.sharding import gathered_state
 from langbridge.train.streaming import StreamLoader
@@ -99,7 +100,10 @@ class Checkpoints(Trainer):
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         state = gathered_state(model, keep=self.args.should_save) if sharded else None
         if self.args.should_save:
-            model.save_pretrained(folder, state_dict=state)
+            if isinstance(model, LangBridgeModel):  # its own method would refuse adapters, which their part keeps
+                save_checkpoint(model, folder, state)
+            else:
+                model.save_pretrained(folder, state_dict=state)
             for part in self.parts:
                 part.save(folder)
             if self.processing_class is not None:
