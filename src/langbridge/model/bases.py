@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import named_as_on_the_hub
+from langbridge.model.devices import precision
 from langbridge.model.encoders import (
     check_language_model,
     load_config,
@@ -57,6 +58,7 @@ def load_base(
     transformers' `from_pretrained`."""
     name = role.replace("_", " ")
     if isinstance(source, PreTrainedModel):
+        _check_as_asked(role, source, options)
         return _given(role, source)
     hub = dict(hub or {})
     if not Path(str(source)).is_dir() and revision is not None:
@@ -67,6 +69,33 @@ def load_base(
     commit = None if Path(str(source)).is_dir() else config._commit_hash
     record = {"id": str(source), "revision": commit or revision, "fingerprint": base_fingerprint(model)}
     return Base(model=model, config=config if role == ENCODER else model.config, record=record)
+
+
+def _check_as_asked(role: str, model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Raise `LangBridgeError` where a model that is loaded already is otherwise than the options of loading ask."""
+    for name, value in options.items():
+        same = value is None
+        if name == "dtype":
+            same = same or value == "auto" or precision(value) == model.dtype
+        elif name == "attn_implementation":
+            same = same or value == model.config._attn_implementation
+        elif name == "device_map":
+            same = same or _is_at(model, value)
+        if not same:
+            raise LangBridgeError(
+                f"{role.replace('_', ' ')}: got {name}={value!r} beside a {type(model).__name__} that is loaded "
+                "already; expected a folder or hub id, or a model that was loaded so. If it is meant for the other of "
+                "the two models, load that one so and give it in memory as well"
+            )
+
+
+def _is_at(model: PreTrainedModel, device_map: Any) -> bool:
+    place = device_map[""] if isinstance(device_map, dict) and device_map.keys() == {""} else device_map
+    try:
+        device = torch.device(place)
+    except (RuntimeError, TypeError):  # "auto" and its kin, or module by module
+        return False
+    return device.type == model.device.type and device.index in (None, model.device.index)
 
 
 def _given(role: str, model: PreTrainedModel) -> Base:

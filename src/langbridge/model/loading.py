@@ -34,6 +34,10 @@ WEIGHTS = "model.safetensors"
 
 _IGNORED = ("_from_auto", "adapter_kwargs", "code_revision", "low_cpu_mem_usage", "use_safetensors")
 """What the auto classes of transformers pass on."""
+_DEFAULTS = {"subfolder": "", "output_loading_info": False, "ignore_mismatched_sizes": False}
+"""What scripts write out although it asks for nothing."""
+_FITTING = ("max_memory", "offload_folder", "offload_buffers", "offload_state_dict")
+"""How a language model that is too large for its device is laid out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ class LoadOptions:
     device_map: Any = None
     attn_implementation: Any = None
     quantization_config: Any = None
+    fitting: dict[str, Any] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -51,8 +56,10 @@ class LoadOptions:
         """Take these out of a call's keywords."""
         dtype = kwargs.pop("torch_dtype", None)
         names = ("dtype", "device_map", "attn_implementation", "quantization_config")
-        given = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
-        return cls(**{"dtype": dtype, **given}, hub=hub_options(kwargs))
+        given, fitting = ({name: kwargs.pop(name) for name in some if name in kwargs} for some in (names, _FITTING))
+        if given.get("dtype") is None:
+            given["dtype"] = dtype
+        return cls(**given, fitting=fitting, hub=hub_options(kwargs))
 
     def of(self, role: str) -> dict[str, Any]:
         """Those that concern one base."""
@@ -67,7 +74,7 @@ class LoadOptions:
         else:
             chosen["quantization_config"] = None if role == ENCODER else quantisation
         chosen["device_map"] = self._devices(role)
-        return chosen
+        return chosen | (self.fitting if role == LANGUAGE_MODEL else {})
 
     def _devices(self, role: str) -> Any:
         devices = self.device_map
@@ -136,7 +143,8 @@ def open_checkpoint(source: Any, kwargs: dict[str, Any]) -> tuple[Checkpoint, Lo
     options = LoadOptions.taken_from(kwargs)
     folder = checkpoint_folder(source, kwargs.pop("revision", None), **options.hub)
     config = kwargs.pop("config", None)
-    if unknown := set(kwargs) - set(_IGNORED):
+    asked = {name for name, value in kwargs.items() if value is not None and value != _DEFAULTS.get(name)}
+    if unknown := asked - set(_IGNORED):
         raise LangBridgeError(f"from_pretrained: unknown keyword {', '.join(sorted(unknown))}")
     config = copy.deepcopy(config) if config is not None else read_config(folder)
     return Checkpoint(folder=folder, config=config, state=read_weights(folder)), options

@@ -106,8 +106,9 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
 
         connector: a kind, a mapping with a kind and its settings, or `ConnectorSettings`.
 
-        `device_map`, `attn_implementation` and `quantization_config` go to the bases, every other keyword to
-        `LangBridgeConfig`. Raises `LangBridgeError` where a base is missing or of the wrong kind.
+        `dtype`, `device_map`, `attn_implementation`, `quantization_config` and `max_memory` and its kin are as in
+        `from_pretrained`, every other keyword goes to `LangBridgeConfig`. Raises `LangBridgeError` where a base is
+        missing or of the wrong kind, and where one in memory is otherwise than these ask.
         """
         options = LoadOptions.taken_from(kwargs := {**kwargs, "dtype": dtype})
         config, first, second = fresh(encoder, language_model, options, connector=connector, **kwargs)
@@ -131,7 +132,8 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
             `encoder` and `connector` of a dict say.
         attn_implementation: one word for both, or a dict by sub-config (`encoder_config`, `text_config`).
         quantization_config: of the language model; a dict with the keys `encoder` and `language_model` also quantises
-            the encoder.
+            the encoder, unless that was trained.
+        max_memory, offload_folder, offload_buffers: of the language model, beside `device_map="auto"`.
         config, revision: as everywhere in transformers, and so the keywords of fetching from the hub.
         """
         checkpoint, options = open_checkpoint(pretrained_model_name_or_path, kwargs)
@@ -361,6 +363,18 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
                 "reaches into them, no longer does; switch it off"
             )
         return self.connector.inject(self.language_model, memory.by_row(places))
+
+    def set_attn_implementation(
+        self, attn_implementation: str | dict[str, Any], allow_all_kernels: bool = False
+    ) -> None:
+        """One word for both, or a dict by sub-config (`encoder_config`, `text_config`), as in `from_pretrained`."""
+        if not isinstance(attn_implementation, dict):
+            super().set_attn_implementation(attn_implementation, allow_all_kernels)
+            return
+        # By the bases themselves: in an encoder with a copy of its config transformers recognises no sub-config.
+        for name, base in (("encoder_config", self.encoder), ("text_config", self.language_model)):
+            if name in attn_implementation:
+                base.set_attn_implementation(attn_implementation[name], allow_all_kernels)
 
     # What transformers asks of a causal model
 
