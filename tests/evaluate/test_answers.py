@@ -200,12 +200,62 @@ LETTERS = {
     "The answer is (A) or rather the answer is (D)": "D",
     "I do not know": None,
     "": None,
+    "The correct answer is option B: he fell.": "B",
+    "The correct answer is **Option B: he fell**": "B",
+    "The correct option is B: He fell down.": "B",
+    "The correct one is B) y": "B",
+    "The correct option is not A. B": "B",
+    "Option B is the most likely cause.": "B",
+    "Option A is wrong. B": "B",
+    "B is the more likely cause": "B",
+    "B because the man was tired.": "B",
+    "B - he was tired": "B",
+    "b": "B",
+    "[B]": "B",
+    r"\boxed{\text{B}}": "B",
+    r"Answer: $\boxed{\text{B}}$": "B",
+    r"\boxed{A man}": None,
+    "E.g. a dog. A.M. or P.M.": None,
+    # Another script around the letter, and its marks
+    "答案是 B。": "B",
+    "答案是B，因为他很累": "B",
+    "A。": "A",
+    "(A）": "A",
+    "Answer：B": "B",
+    "选A": "A",
+    "คำตอบคือ B เพราะเขาเหนื่อย": "B",
+    "উত্তর B কারণ": "B",
+    "Ｃ": "C",
 }
 
 
 @pytest.mark.parametrize("text", LETTERS)
 def test_choice_letters(text: str) -> None:
     assert choice_letter(text, ["A", "B", "C", "D"]) == LETTERS[text]
+
+
+# By whether nothing but a letter was asked for.
+OPENING_LETTERS = [
+    ("(A)\n\nExplanation: the second, (B), is not", "A", "B"),
+    ("**B**\n\nExplanation: the cause is (B), not (A).", "B", "A"),
+    ("B.\n\nThe item was fragile. (A) would be unlikely.", "B", "A"),
+    ("A. He was tired because (B) is wrong", "A", "B"),
+    ("(B) He fell. (A) is wrong", "B", "A"),
+    ("B: he fell\n(A) is wrong", "B", "A"),
+    ("Option B is the most likely, since (A) is not", "B", "A"),
+    (r"\boxed{B}: (A) is wrong", "B", "A"),
+    ("(A) is wrong because ... , so (B)", "B", "B"),
+    ("(A) and (B) differ. It is (B)", "B", "B"),
+    ("A man fell, so (B)", "B", "B"),
+    ("E.g. by (B)", "B", "B"),
+    ("A. Wait: the answer is B", "B", "B"),
+]
+
+
+@pytest.mark.parametrize(("text", "bare", "reasoned"), OPENING_LETTERS)
+def test_a_letter_that_opens_a_bare_answer(text: str, bare: str, reasoned: str) -> None:
+    assert choice_letter(text, "ABCDE", bare=True) == bare
+    assert choice_letter(text, "ABCDE") == reasoned
 
 
 WORDS = [
@@ -232,6 +282,12 @@ WORDS = [
     ("The argument isn't valid", VALIDITY, "invalid"),
     ("it is not necessarily valid", VALIDITY, "invalid"),
     ("so it cannot be valid", VALIDITY, "invalid"),
+    ("The argument is not logically valid.", VALIDITY, "invalid"),
+    ("The argument cannot be considered valid.", VALIDITY, "invalid"),
+    ("The argument is *not* valid", VALIDITY, "invalid"),
+    ("The argument does not appear to be valid", VALIDITY, "invalid"),
+    ("It is not only valid, it is sound", VALIDITY, "valid"),
+    ("Ann isn't lying", YES_NO, "yes"),
     ("যুক্তিটি বৈধ", {**VALIDITY, **BENGALI_WORDS["validity"]}, "valid"),
     ("যুক্তিটি বৈধ নয়।", {**VALIDITY, **BENGALI_WORDS["validity"]}, "invalid"),
     ("যুক্তিটি বৈধ ন\u09df", {**VALIDITY, **BENGALI_WORDS["validity"]}, "invalid"),
@@ -242,6 +298,52 @@ WORDS = [
 @pytest.mark.parametrize(("text", "words", "expected"), WORDS)
 def test_words(text: str, words: dict[str, str], expected: str | None) -> None:
     assert word_choice(text, words) == expected
+
+
+# Of words without a "not ..." among them, a denied one is passed over.
+DENIED = {
+    "One is travel and not politics": "travel",
+    "travel instead of politics": "travel",
+    "Travel. It isn't about politics": "travel",
+    "Not politics.": None,
+    "The answer is not politics, it is travel.": "travel",
+    "Answer: there is no politics, so travel": "travel",
+    "Is it politics? No. Travel": "travel",
+    "No, politics": "politics",
+}
+
+
+@pytest.mark.parametrize("text", DENIED)
+def test_a_denied_word(text: str) -> None:
+    assert word_choice(text, {"travel": "travel", "politics": "politics"}) == DENIED[text]
+
+
+UNSPACED = [
+    ("这是正面的", ["正面", "负面"], "正面"),
+    ("情感是正面。", ["正面", "负面"], "正面"),
+    ("答案是yes。", ["yes", "no"], "yes"),
+    ("คำตอบคือถูก", ["ถูก", "ผิด"], "ถูก"),
+    ("正しいです。", ["正しい", "間違い"], "正しい"),
+    ("Answer：负面", ["正面", "负面"], "负面"),
+    ("অবৈধ", ["বৈধ"], None),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "expected"), UNSPACED)
+def test_words_of_scripts_without_spaces(text: str, words: list[str], expected: str | None) -> None:
+    assert word_choice(text, {word: word for word in words}) == expected
+
+
+def test_words_in_turkish_capitals() -> None:
+    assert word_choice("İYİ", {"iyi": "good", "kötü": "bad"}) == "good"
+
+
+def test_an_option_of_another_script() -> None:
+    assert option_text("答案是他很累。", ["他很累", "他饿了"]) == 0
+    assert option_text("เพราะเขาเหนื่อย", ["เขาหิว", "เขาเหนื่อย"]) == 1
+    # The options differ in a vowel sign alone.
+    assert option_text("উত্তর হল সে বাড়ি গেল।", ["সে বাড়ি গেল।", "সে বাড়ি গেলে।"]) == 0
+    assert option_text("উত্তর হল সে বাড়ি গেলে।", ["সে বাড়ি গেল।", "সে বাড়ি গেলে।"]) == 1
 
 
 def test_an_option_in_full() -> None:

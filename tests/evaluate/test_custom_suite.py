@@ -62,6 +62,7 @@ def test_a_letter_is_one_of_those_that_the_question_lists(tmp_path: Path) -> Non
     grade = one.task.config.process_results.grade
     assert grade(docs(one)[0], ["Answer: I think it is B"]).correct
     assert not grade(docs(one)[0], ["Answer: A"]).correct
+    assert grade(docs(one)[0], ["B\n\nFor (A) it is too wide"]).correct
 
 
 def test_a_template_over_fields(tmp_path: Path) -> None:

@@ -195,8 +195,15 @@ def test_afrixnli(place: str, tmp_path: Path) -> None:
         ("Entailment. Nothing neutral, nor a contradiction.", True), ("**Entailment**\n\nNo contradiction.", True),
         ("entailment (not neutral)", True), ("Entailment or contradiction? Contradiction.", False),
         ("It contradicts the premise.", False), ("The answer is neutral, no entailment.", False), ("yes", False),
+        ("This is an entailment, not a contradiction.", True),
+        ("Answer: there is no contradiction, so entailment", True),
     ):  # fmt: skip
         assert nli_grader.grade(second, [output]).correct is correct, output
+    for output in (
+        "The answer is not entailment, it is neutral.", "The relationship is neutral because it's not a contradiction.",
+        "The premise neither entails nor contradicts the hypothesis.", "Neither.",
+    ):  # fmt: skip
+        assert nli_grader.grade(second, [output]).extracted == "neutral", output
     write(tmp_path / place / "test.csv", NLI.replace("contradiction", "2").replace("entailment", "0"))
     assert [doc["expected"] for doc in documents("afrixnli", tmp_path, ["sw"])] == ["contradiction", "entailment"]
     write(tmp_path / place / "test.csv", NLI.replace("contradiction", "unrelated"))
@@ -242,6 +249,7 @@ def test_xcsqa(tmp_path: Path) -> None:
     assert documents("xcsqa", tmp_path / "hub", ["sw"])[0]["prompt"] == doc["prompt"]
     for output, correct in (
         ("B", True), ("(B)", True), ("(A) is not it. The answer is B.", True), ("mnyama B", True), ("(A)", False),
+        ("B. For (A) it is too small", True),
         ("mnyama C", False), ("", False),
     ):  # fmt: skip
         assert csqa_grader.grade(doc, [output]).correct is correct, output

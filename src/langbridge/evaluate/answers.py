@@ -148,7 +148,27 @@ def reference_number(text: str) -> Decimal:
     return Decimal(numbers[-1]) if numbers else Decimal(0)
 
 
-_STATES = r"(?:answer\s*(?:is|:|would\s+be|must\s+be|should\s+be)|\bit\s+must\s+be)"
+# Thai, Lao, Tibetan and Burmese; Khmer; kana and Han. Between their words is no space.
+_UNSPACED = r"\u0e00-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_BETWEEN_UNSPACED = re.compile(rf"(?<=[{_UNSPACED}])(?=\S)|(?<=\S)(?=[{_UNSPACED}])")
+
+
+def _evenly(text: str) -> str:
+    """A text with one form for each letter and mark, and a space around each letter of a script that has none between
+    words, so that whatever is found whole may be a part of such a text."""
+    text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("。", ".")
+    return _BETWEEN_UNSPACED.sub(" ", text)
+
+
+def _folded(text: str) -> str:
+    """The same in any case. A Turkish capital I with its dot would keep the dot as a mark of its own."""
+    return _evenly(text).casefold().replace("i\N{COMBINING DOT ABOVE}", "i")
+
+
+_STATES = (
+    r"(?:(?:answer|\b(?:correct|right|best|likely|plausible)\s+(?:option|choice|one|letter))[\s*_]*"
+    r"(?:is|:|would\s+be|must\s+be|should\s+be)|\bit\s+must\s+be)"
+)
 _STATED_REST = re.compile(rf"{_STATES}\s*:?\s*((?:(?!{_STATES})[^\n])*)", re.IGNORECASE)
 
 
@@ -157,74 +177,103 @@ def _statements(text: str) -> list[str]:
     return [match[1] for match in _STATED_REST.finditer(text)][::-1]
 
 
-def choice_letter(text: str, letters: Sequence[str]) -> str | None:
-    """One of `letters` (upper case): stated, bracketed as "(B)", or alone at the start or end of a text as "B." is."""
-    allowed = "".join(letters)
-    bracketed = re.compile(rf"\(\s*([{allowed}])\s*\)|boxed\{{\s*\(?([{allowed}])\)?\s*\}}", re.IGNORECASE)
+_OPTION = r"(?i:(?:the\s+)?(?:option|choice)\s+)"
+_REASON = r"(?:because|since|as)\b"
+_PRAISE = r"\s+is\s+(?:the|correct|right|best|more|most|likely)\b"
+_VERB = r"\s+(?:is|are|was|would|could|can|may|might|does|seems|says|and|or)(?:not|n't)?\b"
+
+
+def choice_letter(text: str, letters: Sequence[str], *, bare: bool = False) -> str | None:
+    """One of `letters` (upper case): stated, bracketed as "(B)", or alone at the start or end of a text as "B." is.
+
+    bare: nothing but a letter was asked for, so that one which opens the text ("B. For (A) ...") comes before those in
+    brackets.
+    """
+    text = _evenly(text)
+    one = f"([{''.join(letters)}])"
+    bracketed = rf"(?:[(\[]\s*{one}\s*\\?[)\]]|boxed\s*\{{\s*(?:\\\w+\s*\{{)?\W*{one}\s*[^\w\s'])"
     # Alone, or with its reason after it; another option may be named in that.
-    alone = re.compile(rf"[^\w(]*([{allowed}])\s*(?:[^\w\s'’]|$|because\b|since\b|as\b)")
+    alone = re.compile(rf"[^\w(]*{_OPTION}?{one}\s*(?:[^\w\s']|$|{_REASON})")
     # "A person would" is no A.
-    loosely = re.compile(rf"[\W_]*(?:boxed\{{)?(?!A [a-z])([{allowed}])(?![\w'’])")
+    loosely = re.compile(rf"[\W_]*(?:{_OPTION}|(?!A [a-z])){one}(?![\w'])")
+    in_brackets = re.compile(bracketed, re.IGNORECASE)
     for rest in _statements(text):
         if re.match(r"\W*not\b", rest, re.IGNORECASE):
             continue
-        found = alone.match(rest) or bracketed.search(rest) or loosely.match(rest)
+        found = alone.match(rest) or in_brackets.search(rest) or loosely.match(rest)
         if found:
-            return next(group for group in found.groups() if group).upper()
-    if match := list(bracketed.finditer(text)):
-        return next(group for group in match[-1].groups() if group).upper()
-    # Without brackets only where nothing but a letter is meant: "A" also opens many English sentences.
-    first = re.match(rf"[\s\"'*]*([{allowed}])(?:[.):,][\s*]|[\s.\"'*]*(?:\n|$))", text)
-    last = re.search(rf"(?:^|[\s\"'*])([{allowed}])[.)\"'*]*\s*$", text)
-    found = last or first
-    return found[1] if found else None
+            return _letter(found)
+    # "(A) is wrong" does not open an answer; "A" also opens many English sentences, and "E.g." one.
+    opens = re.compile(
+        rf"\A[\W_]*(?:(?:{_OPTION}?{bracketed}|{_OPTION}{one}\b)(?:{_PRAISE}|(?!{_VERB}))"
+        rf"|(?<![(\[]){one}(?:{_PRAISE}|\s+{_REASON}|\s+[-–—]|\s*(?:[.):,;*]|$)(?!\w\.)))",
+        re.IGNORECASE | re.MULTILINE,
+    )
+    ends = re.compile(rf"(?:^|[\s\"'*]){one}[.)\"'*]*\s*\Z")
+    for pattern in [opens, in_brackets, ends] if bare else [in_brackets, ends, opens]:
+        if matches := list(pattern.finditer(text)):
+            return _letter(matches[-1])
+    # Among words of another script a letter of ours is no word.
+    latin = re.findall("[A-Z]+", text.upper())
+    return latin[-1] if latin and set(latin) <= set(letters) else None
+
+
+def _letter(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group).upper()
+
+
+# Before a word that it denies: "not a contradiction", "isn't logically valid", "cannot be considered valid".
+_BETWEEN = r"[^\w\n.,;:!?–—-]+"
+_NEGATION = re.compile(
+    r"(?:\b(?:not(?! only\b)|no|never|cannot|neither|nor|without|(?:rather|instead) (?:than|of))|n't)"
+    rf"(?:{_BETWEEN}(?:an?|the|to|be|seem|appear|about|considered|clear|direct|\w+ly))*{_BETWEEN}\Z"
+)
 
 
 def word_choice(text: str, words: dict[str, str], *, bare: bool = False) -> str | None:
     """The value of the last word that is a key of `words`, whole and in any case; stated ones first.
 
-    Longer keys win where two begin at the same place, so that "not plausible" is not "plausible"; and "no" is one only
-    as a word by itself, not as in "no doubt". bare: nothing but a word was asked for, so that one which opens the text
+    One that is denied in English ("isn't valid", "cannot be considered valid") is the key "not valid" where there is
+    one, and else passed over. Longer keys win where two begin at the same place; and "no" is one only as a word by
+    itself, not as in "no doubt". bare: nothing but a word was asked for, so that one which opens the text
     ("Neutral. The premise ...") comes before those that are named later.
     """
-    text = unicodedata.normalize("NFC", text).replace("’", "'")
-    values = {unicodedata.normalize("NFC", key).lower(): value for key, value in words.items()}
+    text = _folded(text)
+    values = {_folded(key): value for key, value in words.items()}
     keys = "|".join(
         re.escape(key) + (r"(?!\s+\w)" if key == "no" else "") for key in sorted(values, key=len, reverse=True)
     )
     # Vowel signs of Indic scripts are part of a word, but `\w` does not match them.
-    pattern = re.compile(rf"(?<!{_IN_WORD})(?:{keys})(?!{_IN_WORD})", re.IGNORECASE)
+    pattern = re.compile(rf"(?<!{_IN_WORD})(?:{keys})(?!{_IN_WORD})")
+
+    def named(part: str) -> list[str]:
+        # Sixty characters back, lest a text that repeats itself take long.
+        hits = [(m[0], _NEGATION.search(part[max(0, m.start() - 60) : m.start()])) for m in pattern.finditer(part)]
+        meant = [values.get(f"not {key}") if negated else values[key] for key, negated in hits]
+        return [value for value in meant if value is not None]
+
     for rest in _statements(text):
-        if "no" in values and re.match(r"\W*no\b(?!\s+doubt)", rest, re.IGNORECASE):
+        if "no" in values and re.match(r"\W*no\b(?!\s+doubt)", rest):
             return values["no"]  # "no because ..." too
-        if found := pattern.search(rest):
-            return values[found[0].lower()]
-    opens = re.match(rf"[\W_]*({keys})[\s*_\"']*(?:[.,:;!(\n–—-]|$)", text, re.IGNORECASE) if bare else None
+        if found := named(rest):
+            return found[0]
+    opens = re.match(rf"[\W_]*({keys})[\s*_\"']*(?:[.,:;!(\n–—-]|$)", text) if bare else None
     if opens:
-        return values[opens[1].lower()]
-    every = pattern.findall(text)
-    return values[every[-1].lower()] if every else None
+        return values[opens[1]]
+    every = named(text)
+    return every[-1] if every else None
 
 
-_IN_WORD = r"[\w\u0900-\u0963\u0966-\u0dff]"
+_IN_WORD = rf"(?:[^\W{_UNSPACED}]|[\u0900-\u0963\u0966-\u0dff])"
 
 YES_NO = {
-    "yes": "yes", "no": "no", "implausible": "no",
-    "plausible": "yes", "not plausible": "no", "isn't plausible": "no", "not a plausible": "no",
-    "tells the truth": "yes", "telling the truth": "yes", "tell the truth": "yes",
-    "does not tell the truth": "no", "doesn't tell the truth": "no", "not telling the truth": "no",
-    "isn't telling the truth": "no", "lies": "no", "lying": "no",
+    "yes": "yes", "no": "no", "plausible": "yes", "not plausible": "no", "implausible": "no", "not implausible": "yes",
+    "tells the truth": "yes", "telling the truth": "yes", "not telling the truth": "no",
+    "tell the truth": "yes", "not tell the truth": "no", "lies": "no", "lying": "no", "not lying": "yes",
 }  # fmt: skip
 """The words for a yes and a no in BIG-Bench Hard's questions of that kind."""
 
-VALIDITY = {
-    "deductively valid": "valid", "deductively invalid": "invalid", "valid": "valid", "invalid": "invalid",
-    **{
-        f"{negation} {word}": "invalid"
-        for negation in ("not", "isn't", "not necessarily", "isn't necessarily", "cannot be", "can't be", "not a")
-        for word in ("valid", "deductively valid")
-    },
-}  # fmt: skip
+VALIDITY = {"valid": "valid", "not valid": "invalid", "invalid": "invalid", "not invalid": "valid"}
 
 
 def option_text(text: str, options: Sequence[str]) -> int | None:
@@ -236,4 +285,6 @@ def option_text(text: str, options: Sequence[str]) -> int | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s]", " ", unicodedata.normalize("NFKC", text).casefold()).split())
+    # Marks too are kept: many vowels are.
+    kept = (one if unicodedata.category(one)[0] in "LMN" else " " for one in _folded(text))
+    return " ".join("".join(kept).split())

@@ -155,7 +155,8 @@ def _files(path: Path, pattern: str, *, everything: bool) -> dict[str, Path]:
 
 def _letter(output: str, doc: Mapping[str, Any]) -> str | None:
     """One of the options' letters that the question lists: "I" opens many English sentences."""
-    return choice_letter(output, sorted(set(re.findall(r"\(([A-Z])\)", doc["prompt"]))) or ascii_uppercase)
+    letters = sorted(set(re.findall(r"\(([A-Z])\)", doc["prompt"]))) or ascii_uppercase
+    return choice_letter(output, letters, bare=True)
 
 
 class _Questions:

@@ -37,7 +37,7 @@ CORRECTIONS = Path(__file__).with_name("corrections.json")
 
 def read_choice(output: str, choices: Sequence[str]) -> str | None:
     """The letter of a choice, or a choice in full, as the index of the choice."""
-    letter = choice_letter(output, ["A", "B"])
+    letter = choice_letter(output, "AB", bare=True)
     found = "AB".index(letter) if letter is not None else option_text(output, choices)
     return None if found is None else str(found)
 

@@ -21,7 +21,7 @@ _CODES = {"ja": "jap"}
 
 def _read(output: str, doc: Any) -> str | None:
     letters = "ABCDEFGH"[: len(doc["choices"])]
-    letter = choice_letter(output, letters)
+    letter = choice_letter(output, letters, bare=True)
     if letter is None:
         named = option_text(output, doc["choices"])
         letter = None if named is None else letters[named]

@@ -35,6 +35,7 @@ _NUMBERED = {str(number): label for number, label in enumerate(LABELS)}
 _WRITTEN_AS = {
     **{label: label for label in LABELS},
     "entails": "entailment", "contradicts": "contradiction", "contradictory": "contradiction",
+    "neither": "neutral",
 }  # fmt: skip
 
 grader = WrittenAnswer(lambda output, doc: word_choice(output, _WRITTEN_AS, bare=True))
