@@ -9,6 +9,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
 from langbridge.evaluate.translating import Translator, translate_family
+from langbridge.serve.engine import Answer
 from langbridge.serve.load import load_engine
 
 
@@ -22,6 +23,7 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:--translator")  # one with random weights writes to the limit
 def test_translate_then_solve(seq2seq: Path, data: Path, tmp_path: Path) -> None:
     translator = Translator(str(seq2seq), batch_size=2)
     out = translate_family(translator, "mgsm", ["en", "sw"], data, tmp_path / "english", limit=2)
@@ -38,6 +40,7 @@ def test_translate_then_solve(seq2seq: Path, data: Path, tmp_path: Path) -> None
         translate_family(translator, "gsm8k", ["en"], data, tmp_path / "english")
 
 
+@pytest.mark.filterwarnings("ignore:--translator")  # one with random weights writes to the limit
 def test_a_translated_question_is_asked_as_english(base_folders, seq2seq: Path, data: Path, tmp_path: Path) -> None:
     out = translate_family(Translator(str(seq2seq)), "mgsm", ["sw"], data, tmp_path / "english", limit=1)
     tasks = load_suites(["mgsm"], data=out, languages=["sw"], generation={"max_gen_toks": 3}, metadata={"frame": "en"})
@@ -61,6 +64,23 @@ def test_a_translator_warns_of_texts_that_it_cut(seq2seq: Path) -> None:
     translator.tokenizer.model_max_length = 8
     with pytest.warns(UserWarning, match=r"1 of 2 texts in 'sw' are longer than .* reads and lost their beginning"):
         translator.translate(["a" * 20, "b"], "sw", max_new_tokens=2)
+
+
+def test_a_translator_that_writes_nothing_or_without_end_is_told_of(
+    seq2seq: Path, data: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    translator = Translator(str(seq2seq))
+    written = [Answer(" ", 1), Answer("one and one and one and", 512, "length"), Answer("2 + 1 ?", 4)]
+    translator.engine.generate = lambda requests, decoding: enumerate(written)
+    out = translate_family(translator, "mgsm", ["sw"], data, tmp_path / "english")
+    assert [str(one.message) for one in recwarn] == [
+        "--translator: 1 of 3 texts in 'sw' have a translation that was cut off after 512 tokens",
+        f"--translator: 1 of 3 texts in 'sw' stay as they are, because {seq2seq} wrote nothing for them",
+    ]
+    documents = load_suites(["mgsm"], data=out, languages=["sw"], metadata={"frame": "en"})[0].task.eval_docs
+    assert len(documents) == 3
+    rows = [json.loads(line) for line in (out / "mgsm" / "mgsm_sw.jsonl").read_text().splitlines()]
+    assert [row["question"] for row in rows] == ["sw 0 + 1?", "one and one and one and", "2 + 1 ?"]
 
 
 def test_a_translator_is_told_the_languages_that_it_knows(seq2seq: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _NOT_WORDS = re.compile(
     r"`[^`\n]*`"  # code in a line
     r"|\\\[.*?\\\]|\\\(.*?\\\)|\$\$.*?\$\$|\$(?![\d\s<])[^$\n]{1,200}\$(?!\d)"  # formulas; "$5 and $6" is none
-    r"|\\(?!text\b)[A-Za-z]+\*?(?:\{[^{}]*\})*"  # commands of TeX
+    r"|\\text\b|\\[A-Za-z]+\*?(?:\{[^{}]*\})*"  # commands of TeX, with their braces but for words among formulas
     r"|https?://\S+|www\.\S+|\S+@\S+\.\w+"
     r"|<<[^<>\n]*>>|</?\w+[^<>\n]{0,80}>",  # GSM8K's calculator, tags
     re.DOTALL,
@@ -48,7 +48,7 @@ _CODE_LINE = re.compile(
     r"|(?:if|elif|else|for|while)\b.*:\s*(?:return|continue|break|raise|pass|[\w.\[\]]+\s*[-+*/]?=|\w+\().*"
     r"|(?:import|from)\s+[\w.]+(?:\s+(?:import|as)\b.*)?|return\b.*[()\[\]{}+*/<>=_%.,'\"].*[^.!?]|return(?:\s+\S+){0,2}"
     r"|(?:raise|assert|del|yield)\s+\w+\W.*|pass|break|continue|@\w[\w.]*(?:\(.*\))?|>>>.*"
-    r"|[A-Za-z_][\w.]*\(.*\)\s*;?|.*[;{]|[\])}]+.*"
+    r"|[A-Za-z_][\w.]*\(.*\)\s*;?|.*\{|[\])}]+.*"
     r")\s*"
 )
 _ASSIGNMENT = re.compile(
@@ -130,14 +130,16 @@ def prose(text: str) -> str:
             found = _LINE_COMMENT.search(line)
             line = found[1] if found else ""
         lines.append(line)
-    return " ".join(word for line in lines for word in _words(line) if not _NAME.fullmatch(word))
+    return " ".join(word for line in lines for word in _plain_words(line))
 
 
-def _words(line: str) -> list[str]:
-    """Runs of letters with the marks on them, which `re` counts among punctuation: it would cut Indic words apart."""
+def _plain_words(line: str) -> list[str]:
+    """Runs of letters, names left out, with the marks on them: `re`, which counts these among punctuation, would cut
+    Indic words apart."""
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in _INNER else " " for c in line)
     # Scripts without spaces write numbers between letters; a Latin word with a number in it is a name.
-    return [word for word in (run.strip(_INNER_ONLY) for run in _NUMBER_EDGE.sub(" ", kept).split()) if word]
+    words = (run.strip(_INNER_ONLY) for run in _NUMBER_EDGE.sub(" ", kept).split())
+    return [word for word in words if word and not _NAME.fullmatch(word)]
 
 
 def _comments(code: str) -> list[str]:
@@ -149,6 +151,8 @@ def _is_code(line: str) -> bool:
     if found := _ASSIGNMENT.fullmatch(line):
         # "Movies = 5 more than what we had before" is a sentence of arithmetic.
         return "(" in found["value"] or len(re.findall(r"[^\W\d_]{2,}", found["value"])) < 4
+    if line.rstrip().endswith(";") and ("=" in line or "(" in line or len(_plain_words(line)) < 3):
+        return True  # a list of steps ends its lines so too
     return bool(_CODE_LINE.fullmatch(line))
 
 

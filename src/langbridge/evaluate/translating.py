@@ -47,20 +47,26 @@ class Translator:
     def translate(
         self, texts: Sequence[str], language: str, *, max_new_tokens: int = 512, progress: Progress | None = None
     ) -> list[str]:
-        """English for each text, greedily. Warns of texts that are longer than the translator reads and were cut."""
-        english, cut = [""] * len(texts), 0
+        """English for each text, greedily; the text itself where the translator writes nothing.
+
+        Warns of that, of texts that are longer than the translator reads and of translations that were cut off.
+        """
+        english, cut, unended, empty = list(texts), 0, 0, 0
         decoding = Decoding(max_new_tokens, options=self._languages(language))
         for place, answer in self.engine.generate([Request(text) for text in texts], decoding):
-            english[place] = answer.text.strip()
+            english[place] = answer.text.strip() or texts[place]
             cut += answer.prompt_cut
+            unended += answer.finish == "length"
+            empty += not answer.text.strip()
             if progress is not None:
                 progress(1)
-        if cut:
-            warnings.warn(
-                f"--translator: {cut} of {len(texts)} texts in {language!r} are longer than {self.name} reads and lost "
-                "their beginning",
-                stacklevel=2,
-            )
+        for count, what in (
+            (cut, f"are longer than {self.name} reads and lost their beginning"),
+            (unended, f"have a translation that was cut off after {max_new_tokens} tokens"),
+            (empty, f"stay as they are, because {self.name} wrote nothing for them"),
+        ):
+            if count:
+                warnings.warn(f"--translator: {count} of {len(texts)} texts in {language!r} {what}", stacklevel=2)
         return english
 
     def _languages(self, language: str) -> dict[str, Any]:

@@ -138,6 +138,35 @@ def test_a_whole_program_without_a_fence_is_the_program_too() -> None:
     assert source(ROW, "    return 2\n\ndef twice(x):\n    return 3\n") == ROW["prompt"] + "\n    return 2\n"
 
 
+HELPED = "def one():\n    return 1\n\n\n@functools.cache\ndef twice(x):\n    return x + x * one()\n"
+
+
+@pytest.mark.parametrize("before", ["", "Here is the solution:\n\n", "\nfrom what is asked, I'd return this:\n"])
+@pytest.mark.parametrize(
+    "after", ["", "\nThis function works by adding.", "Note that `x` may be negative.\n\n1. It adds."]
+)
+@pytest.mark.parametrize("whole", ["import functools\n\n\n" + HELPED, HELPED, "def twice(x):\n    return x + x\n"])
+def test_sentences_around_a_whole_function_are_left_out(before: str, after: str, whole: str) -> None:
+    made = source(ROW, before + whole + after)
+    assert made.rstrip() == f"{ROW['prompt']}\n\n{whole}".rstrip()
+
+
+def test_a_body_stays_the_answer_whatever_is_said_after_it() -> None:
+    assert source(ROW, "    return 2 * x\n\nThis works:\n\ndef twice(x):\n").startswith(ROW["prompt"] + "\n    return")
+    lost = "import math\n    return math.floor(2 * x)\n"  # with its first line's indentation
+    assert source(ROW, lost) == ROW["prompt"] + "\n    " + lost
+    whole = "def twice(x):\n    return x + x"
+    made = source(ROW, f"{whole}\n\nFor example:\n```python\nprint(twice(2))\n```")
+    assert made.rstrip() == f"{ROW['prompt']}\n\n{whole}"
+
+
+def test_a_whole_solution_passes_with_a_sentence_before_or_after_it(sandbox: Sandbox) -> None:
+    problems = rows("humaneval/HumanEval.jsonl")[:4]
+    whole = [row["prompt"] + row["canonical_solution"] for row in problems]
+    assert passed(sandbox, problems, [text + "\nThis function works by looking." for text in whole]) == [True] * 4
+    assert passed(sandbox, problems, ["Here is the solution:\n\n" + text for text in whole]) == [True] * 4
+
+
 def test_programs_and_checks_are_told_apart(sandbox: Sandbox) -> None:
     made = program(source(ROW, "    return 2 * x\n"), checks(ROW))
     assert made.entry_point == "twice"

@@ -24,6 +24,7 @@ _GARBLED = "HumanEval/106"
 """Its function was called `f`, and every letter f in the prompt was replaced: "defunc func", "ofunc numbers"."""
 
 _CALL = re.compile(r"^check\((\w+)\)\s*\Z", re.MULTILINE)
+_BEGINS_PROGRAM = re.compile(r"^(?:(?:import|from|(?:async )?def|class)\b|@)", re.MULTILINE)
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -66,8 +67,8 @@ def source(row: dict[str, Any], output: str) -> str:
     """The whole program that a model's output makes of a problem.
 
     A fenced block that defines the function is the program, after the prompt's own imports and helpers; so is an output
-    that is a program by itself and defines it. Otherwise the output continues the prompt up to the first of `STOPS` or
-    to a fence, or, where that is only talk, a fenced block does.
+    that defines it without a fence, less what is said before and after it. Otherwise the output continues the prompt up
+    to the first of `STOPS` or to a fence, or, where that is only talk, a fenced block does.
 
     Detokenisation takes away the spaces that a text begins with, and a block may be written without the indentation of
     a body; they get it back where the program does not compile without it and does with it.
@@ -82,8 +83,13 @@ def source(row: dict[str, Any], output: str) -> str:
     before = output[: fence.start()] if (fence := _FENCED.search(output)) else output
     # Under the docstring, which is the last thing in the prompt.
     indent = re.findall(r"^[ \t]*", prompt.rstrip().rsplit("\n", 1)[-1])[0] or "    "
-    plain = _continued(prompt, completion(before), indent)
-    if _compiles(plain) and re.search(r"\b(?:return|yield)\b", before):
+    body = completion(before)
+    plain = _continued(prompt, body, indent)
+    continues = _compiles(plain) and re.search(r"\b(?:return|yield)\b", body)
+    # A helper that comes before the function has a `return` too.
+    if (not continues or _BEGINS_PROGRAM.match(body)) and (found := _program_in(before, defines)):
+        return prompt + "\n" + found
+    if continues:
         return plain
     for block in blocks:
         found = _continued(prompt, completion(block), indent)
@@ -93,6 +99,17 @@ def source(row: dict[str, Any], output: str) -> str:
             if _compiles(candidate):
                 return candidate
     return plain
+
+
+def _program_in(text: str, defines: re.Pattern[str]) -> str | None:
+    """Of text around a program that `defines` its function: the first lines that compile, as many as do."""
+    for start in _BEGINS_PROGRAM.finditer(text):
+        lines = text[start.start() :].splitlines(keepends=True)
+        while defines.search(candidate := "".join(lines)):
+            if _compiles(candidate):
+                return candidate
+            lines.pop()
+    return None
 
 
 def _continued(prompt: str, body: str, indent: str) -> str:
