@@ -117,6 +117,45 @@ def test_a_system_message_is_the_language_models_own_text(chat_bases, family: st
     assert "Be brief." not in processor.apply_chat_template(own), "a conversation may have another"
 
 
+def test_a_conversation_is_the_tokenizers_own_rendering(chat_bases) -> None:
+    processor = processor_of(chat_bases["qwen"])
+    processor.tokenizer.chat_template = (
+        "{{ style }}" * 2
+        + "{% if not enable_thinking | default(true) %}!{% endif %}"
+        + ("{{ tools | tojson }}" + processor.tokenizer.chat_template)
+    )
+    asked, begun = {"role": "user", "content": QUESTION}, {"role": "assistant", "content": "So it"}
+    plain = {"tools": None, "style": "s", "add_generation_prompt": True, "continue_final_message": False}
+    for messages, told in (
+        ([asked], plain),
+        ([asked], plain | {"enable_thinking": False, "tools": [{"type": "function"}]}),
+        ([asked, begun], plain | {"add_generation_prompt": False, "continue_final_message": True}),
+        ([asked], plain | {"chat_template": "{% for m in messages %}{{ m.content }}?{% endfor %}"}),
+    ):
+        text = processor.tokenizer.apply_chat_template(messages, tokenize=False, **told)
+        assert processor.apply_chat_template(messages, **told) == text
+        batch = processor.apply_chat_template(
+            messages, tokenize=True, return_dict=True, padding=True, processor_kwargs={"return_tensors": None}, **told
+        )
+        assert spoken(processor, batch["input_ids"][0]) == text.replace(QUESTION, "<soft>")
+
+
+def test_conversations_become_a_batch_as_prompts_do(chat_bases) -> None:
+    processor = processor_of(chat_bases["qwen"])
+    told = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    messages = [{"role": "user", "content": QUESTION}]
+    whole = processor.apply_chat_template(messages, **told)
+    length = whole["input_ids"].shape[1] - 3
+    for limited in (
+        {"max_length": length, "truncation": True},
+        {"processor_kwargs": {"max_length": length, "truncation": True}},
+    ):
+        with pytest.warns(UserWarning, match="prompts of rows"):
+            assert processor.apply_chat_template(messages, **told, **limited)["input_ids"].shape[1] == length
+    with pytest.raises(LangBridgeError, match="processor_kwargs: got images_kwargs, expected some of"):
+        processor.apply_chat_template(messages, **told, processor_kwargs={"images_kwargs": {}})
+
+
 def test_several_turns_are_several_sources_of_a_row(chat_bases, family: str) -> None:
     processor, about = processor_of(chat_bases[family]), FAMILIES[family]
     messages = [

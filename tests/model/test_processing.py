@@ -101,6 +101,41 @@ def test_cuts_are_errors_or_warnings_that_name_the_rows(processor):
     assert batch["labels"][0, -1] == processor.tokenizer.eos_token_id
 
 
+def test_max_length_cuts_the_prompt_where_no_target_is_to_be_cut(processor):
+    texts, eos = ["Tom", "Tom has 3 apples and buys 12 more"], processor.encoder_tokenizer.eos_token_id
+    for truncation in (True, "encoder"):
+        with pytest.warns(UserWarning, match=r"prompts of rows \[1\] were cut to fit max_length=10") as told:
+            batch = processor(texts, max_length=10, truncation=truncation)
+        assert len(told) == 1
+        assert batch["input_ids"].shape[1] == 10
+        assert batch["encoder_input_ids"][1].tolist()[-1] == eos
+        assert batch["encoder_input_ids"][0].tolist() == processor(texts)["encoder_input_ids"][0].tolist()[:8]
+    with pytest.warns(UserWarning, match="prompts of rows"):
+        batch = processor(texts, targets=["no", "no"], max_length=10, truncation="encoder")
+    assert processor.decode(batch["labels"][1]) == "no", "the target is whole"
+    with pytest.raises(LangBridgeError, match=r"cutting \(encoder and target\) does not make it short enough"):
+        processor(texts, max_length=2, truncation=True)
+    with pytest.raises(LangBridgeError, match="ask for truncation"):
+        processor(texts, max_length=10)
+
+
+def test_calls_as_processors_of_transformers_are_called(processor):
+    texts = ["Tom has 3 apples", "Tom"]
+    plain = processor(texts)
+    for padding in (True, "longest"):
+        found = processor(text=texts, padding=padding, return_tensors="pt")
+        assert all(torch.equal(found[name], plain[name]) for name in plain)
+    for wrong in ({}, {"texts": texts, "text": texts}):
+        with pytest.raises(LangBridgeError, match="once, as texts or as text"):
+            processor(**wrong)
+    with pytest.raises(LangBridgeError, match="padding: got 'max_length', expected True or 'longest'"):
+        processor(texts, padding="max_length")
+    ids = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for batch in (ids, [torch.tensor(row) for row in ids]):
+        assert processor.decode(batch) == processor.batch_decode(batch) == [processor.decode(row) for row in ids]
+    assert processor.decode(torch.tensor(ids[1:])) == [processor.decode(torch.tensor(ids[1]))]
+
+
 def test_the_placeholder_is_inside_the_vocabulary_and_outside_text(processor):
     assert processor.tokenizer.decode([processor.soft_prompt_token_id]) == ""
     tokenizer = processor.tokenizer

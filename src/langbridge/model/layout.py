@@ -102,14 +102,20 @@ class Layout:
             row.sources = [next(marked) for _ in row.sources]
             self._lay(row, parts, own, begin)
         tails = self._own_ids(targets or [""] * len(rows), "targets")
-        for number, (row, tail) in enumerate(zip(laid, tails, strict=True)):
-            closing = [] if end is None else [end]
+        closing = [] if end is None else [end]
+        for number, (row, parts, language, tail) in enumerate(zip(laid, rows, given, tails, strict=True)):
             if max_length is not None:
-                row.room = max_length - len(row.ids) - len(tail) - len(closing)
-                if row.room < 0:
-                    if "target" not in cut or targets is None or -row.room > len(tail):
-                        raise self._too_long(number, row, max_length)
-                    tail, row.target_cut, row.room = tail[: len(tail) + row.room], True, 0
+                limit = max_length - len(tail) - len(closing)
+                room = limit - len(row.ids)
+                of_target = "target" in cut and targets is not None
+                if room < 0 and of_target and -room <= len(tail):
+                    tail, row.target_cut, room = tail[: len(tail) + room], True, 0
+                elif room < 0 and "encoder" in cut and not of_target:
+                    row = laid[number] = self._shortened(row, parts, language, limit)
+                    room = limit - len(row.ids)
+                row.room = room
+                if room < 0:
+                    raise self._too_long(number, row, max_length, cut)
             row.add("target", tail)
             row.add("end", closing)
         return laid
@@ -153,13 +159,24 @@ class Layout:
                 f"{reason}; shorten the text, raise the limit where it is yours, or cut with truncation='encoder'"
             )
         if long:
-            # The tokenizer cuts, because it keeps its closing token.
-            options = {"truncation": True, "max_length": longest}
-            short = self.encoder_tokenizer([texts[one] for one in long], **options)["input_ids"]
-            for one, kept in zip(long, short, strict=True):
+            for one, kept in zip(long, self._cut([texts[one] for one in long], longest), strict=True):
                 ids[one], owners[one].prompt_cut = kept, True
         for row, one in zip(owners, ids, strict=True):
             row.sources.append(one)
+
+    def _cut(self, texts: Sequence[str], longest: int | None) -> list[list[int]]:
+        """The encoder's ids of texts that are longer than that."""
+        # The tokenizer cuts, because it keeps its closing token.
+        return list(self.encoder_tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"])
+
+    def _shortened(self, row: Row, parts: Sequence[Part], language: str | None, limit: int) -> Row:
+        """The row in so many positions, its longest source cut; as it is where that does not do."""
+        longest = max(range(len(row.sources)), key=lambda number: len(row.sources[number]))
+        most = self.source_in(limit - len(row.ids) + self.soft_positions(row.sources[longest]))
+        if most is None or most <= self.encoder_tokenizer.num_special_tokens_to_add():
+            return row
+        kept = mark_languages(self.encoder_tokenizer, self._cut([sources_of([parts])[longest]], most), [language])
+        return self.with_sources(row, [*row.sources[:longest], *kept, *row.sources[longest + 1 :]])
 
     def _lay(self, row: Row, parts: Sequence[Part], own: dict[str, list[int]], begin: list[int]) -> None:
         """The row up to its target."""
@@ -184,10 +201,22 @@ class Layout:
                 )
         return rows
 
-    def _too_long(self, number: int, row: Row, limit: int) -> LangBridgeError:
+    def _too_long(self, number: int, row: Row, limit: int, cut: Sequence[str]) -> LangBridgeError:
         assert row.room is not None, "there is a limit"
+        remedy = (
+            f"or shorten the text: cutting ({' and '.join(cut)}) does not make it short enough"
+            if any(cut)
+            else "shorten the text, or ask for truncation ('encoder' cuts prompts, 'target' targets, True both)"
+        )
         return LangBridgeError(
             f"texts, row {number}: the sequence has {limit - row.room} tokens ({row.ids.count(self.placeholder)} of "
-            f"them for soft prompts), the limit max_length is {limit}; raise the limit, shorten the text, or ask for "
-            "truncation ('encoder' cuts prompts, 'target' targets, True both)"
+            f"them for soft prompts), the limit max_length is {limit}; raise the limit, {remedy}"
         )
+
+
+def pad_rows(rows: list[list[int]], value: int, side: str) -> list[list[int]]:
+    """Rows of one length."""
+    width = max(len(row) for row in rows)
+    if side == "left":
+        return [[value] * (width - len(row)) + row for row in rows]
+    return [row + [value] * (width - len(row)) for row in rows]

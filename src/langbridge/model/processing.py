@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils import to_py_obj
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import named_as_on_the_hub
@@ -19,8 +19,8 @@ from langbridge.model.configuration import IGNORE, LangBridgeConfig
 from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
 from langbridge.model.intact import check_tokenizer
-from langbridge.model.layout import Layout, Row
-from langbridge.model.sequence import CHAT, FIELD, Template, template_of
+from langbridge.model.layout import Layout, Row, pad_rows
+from langbridge.model.sequence import CHAT, FIELD, Part, Template, template_of
 from langbridge.model.sequence import conversation as conversation_parts
 from langbridge.model.tokenizers import (
     bare_ids,
@@ -41,6 +41,11 @@ class CutWarning(UserWarning):
 
 
 _TRUNCATIONS = (False, True, "encoder", "target")
+
+_BATCHING = {
+    "max_encoder_length", "max_length", "truncation", "padding", "padding_side", "return_tensors", "source_language",
+}  # fmt: skip
+"""How conversations become a batch; what else `apply_chat_template` is given, the template reads."""
 
 
 class LangBridgeProcessor(ProcessorMixin):
@@ -222,7 +227,7 @@ class LangBridgeProcessor(ProcessorMixin):
 
     def __call__(  # type: ignore[override]
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str] | None = None,
         targets: str | Sequence[str] | None = None,
         lm_prefix: str | Sequence[str] | None = None,
         max_encoder_length: int | None = None,
@@ -235,17 +240,19 @@ class LangBridgeProcessor(ProcessorMixin):
         source_language: str | Sequence[str | None] | None = None,
         shots: str = "",
         own_prompts: Sequence[str] | None = None,
+        text: str | Sequence[str] | None = None,
+        padding: bool | str = True,
     ) -> BatchFeature:
         """Prompts, and in training their targets, as one batch.
 
-        texts: prompts, without the template. targets: what the language model is to write. lm_prefix: text it
+        texts, or text: prompts, without the template. targets: what the language model is to write. lm_prefix: text it
             is to see as its own tokens before it writes; one for all rows, or one a row.
         max_encoder_length, max_length: limits in tokens of the encoder's input and of the language model's
             whole sequence, soft prompts included. The encoder's own limit holds always.
         truncation: False makes a too long row an error; `encoder` cuts prompts, `target` cuts targets, True
-            cuts both. Cuts are warned of, with the rows.
+            cuts both; to `max_length` the targets, where there are any. Cuts are warned of, with the rows.
         padding_side: of `input_ids`; by default left, or right with targets. The encoder's input is padded on
-            the right.
+            the right. padding: True or `longest`, since a batch's rows are always as long as its longest.
         apply_template: False for texts that are not prompts (unlabelled text). add_eos: False for targets
             that do not end where they stop.
         source_language: the prompts' language (`sw`, `swh_Latn`), one for all rows or one a row, for encoders that
@@ -259,18 +266,17 @@ class LangBridgeProcessor(ProcessorMixin):
         (batch, seq), and with targets labels (batch, seq): the target's tokens and their end, -100 elsewhere. With
         `return_tensors=None` the same as lists. Raises `LangBridgeError`.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        given = text if texts is None else texts
+        if given is None or None not in (text, texts):
+            raise LangBridgeError("texts: expected the prompts, once, as texts or as text, which is another name of it")
+        texts = [given] if isinstance(given, str) else list(given)
         if not texts:
             raise LangBridgeError("texts: got an empty list, expected at least one prompt")
-        if truncation not in _TRUNCATIONS:
-            raise LangBridgeError(f"truncation: got {truncation!r}, expected one of {_TRUNCATIONS}")
-        if padding_side not in (None, "left", "right"):
-            raise LangBridgeError(f"padding_side: got {padding_side!r}, expected 'left', 'right' or None")
         prefixes = _one_a_row(lm_prefix, len(texts), "lm_prefix", broadcast=True)
         wanted = _one_a_row(targets, len(texts), "targets")
         own = _one_a_row(own_prompts, len(texts), "own_prompts")
         template = self.layout if apply_template else Template()
-        rows = self.tokens.rows(
+        return self._batch(
             [
                 template.parts(text, shots, start or "", read)
                 for text, start, read in zip(texts, prefixes, own, strict=True)
@@ -281,18 +287,11 @@ class LangBridgeProcessor(ProcessorMixin):
             languages=_one_a_row(source_language, len(texts), "source_language", broadcast=True),
             max_encoder_length=max_encoder_length,
             max_length=max_length,
-            cut=("encoder", "target") if truncation is True else (truncation or "",),
+            truncation=truncation,
+            padding=padding,
+            padding_side=padding_side,
+            return_tensors=return_tensors,
         )
-        limit = f"{self.tokens.longest_source(max_encoder_length)} encoder tokens"
-        if cut := [number for number, row in enumerate(rows) if row.prompt_cut]:
-            warnings.warn(CutWarning("prompts", cut, limit), stacklevel=2)
-        if cut := [number for number, row in enumerate(rows) if row.target_cut]:
-            warnings.warn(CutWarning("targets", cut, f"fit max_length={max_length}"), stacklevel=2)
-        side = padding_side or ("left" if targets is None else "right")
-        batch = self._padded(rows, side)
-        if targets is not None:
-            batch["labels"] = _pad([row.labels for row in rows], IGNORE, side)
-        return BatchFeature(batch, tensor_type=return_tensors)
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -301,16 +300,24 @@ class LangBridgeProcessor(ProcessorMixin):
         add_generation_prompt: bool = False,
         tokenize: bool = False,
         return_dict: bool = False,
-        return_tensors: str | None = "pt",
-        padding_side: str = "left",
-        source_language: str | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> Any:
         """A conversation, or several, as text, or with `tokenize` and `return_dict` as the model's inputs.
 
         What the user says becomes soft prompts, a source a turn; system message and answers are the language model's
-        own tokens. `encoder_input_ids` is (sources, src), the sources of the first row first. source_language: as in
-        `__call__`, of all that the user says. Raises `LangBridgeError`.
+        own tokens. `encoder_input_ids` is (sources, src), the sources of the first row first.
+
+        Limits, truncation, padding, `return_tensors` and `source_language` (one, of all that the user says) are as in
+        `__call__`, here or in `processor_kwargs`. All else goes to the tokenizer's own `apply_chat_template`: `tools`,
+        `chat_template`, `continue_final_message`, and what the template itself reads, such as `enable_thinking`.
+        Raises `LangBridgeError`.
         """
+        settings = {name: kwargs.pop(name) for name in _BATCHING & kwargs.keys()} | dict(processor_kwargs or {})
+        if unknown := settings.keys() - _BATCHING:
+            raise LangBridgeError(
+                f"processor_kwargs: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(_BATCHING))}"
+            )
         if self.template != CHAT:
             raise LangBridgeError(
                 f"template: a conversation needs a bridge with `template: {CHAT}`; this one's is {self.template!r}"
@@ -319,21 +326,70 @@ class LangBridgeProcessor(ProcessorMixin):
             raise LangBridgeError("return_dict: expected True with tokenize=True, because soft prompts are inputs, too")
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         conversations: Any = conversation if several else [conversation]
-        parts = [conversation_parts(self.tokenizer, one, self.system, add_generation_prompt) for one in conversations]
+        parts = [
+            conversation_parts(self.tokenizer, one, self.system, add_generation_prompt, kwargs) for one in conversations
+        ]
         if not tokenize:
             texts = ["".join(part.text for part in row) for row in parts]
             return texts if several else texts[0]
-        rows = self.tokens.rows(parts, whole=True, languages=[source_language] * len(parts), where="messages")
-        return BatchFeature(self._padded(rows, padding_side), tensor_type=return_tensors)
+        languages = [settings.pop("source_language", None)] * len(parts)
+        return self._batch(parts, whole=True, languages=languages, where="messages", **settings)
+
+    def _batch(
+        self,
+        parts: Sequence[Sequence[Part]],
+        *,
+        targets: Sequence[str] | None = None,
+        max_encoder_length: int | None = None,
+        max_length: int | None = None,
+        truncation: bool | str = False,
+        padding: bool | str = True,
+        padding_side: str | None = None,
+        return_tensors: str | None = "pt",
+        **laying: Any,
+    ) -> BatchFeature:
+        """Rows of parts as the model's inputs."""
+        if truncation not in _TRUNCATIONS:
+            raise LangBridgeError(f"truncation: got {truncation!r}, expected one of {_TRUNCATIONS}")
+        if padding not in (True, "longest"):
+            raise LangBridgeError(f"padding: got {padding!r}, expected True or 'longest'")
+        if padding_side not in (None, "left", "right"):
+            raise LangBridgeError(f"padding_side: got {padding_side!r}, expected 'left', 'right' or None")
+        rows = self.tokens.rows(
+            parts,
+            targets=targets,
+            max_encoder_length=max_encoder_length,
+            max_length=max_length,
+            cut=("encoder", "target") if truncation is True else (truncation or "",),
+            **laying,
+        )
+        longest = self.tokens.longest_source(max_encoder_length)
+        prompts, to_fit = [number for number, row in enumerate(rows) if row.prompt_cut], f"fit max_length={max_length}"
+        # What is cut to the encoder's limit is as long as that.
+        to_limit = [number for number in prompts if any(len(one) == longest for one in rows[number].sources)]
+        for kind, cut, limit in (
+            ("prompts", to_limit, f"{longest} encoder tokens"),
+            ("prompts", [number for number in prompts if number not in to_limit], to_fit),
+            ("targets", [number for number, row in enumerate(rows) if row.target_cut], to_fit),
+        ):
+            if cut:
+                warnings.warn(CutWarning(kind, cut, limit), stacklevel=3)
+        side = padding_side or ("left" if targets is None else "right")
+        batch = self._padded(rows, side)
+        if targets is not None:
+            batch["labels"] = pad_rows([row.labels for row in rows], IGNORE, side)
+        return BatchFeature(batch, tensor_type=return_tensors)
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:
         """The language model's text in generated sequences; placeholders and ignored labels are left out, and with the
         special tokens whatever ends an answer."""
         return [self.decode(sequence, skip_special_tokens=skip_special_tokens, **kwargs) for sequence in sequences]
 
-    def decode(self, sequence: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str:
-        """The same for one sequence."""
-        ids = sequence.tolist() if isinstance(sequence, torch.Tensor) else list(sequence)
+    def decode(self, sequence: Any, skip_special_tokens: bool = True, **kwargs: Any) -> Any:
+        """The same for one sequence, or, as transformers has it, for a batch of them."""
+        ids = to_py_obj(sequence)
+        if len(ids) and isinstance(ids[0], list | tuple):
+            return self.batch_decode(ids, skip_special_tokens, **kwargs)
         # A template's end need not be among the tokens that the tokenizer calls special.
         ends = {self.soft_prompt_token_id, *([self.layout.end] if skip_special_tokens else [])}
         kept = [i for i in ids if i >= 0 and i not in ends]
@@ -370,10 +426,10 @@ class LangBridgeProcessor(ProcessorMixin):
         sources = [source for row in rows for source in row.sources]
         pad, source_pad = self.pad_ids
         return {
-            "encoder_input_ids": _pad(sources, source_pad, "right"),
-            "encoder_attention_mask": _pad([[1] * len(source) for source in sources], 0, "right"),
-            "input_ids": _pad([row.ids for row in rows], pad, side),
-            "attention_mask": _pad([[1] * len(row.ids) for row in rows], 0, side),
+            "encoder_input_ids": pad_rows(sources, source_pad, "right"),
+            "encoder_attention_mask": pad_rows([[1] * len(source) for source in sources], 0, "right"),
+            "input_ids": pad_rows([row.ids for row in rows], pad, side),
+            "attention_mask": pad_rows([[1] * len(row.ids) for row in rows], 0, side),
         }
 
 
@@ -389,10 +445,3 @@ def _one_a_row(
     if len(values) != rows:
         raise LangBridgeError(f"{name}: got {len(values)} for {rows} prompts, expected one a prompt")
     return list(values)
-
-
-def _pad(rows: list[list[int]], value: int, side: str) -> list[list[int]]:
-    width = max(len(row) for row in rows)
-    if side == "left":
-        return [[value] * (width - len(row)) + row for row in rows]
-    return [row + [value] * (width - len(row)) for row in rows]

@@ -19,6 +19,7 @@ The first two are also what `Q: {prompt} A:` is with `template_in` encoder and l
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from langbridge.errors import LangBridgeError
@@ -199,12 +200,17 @@ _WORDS, _ANSWER = "LangBridgeWords{}End", "LangBridgeAnswerEnd"
 
 
 def conversation(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], system: str | None, add_generation_prompt: bool
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    system: str | None,
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Part]:
     """The parts of a conversation in the tokenizer's chat template: what the user says is `Soft`, all else `Own`.
 
     messages: `role` (system, user, assistant) and `content` of each. system: the system message, unless the messages
-    begin with one; None leaves it to the template.
+    begin with one; None leaves it to the template. variables: what else the tokenizer is told of it (`tools`,
+    `enable_thinking`).
     """
     turns = [{**message, "content": _content(message, number)} for number, message in enumerate(messages)]
     if system is not None and (not turns or turns[0]["role"] != "system"):
@@ -216,7 +222,7 @@ def conversation(
             turn["content"] = _WORDS.format(len(said))
     if not said:
         raise LangBridgeError("messages: none is the user's; expected at least one with the role 'user'")
-    texts = re.split(_WORDS.format(r"(\d+)"), _render(tokenizer, turns, add_generation_prompt))
+    texts = re.split(_WORDS.format(r"(\d+)"), _render(tokenizer, turns, add_generation_prompt, variables))
     found = texts[1::2]
     if found != [str(number) for number in range(1, len(said) + 1)]:
         raise _misplaced(left_out=len(set(found)) < len(said))
@@ -237,14 +243,20 @@ def _chat(tokenizer: Any, system: str | None) -> Template:
     return Template((Own(before.text + _SHOTS), Soft(_PROMPT), Own(after.text)), end=end, whole=True, begins=True)
 
 
-def _render(tokenizer: Any, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+def _render(
+    tokenizer: Any, turns: list[dict[str, Any]], add_generation_prompt: bool, variables: Mapping[str, Any]
+) -> str:
     if not tokenizer.chat_template:
         raise LangBridgeError(
             f"template: got {CHAT!r}, but the language model's tokenizer has no chat template; use an "
             f"instruction-tuned model that has one, or write the template as text with {FIELD} in it"
         )
     try:
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
+        text = str(
+            tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt, **variables
+            )
+        )
     except Exception as error:  # a template raises whatever it likes
         system = any(turn["role"] == "system" for turn in turns)
         remedy = "; leave the system message out, or put its text into the prompts" if system else ""
