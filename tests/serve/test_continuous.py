@@ -196,6 +196,11 @@ def test_probabilities_of_tokens_are_the_model_s_own(pair) -> None:
         assert len(values) == 3
         assert sorted(values, reverse=True) == values
         assert token.top[0] == (token.text, token.log_probability), "greedily the likeliest is taken"
+    places = range(1, len(wanted.text))
+    begin = next(place for place in places if wanted.text.find(wanted.text[place:]) == place)
+    stopped = ask(live, prompt, Decoding(4, log_probabilities=3, stop=[wanted.text[begin:]]))
+    assert stopped.answer.text == wanted.text[:begin]
+    assert stopped.tokens == tokens[:begin], "a stop string's tokens are not told"
     unasked = ask(live, prompt, Decoding(4))
     assert unasked.answer == wanted
     assert not unasked.tokens

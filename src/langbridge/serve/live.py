@@ -21,7 +21,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Piece:
-    """More text of an answer, and, where they were asked for, the tokens written since the piece before."""
+    """More text of an answer, and, where they were asked for, the further tokens whose text begins in it."""
 
     text: str
     tokens: Sequence[Token] = ()

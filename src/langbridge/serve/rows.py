@@ -27,7 +27,8 @@ class Asked(Ticket):
         self.owner, self._tell = owner, tell
         self.written: list[int] = []
         self.gone = False
-        self._growing, self._told, self._tokens = Growing(ending), "", list[Token]()
+        self._growing, self._told, self._length = Growing(ending), "", 0
+        self._tokens: list[tuple[int, Token]] = []  # those that are not told yet, and where their text begins
 
     def cancel(self) -> None:
         self.gone = True
@@ -36,14 +37,17 @@ class Asked(Ticket):
         """One more token, and what is to be told of it, if anything."""
         ending, limit = self.ending, self.decoding.max_new_tokens
         if told is not None and token not in ending.final:
-            self._tokens.append(told)
+            self._tokens.append((self._length, told))
         self.written.append(token)
-        text, ended = cut_at_first(self._growing.of(self.written), ending.stop)
-        if not (ended or token in ending.final or len(self.written) >= limit):
-            self._piece(ending.settled(text))
+        whole = self._growing.of(self.written)
+        self._length = len(whole.rstrip("\N{REPLACEMENT CHARACTER}"))
+        text, stopped = cut_at_first(whole, ending.stop)
+        if not (stopped or token in ending.final or len(self.written) >= limit):
+            settled = ending.settled(text)
+            self._piece(settled, len(settled))
             return
         ids, text, early = ending.read(self.written, limit)
-        self._piece(text)
+        self._piece(text, len(text) if stopped else None)
         self.end(self.reading.answered(text, len(ids), early))
 
     def end(self, what: Answer | BaseException) -> None:
@@ -55,12 +59,13 @@ class Asked(Ticket):
         self._say(what)
         self.gone = True
 
-    def _piece(self, text: str) -> None:
+    def _piece(self, text: str, until: int | None) -> None:
+        """What is new of a text, and the tokens that begin before a place in it: a stop string's own are never told."""
         new = text[len(self._told) :] if text.startswith(self._told) else ""
-        if new or self._tokens:
-            piece = Piece(new, tuple(self._tokens))
-            self._told, self._tokens = self._told + new, []
-            self._say(piece)
+        tokens = [token for begin, token in self._tokens if until is None or begin < until]
+        if new or tokens:
+            self._told, self._tokens = self._told + new, self._tokens[len(tokens) :]
+            self._say(Piece(new, tuple(tokens)))
 
     def _say(self, what: Piece | Answer | BaseException) -> None:
         if self.gone:

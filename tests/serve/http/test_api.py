@@ -189,7 +189,8 @@ def test_curl(running) -> None:
 
 def test_what_changes_no_answer_is_not_heard(running) -> None:
     body = {
-        "messages": ASK, "user": "me", "metadata": {"a": "b"}, "store": True, "tools": [], "tool_choice": "none",
+        "messages": [{**ASK[0], "name": "Al"}], "user": "me",
+        "metadata": {"a": "b"}, "store": True, "tools": [], "tool_choice": "none",
         "frequency_penalty": 0, "presence_penalty": 0.0, "response_format": {"type": "text"}, "logit_bias": None,
         "functions": None, "modalities": ["text"], "parallel_tool_calls": False,
     }  # fmt: skip
@@ -232,7 +233,7 @@ def chat(**fields: Any) -> dict[str, Any]:
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content", "half of a surrogate pair"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", "type `text`"),
         ({"messages": [*ASK, {"role": "assistant", "content": "So"}]}, "messages", "the last is the assistant's"),
-        ({"messages": [{"role": "user", "content": "x", "name": "Al"}]}, "messages[0]", "role and content alone"),
+        ({"messages": [{"role": "user", "content": "x", "refusal": "no"}]}, "messages[0]", "role and content alone"),
         ({"messages": [{"role": "user", "content": "way too long"}]}, None, "write less (max_tokens)"),
         ({"messages": [{"role": "user", "content": "x" * 40_000}]}, "messages", "got 40000 characters, at most 32000"),
     ],

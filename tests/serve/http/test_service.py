@@ -214,13 +214,14 @@ def test_at_its_end_it_finishes_what_it_has_begun_and_takes_no_more(serve, scrip
     running = serve(scripted(lambda request: "one two three" if go.wait(20) else ""), limits=Limits(drain_seconds=10))
     with running.client() as client, ThreadPoolExecutor(1) as pool:
         assert client.get("/ready").status_code == 200
+        assert client.head("/health").status_code == client.head("/ready").status_code == 200
         begun = pool.submit(lambda: running.post(ask()))
         running.eventually(lambda: running.engine.load.running == 1)
         running.server.drain("test")
         found = client.post(CHAT, json=ask())
         assert (found.status_code, found.headers["retry-after"]) == (503, "10")
         assert found.json()["error"]["code"] == "draining"
-        assert client.get("/ready").status_code == 503
+        assert client.get("/ready").status_code == client.head("/ready").status_code == 503
         assert client.get("/health").status_code == 200
         go.set()
         assert begun.result().json()["choices"][0]["message"]["content"] == "one two three"

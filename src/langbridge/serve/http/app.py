@@ -85,8 +85,9 @@ class Service:
         app.post("/v1/completions")(self.complete)
         app.get("/v1/models")(self.list_models)
         app.get("/v1/models/{name:path}")(self.one_model)
-        app.get("/health")(self.health)
-        app.get("/ready")(self.ready)
+        for path, state in (("/health", self.health), ("/ready", self.ready)):
+            app.get(path)(state)
+            app.head(path, include_in_schema=False)(state)
         app.get("/metrics")(self.count)
         app.router.routes += page_routes()
         return app

@@ -229,7 +229,7 @@ def _turn(message: Message, place: str) -> dict[str, str]:
         got = shown(message.role)
         raise Refusal(400, f"{place}.role: got {got}, expected system, developer, user or assistant", param=place)
     for name, value in (message.model_extra or {}).items():
-        if value not in _NOTHING:
+        if name != "name" and value not in _NOTHING:  # who speaks changes no answer
             raise Refusal(400, f"{place}.{shown(name)}: this server reads role and content alone", param=place)
     return {"role": role, "content": _text(message_text(message.content), f"{place}.content", empty=role != "user")}
 
