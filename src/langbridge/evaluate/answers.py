@@ -222,20 +222,22 @@ def _letter(found: re.Match[str]) -> str:
     return next(group for group in found.groups() if group).upper()
 
 
-# Before a word that it denies: "not a contradiction", "isn't logically valid", "cannot be considered valid".
+# Before a word that it denies: "not a contradiction", "isn't logically valid", "cannot be considered valid"; and in
+# Chinese and Thai, where it would else be found inside its denial, as `_evenly` writes them.
 _BETWEEN = r"[^\w\n.,;:!?–—-]+"
 _NEGATION = re.compile(
     r"(?:\b(?:not(?! only\b)|no|never|cannot|neither|nor|without|(?:rather|instead) (?:than|of))|n't)"
     rf"(?:{_BETWEEN}(?:an?|the|to|be|seem|appear|about|considered|clear|direct|\w+ly))*{_BETWEEN}\Z"
+    r"|(?:不(?: 是)?|没 有|ไ ม ่(?: ใ ช ่)?) \Z"
 )
 
 
 def word_choice(text: str, words: dict[str, str], *, bare: bool = False) -> str | None:
     """The value of the last word that is a key of `words`, whole and in any case; stated ones first.
 
-    One that is denied in English ("isn't valid", "cannot be considered valid") is the key "not valid" where there is
-    one, and else passed over. Longer keys win where two begin at the same place; and "no" is one only as a word by
-    itself, not as in "no doubt". bare: nothing but a word was asked for, so that one which opens the text
+    One that is denied ("isn't valid", "cannot be considered valid") in English, Chinese or Thai is the key "not valid"
+    where there is one, and else passed over. Longer keys win where two begin at the same place; and "no" is one only as
+    a word by itself, not as in "no doubt". bare: nothing but a word was asked for, so that one which opens the text
     ("Neutral. The premise ...") comes before those that are named later.
     """
     text = _folded(text)
