@@ -72,7 +72,7 @@ class Sizes:
 
 
 SLOW = (25600, 2560)
-FULL = Sizes(curve={"ridge": (3200, 320), "random": SLOW, "matched": SLOW, "permuted": SLOW})
+FULL = Sizes(curve={"ridge": (6400, 640), "random": SLOW, "matched": SLOW, "permuted": SLOW})
 
 QUICK = Sizes(
     problems=30,
