@@ -238,7 +238,7 @@ def test_the_closed_form_start_runs_where_the_training_does(load, tmp_path, monk
     def start(model, *_):
         raise Started({parameter.device.type for parameter in model.parameters()})
 
-    monkeypatch.setattr("langbridge.train.run.usable_device", lambda name: torch.device("meta"))
+    monkeypatch.setattr("langbridge.train.run.device_of", lambda recipe: torch.device("meta"))
     monkeypatch.setattr("langbridge.train.run.start_connector", start)
     with pytest.raises(Started, match=r"\{'meta'\}"):
         train(load(), tmp_path / "run", progress=False)

@@ -206,6 +206,11 @@ class Train(Settings):
         return min(128, max(16, 5 * self.per_device_train_batch_size * self.gradient_accumulation_steps // 2))
 
     @property
+    def files(self) -> dict[str, str | None]:
+        """The files of settings that it names, by key."""
+        return {"train.deepspeed": self.deepspeed, "train.fsdp_config": self.fsdp_config}
+
+    @property
     def sharding(self) -> Sharding:
         """How weights and states are cut up: by `fsdp`, or as the DeepSpeed configuration says, which is read here.
         Raises `LangBridgeError` for a file that is none."""

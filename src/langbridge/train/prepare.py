@@ -186,10 +186,15 @@ def build_model(recipe: Recipe, processor: Any) -> Any:
             processor=processor,
         )
     if recipe.dtype == "auto":
-        device = usable_device("cpu" if recipe.train.use_cpu else None)
+        device = device_of(recipe)
         for base in (bridge.encoder, bridge.language_model):
             in_fitting_precision(base, device)
     return bridge
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where a run that cuts nothing up has its model. Raises `LangBridgeError`."""
+    return usable_device("cpu" if recipe.train.use_cpu else None)
 
 
 def _precisions(recipe: Recipe, *, float32: bool) -> dict[str, Any]:

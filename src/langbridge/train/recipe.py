@@ -364,7 +364,7 @@ class Recipe(Settings):
                 f"init: expected auto, ridge, random, or the folder of a bridge, got {self.init!r}, which is none"
             )
         self.data.check_files("data")
-        for name, file in (("train.deepspeed", self.train.deepspeed), ("train.fsdp_config", self.train.fsdp_config)):
+        for name, file in self.train.files.items():
             if file is not None and not Path(file).is_file():
                 raise LangBridgeError(f"{name}: no such file: {file}")
         if self.lora.r and self.train.sharding == "zero3":

@@ -32,8 +32,6 @@ HARMLESS = frozenset(["data.on_bad_row", *(f"train.{name}" for name in _HARMLESS
 before, and the rows up to it are the same."""
 
 _EVAL_BATCH = "train.per_device_eval_batch_size"
-_FILES = ("train.deepspeed", "train.fsdp_config")
-"""Keys that name a file of settings, which may move."""
 
 _OF_LENGTH = {"train.num_train_epochs", "train.max_steps"}
 
@@ -97,7 +95,7 @@ def data_fingerprint(rows: RowTable | RowStream) -> dict[str, Any]:
 def named_files(recipe: Recipe) -> dict[str, Any]:
     """What the files say that the recipe names, by their keys."""
     found: dict[str, Any] = {}
-    for key, file in zip(_FILES, (recipe.train.deepspeed, recipe.train.fsdp_config), strict=True):
+    for key, file in recipe.train.files.items():
         try:
             found |= {} if file is None else {key: json.loads(Path(file).read_text(encoding="utf-8"))}
         except ValueError as error:
@@ -123,7 +121,7 @@ def changed(old: Recipe, new: Recipe, *, finished: bool = False) -> Iterator[str
             continue  # what it began with is in the checkpoint
         if key in ("encoder", "language_model") or key.split(".")[-1] in ("path", "targets"):
             continue  # a place may move: models and rows are held to their fingerprints instead
-        if key in _FILES and was is not None and is_now is not None:
+        if key in new.train.files and was is not None and is_now is not None:
             continue  # as may a file's, which is held to what it says
         if key.startswith("data.") and key.endswith(".language"):
             continue  # what the card says of the same rows

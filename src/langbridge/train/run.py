@@ -19,14 +19,13 @@ from transformers.trainer_utils import set_seed
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
 from langbridge.model.bases import LANGUAGE_MODEL, base_fingerprint
-from langbridge.model.devices import usable_device
 from langbridge.revision import versions
 from langbridge.train.checkpointing import last_checkpoint
 from langbridge.train.console import Tell, say, tell_of_bridge, tell_of_rows, tell_skipped
 from langbridge.train.final import repository, upload, write_final
 from langbridge.train.loop import build_trainer, cut, run_loop
 from langbridge.train.parts.adapters import merge_adapters, the_same_model
-from langbridge.train.prepare import Prepared, build_model, prepare, reads_new_rows, some_examples
+from langbridge.train.prepare import Prepared, build_model, device_of, prepare, reads_new_rows, some_examples
 from langbridge.train.recipe import Recipe
 from langbridge.train.resuming import check_finished, check_same_run, data_fingerprint, named_files
 from langbridge.train.ridge import start_connector
@@ -51,8 +50,8 @@ def train(recipe: Recipe, out: str | Path | None = None, *, resume: bool = False
         bases = (recipe.language_model, recipe.encoder)
         out = Path("runs") / "+".join(Path(base).name for base in bases if base is not None)
     out = Path(out)
-    hub_name = repository(recipe, out) if recipe.train.push_to_hub else None
     recipe.check_files()
+    hub_name = repository(recipe, out) if recipe.train.push_to_hub else None
     options: Any = {}
     if "RANK" in os.environ:  # the group of processes is made here, before `Trainer` would give it its own settings
         options = {"cpu": recipe.train.use_cpu, "timeout": timedelta(seconds=recipe.train.ddp_timeout)}
@@ -100,7 +99,7 @@ def _run(
     else:  # a bridge has its bases' in its config
         run[LANGUAGE_MODEL] = base_fingerprint(model)
     if not (recipe.train.fsdp or recipe.train.deepspeed):  # which lay the weights where they belong
-        model.to(usable_device("cpu" if recipe.train.use_cpu else None))
+        model.to(device_of(recipe))
     if checkpoint is not None:
         run["start"] = check_same_run(checkpoint, recipe, run, model)["start"]
         tell(f"going on from {checkpoint}")

@@ -34,11 +34,11 @@ class FormulaGrader(Grader):
 def _last_box(text: str) -> str | None:
     """What is in the last `\\boxed{}`; None where there is none, or where it was cut off."""
     _, opened, rest = text.rpartition("\\boxed{")
-    depth = 1 if opened else 0
-    for place, character in enumerate(rest):
+    depth = 1
+    for place, character in enumerate(rest if opened else ""):
         depth += {"{": 1, "}": -1}.get(character, 0)
         if not depth:
-            return rest[:place] if opened else None
+            return rest[:place]
     return None
 
 
