@@ -2,6 +2,7 @@
 
 python -m studies.family run --out DIR --pair miniature --arms all --seeds 0,1,2
 python -m studies.family run --out DIR --pair smollm2 --models DIR --data DIR --arms bridge,layerwise
+python -m studies.family pace --out DIR --pair miniature
 python -m studies.family report --out DIR
 """
 
@@ -17,44 +18,52 @@ from langbridge.errors import LangBridgeError
 from studies.family.arms import KNOWN, LOW, MINIATURE, PAIRS, ROUTE, SMOLLM2, design
 from studies.family.costs import cost, solve
 from studies.family.data import write_data
+from studies.family.pace import measure_pace
 from studies.family.report import write_report
 from studies.family.ways import ROUTE_FILE, carry_out_route
+from studies.real.arms import Design
 from studies.real.reading import Questions
 from studies.real.runs import Run, carry_out
 
 EXAMPLES = {MINIATURE: 6400, SMOLLM2: 256}
 QUESTIONS = {MINIATURE: 100, SMOLLM2: 32}
+UPDATES = 8
+"""Of a training whose pace is measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="studies.family", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train what is missing of arms, and measure what is missing")
+    pace = commands.add_parser("pace", help="time the arms' trainings, on a machine that does nothing else")
     report = commands.add_parser("report", help="write report.md from whatever is there")
-    for command in (run, report):
+    for command in (run, pace, report):
         command.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the study")
     names = ", ".join(f"{name} ({arm.says})" for name, arm in design(MINIATURE).arms.items())
-    run.add_argument("--pair", choices=PAIRS, required=True, help="encoder and language model")
-    run.add_argument("--arms", default="all", metavar="NAME,...", help=f"{names}; default: all")
+    for command in (run, pace):
+        command.add_argument("--pair", choices=PAIRS, required=True, help="encoder and language model")
+        command.add_argument("--arms", default="all", metavar="NAME,...", help=f"{names}; default: all")
+        command.add_argument("--models", type=Path, metavar="DIR", default=Path(), help="of a real pair: its models")
+        command.add_argument("--data", type=Path, metavar="DIR", help="of a real pair: with gsm8k/, mgsm/ and ntrex/")
+        command.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU; default: 2")
     run.add_argument("--seeds", default="0", metavar="N,...", help="of start, sample and order; default: 0")
-    run.add_argument("--models", type=Path, metavar="DIR", default=Path(), help="of a real pair: its models' folders")
-    run.add_argument("--data", type=Path, metavar="DIR", help="of a real pair: with gsm8k/, mgsm/ and ntrex/")
     run.add_argument("--examples", type=int, metavar="N", help=f"English examples; default: {EXAMPLES}")
     run.add_argument("--questions", type=int, metavar="N", help=f"of each language; default: {QUESTIONS}")
     run.add_argument("--checkpoints", action="store_true", help="measure every checkpoint, and not only the last")
-    run.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU; default: 2")
+    pace.add_argument("--updates", type=int, default=UPDATES, metavar="N", help="of a training; default: %(default)s")
     given = parser.parse_args(arguments)
     try:
         if given.command == "report":
             print(write_report(given.out))
             return
         torch.set_num_threads(given.threads)
-        _run(given)
+        _pace(given) if given.command == "pace" else _run(given)
     except LangBridgeError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
-def _run(given: argparse.Namespace) -> None:
+def _asked(given: argparse.Namespace) -> tuple[Design, list[str], Path]:
+    """The design, the arms that are asked for, and the folder of their data, which is written."""
     pair, ways = given.pair, design(given.pair)
     arms = list(ways.arms) if given.arms == "all" else given.arms.split(",")
     if wrong := [name for name in arms if name not in ways.arms]:
@@ -62,6 +71,17 @@ def _run(given: argparse.Namespace) -> None:
     data = write_data(pair, given.data, given.out)
     if given.arms == "all" and not (data / ways.arms["ceiling"].data).is_file():
         arms.remove("ceiling")  # nobody has translated the questions
+    return ways, arms, data
+
+
+def _pace(given: argparse.Namespace) -> None:
+    ways, arms, data = _asked(given)
+    run = Run(given.out, given.models, data, given.pair, arms[0], design=ways)
+    print(measure_pace(run, arms, given.updates, note=_note))
+
+
+def _run(given: argparse.Namespace) -> None:
+    pair, (ways, arms, data) = given.pair, _asked(given)
     languages = [*KNOWN[pair], *LOW[pair]]
     questions = Questions(data, given.questions or QUESTIONS[pair])
     seeds = given.seeds.split(",")

@@ -10,6 +10,7 @@ from langbridge.evaluate.runs import RESULTS
 from langbridge.files import write_atomically
 from langbridge.markdown import table
 from studies.family.arms import KNOWN, LOW, PAIRS, design
+from studies.family.pace import Pace
 from studies.miniature.answers import Answers, gain, mean_of
 from studies.miniature.runs import answers_in
 from studies.miniature.sizes import ALL
@@ -24,8 +25,9 @@ ABOUT = """\
 Gain: what the right question is worth against another one, in nats a token of the English solution. Loss: behind the
 right question, in nats a token. Share: a language's gain over that of English. Brackets: 95 per cent of resamples of
 questions, and of seeds where there are several; differences are paired by question and seed. Accuracy: per cent of the
-miniature's test problems, of the longest training, ± one standard error of problems and seeds. Parameters:
-trained. Milliseconds: a question of 48 tokens, alone; compare them within a pair."""
+miniature's test problems, of the longest training, ± one standard error of problems and seeds. Parameters: trained.
+Seconds: of a training, by what `pace` measured of all side by side. Milliseconds: a question of 48 tokens, alone;
+compare both within a pair."""
 
 
 def write_report(out: Path) -> Path:
@@ -48,29 +50,30 @@ def _pair(out: Path, pair: str, found: Found) -> list[str]:
         return []
     pages = [f"## {pair}, {found.questions} questions a language", "### Read after equal English examples"]
     last = {arm: max(there) for arm, there in whole.items()}
-    pages += [_readings(pair, found, last, whole), *_solved(out, pair)]
-    if REFERENCE in whole and (budget := found.seconds(REFERENCE, last[REFERENCE])) is not None:
+    pace = Pace(out / pair, arms)
+    pages += [_readings(pair, found, last, whole, pace), *_solved(out, pair)]
+    if REFERENCE in whole and (budget := pace.seconds(REFERENCE, last[REFERENCE])) is not None:
         within = {}
         for arm, there in whole.items():
-            timed = [(examples, found.seconds(arm, examples)) for examples in there]
+            timed = [(examples, pace.seconds(arm, examples)) for examples in there]
             if fitting := [examples for examples, seconds in timed if seconds is not None and seconds <= 1.1 * budget]:
                 within[arm] = max(fitting)
         pages += [
             f"### Read within the bridge's {budget:.0f} seconds, and a tenth more",
-            _readings(pair, found, within, whole),
+            _readings(pair, found, within, whole, pace),
         ]
     missing = [f"{arm}: not there ({way.says})" for arm, way in arms.items() if arm not in whole]
     return [*pages, "\n".join(f"- {line}" for line in missing)] if missing else pages
 
 
-def _readings(pair: str, found: Found, chosen: Mapping[str, int], whole: Mapping[str, Measured]) -> str:
+def _readings(pair: str, found: Found, chosen: Mapping[str, int], whole: Mapping[str, Measured], pace: Pace) -> str:
     """What is read after so many examples of each arm."""
     less = _differences(pair, chosen, whole)
     corrected = holm({arm: one.p for arm, one in less.items()}, planned=len(design(pair).arms) - 1)
     rows = []
     for arm, examples in chosen.items():
         seeds = whole[arm][examples]
-        shares, seconds = Shares([*seeds.values()]), found.seconds(arm, examples)
+        shares, seconds = Shares([*seeds.values()]), pace.seconds(arm, examples)
         costs = [json.loads(path.read_text()) for path in (found.out / pair / arm).glob("seed-*/costs.json")]
         rows.append([
             arm, str(len(seeds)), str(examples), "–" if seconds is None else f"{seconds:.0f}",

@@ -4,7 +4,6 @@ Its measurements are those of the way that a question goes, from the files of th
 """
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +15,7 @@ from langbridge.files import read_jsonl, write_atomically
 from langbridge.serve.load import load_bridge
 from langbridge.serve.routing import TEXT, Route, TextLosses, fit_route
 from studies.real.reading import CARELESS, ENGLISH, Questions
-from studies.real.runs import Note, Run, carry_out, seconds_of
+from studies.real.runs import Note, Run, carry_out
 
 ROUTE_FILE = "route.json"
 PROMPTS = 200
@@ -28,23 +27,19 @@ def carry_out_route(run: Run, questions: Questions, languages: Sequence[str], *,
     """Fit the route, and take from both arms what is measured. Returns the bridge. Raises `LangBridgeError` where
     they are not measured."""
     languages = list(dict.fromkeys([ENGLISH, CARELESS, *languages]))
+    assert run.way.of is not None
     text, bridged = (replace(run, arm=arm) for arm in run.way.of)
     folder = carry_out(bridged, questions, languages, note=note)
     assert folder is not None
     missing = [code for code in languages if not run.measured(questions.count, run.examples, code).is_file()]
-    path, clock = run.folder / ROUTE_FILE, run.folder / "clock.json"
+    path = run.folder / ROUTE_FILE
     if not missing and path.is_file():
         return folder
     model, processor = load_bridge(folder)
     if not path.is_file():
-        started = time.monotonic()
         rows = islice(read_jsonl(run.data / "gsm8k" / "train.jsonl"), PROMPTS)
         route = fit_route(model, processor, [row["question"] for _, row in rows])
-        write_atomically(clock, json.dumps({"fitting": time.monotonic() - started}) + "\n")
         route.save(path)
-    fitting = json.loads(clock.read_text(encoding="utf-8"))["fitting"]
-    seconds = {at: spent + fitting for at, spent in seconds_of(bridged).items()}
-    write_atomically(clock, json.dumps({"fitting": fitting, "seconds": seconds}, indent=1) + "\n")
     route, losses = Route.load(path), TextLosses(model, processor)
     for code in missing:
         ways = [route.way(loss) for loss in losses(questions[code])]

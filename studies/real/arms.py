@@ -36,8 +36,8 @@ class Arm:
     """settings: what is other than in the base recipe, as `--set` takes it. start: a start of `starts.py`, which stands
     in for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the
     question itself. data: the training file below `--data`. stages: of a training in stages, what each has otherwise,
-    by the number of updates and the data's folder; such an arm keeps no checkpoints. mean: for an arm that is not
-    trained itself, how much of the second there is in its mean of two others (`of`)."""
+    by the number of updates and the data's folder; such an arm keeps no checkpoints. of: for an arm that is not trained
+    itself, the two that it is made of; mean: how much of the second there is in their mean."""
 
     says: str
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -47,9 +47,15 @@ class Arm:
     data: str = "gsm8k/train.jsonl"
     stages: Callable[[int, Path], list[dict[str, Any]]] | None = None
     mean: float | None = None
-    of: tuple[str, str] = ("closed", "labelled")
+    of: tuple[str, str] | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether its bridge is its own, and not made of others'."""
+        return self.bridge and self.of is None
 
 
+_ENDS = ("closed", "labelled")
 ARMS = {
     "closed": Arm("the closed form alone", trained=False),
     "labelled": Arm("closed form, trained on gold solutions"),
@@ -61,9 +67,9 @@ ARMS = {
     "last": Arm("closed form on the last layer alone, gold solutions", {"connector.encoder_layers": "null"}),
     "mlp": Arm("an MLP from a random start, gold solutions",
                {"connector.kind": "mlp", "init": "random", "train.learning_rate": RANDOM_RATE}),
-    "mean": Arm("mean of closed and labelled", mean=0.5),
-    "mean25": Arm("the same with a quarter of labelled", mean=0.25),
-    "mean75": Arm("the same with three quarters of labelled", mean=0.75),
+    "mean": Arm("mean of closed and labelled", mean=0.5, of=_ENDS),
+    "mean25": Arm("the same with a quarter of labelled", mean=0.25, of=_ENDS),
+    "mean75": Arm("the same with three quarters of labelled", mean=0.75, of=_ENDS),
     "text": Arm("no bridge: the language model reads the question", trained=False, bridge=False),
 }  # fmt: skip
 

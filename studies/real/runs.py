@@ -4,7 +4,7 @@ DIR/PAIR/ARM/seed-N/recipe.yaml     what the run is
 DIR/PAIR/ARM/seed-N/start           the bridge that it begins with, where the arm has a start of its own
 DIR/PAIR/ARM/seed-N/training        what `langbridge train` writes
 DIR/PAIR/ARM/seed-N/averaged/EXAMPLES   a mean of two other arms' bridges, where the arm is one
-DIR/PAIR/ARM/seed-N/clock.json      seconds up to each checkpoint, and of calls before the end of a training in stages
+DIR/PAIR/ARM/seed-N/clock.json      seconds up to each checkpoint; none of a training in stages
 DIR/PAIR/ARM/seed-N/measured/QUESTIONS/EXAMPLES/LANGUAGE.json     one measurement
 """
 
@@ -136,6 +136,7 @@ def _averaged(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
     """The means of a start and a training of the same seed, by examples. Makes of both what is missing; its seconds are
     those of both."""
     arm = run.way
+    assert arm.of is not None
     start, trained = replace(run, arm=arm.of[0], examples=0), replace(run, arm=arm.of[1])
     for part in (start, trained):
         _check_same(part)
@@ -168,26 +169,21 @@ def _wind(run: Run) -> None:
     """Close the account of the training under way, if there is one, and open the next.
 
     A checkpoint's seconds are from the call of `train` to its last file, loading and closed form included; a call that
-    goes on adds to those of the checkpoint that it goes on from, or of a training in stages to what the calls before
-    have `spent`. What a killed call did after its last checkpoint does not count, since it is done again.
+    goes on adds to those of the checkpoint that it goes on from. What a killed call did after its last checkpoint does
+    not count, since it is done again.
     """
     path, training, now = run.folder / "clock.json", run.folder / "training", time.time()
     clock: dict[str, Any] = {"seconds": {}} if not path.is_file() else json.loads(path.read_text(encoding="utf-8"))
     seconds = clock["seconds"]
     if "began" in clock:
-        staged = run.way.stages is not None
-        before = clock.get("spent", 0.0) if staged else seconds.get(str(clock["from"] * run.update), 0.0)
+        before = seconds.get(str(clock["from"] * run.update), 0.0)
         ends = {step: f"checkpoint-{step}/{COMPLETE}" for step in _checkpoints(run) if step > clock["from"]}
-        if staged or not run.recipe.train.max_steps:
-            ends = {run.recipe.train.max_steps: "final/training_log.json"}
+        if not run.recipe.train.max_steps:
+            ends = {0: "final/training_log.json"}
         for step, name in ends.items():
             end = training / name
             if end.is_file():
                 seconds[str(step * run.update)] = round(before + end.stat().st_mtime - clock["began"], 3)
-        if staged:
-            kept = (f"checkpoint-*/{COMPLETE}", "final/training_log.json")
-            times = [file.stat().st_mtime for name in kept for file in training.glob(f"stage-*/{name}")]
-            clock["spent"] = round(before + max([0.0, *(ended - clock["began"] for ended in times)]), 3)
     last = last_checkpoint(training)
     clock |= {"began": now, "from": 0 if last is None else step_of(last)}
     write_atomically(path, json.dumps(clock, indent=1) + "\n")

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from langbridge.files import read_jsonl, write_jsonl
-from studies.family import data
+from studies.family import data, pace
 from studies.family.__main__ import main
-from studies.family.arms import KNOWN, LOW, MINIATURE, SMOLLM2
+from studies.family.arms import KNOWN, LOW, MINIATURE, SMOLLM2, design
 from studies.family.data import write_data
+from studies.family.pace import Pace
 
 
 @pytest.fixture
@@ -49,6 +50,25 @@ def test_arms_are_compared_with_what_they_cost(tmp_path: Path) -> None:
     assert any(line.startswith("- layerwise: not there") for line in lines)
     stages = tmp_path / MINIATURE / "bitext_short" / "seed-0" / "training"
     assert [path.name for path in sorted(stages.glob("stage-*"))] == ["stage-1", "stage-2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_trainings_are_timed_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "ROUNDS", 1)
+    main(["pace", "--out", str(tmp_path), "--pair", MINIATURE, "--arms", "closed,bridge,mean,text,bitext_short",
+          "--updates", "2", "--threads", "1"])  # fmt: skip
+    taken = json.loads((tmp_path / MINIATURE / "pace.json").read_text(encoding="utf-8"))
+    assert taken.keys() == {"closed", "bridge", "bitext_short"}, "the others train nothing of their own"
+    assert capsys.readouterr().err.count(" ms an example\n") == len(taken)
+    assert taken["closed"]["example"] == 0 < taken["bridge"]["example"]
+    timed = Pace(tmp_path / MINIATURE, design(MINIATURE).arms)
+    closed, bridge = timed.seconds("closed", 0), timed.seconds("bridge", 100)
+    assert bridge == pytest.approx(taken["bridge"]["start"] + 100 * taken["bridge"]["example"])
+    assert timed.seconds("mean", 100) == pytest.approx(closed + bridge), "of both that it is made of"
+    assert timed.seconds("route", 100) == bridge
+    assert timed.seconds("text", 0) is timed.seconds("layerwise", 100) is None
 
 
 @pytest.mark.usefixtures("small")

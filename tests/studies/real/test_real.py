@@ -17,7 +17,7 @@ from langbridge.miniature import parents
 from langbridge.train import Recipe, train
 from studies.real import runs
 from studies.real.__main__ import main
-from studies.real.arms import ARMS, ENCODER, PAIRS, Arm, Design
+from studies.real.arms import ARMS, ENCODER, PAIRS
 from studies.real.nearest import NearestRows, content_words, digits_of
 from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, careless, measure
 from studies.real.report import write_report
@@ -186,31 +186,6 @@ def test_a_killed_training_goes_on_and_its_seconds_count(
     assert (run.folder / "training" / "checkpoint-1" / "model.safetensors").stat().st_mtime_ns == first
     seconds = json.loads((run.folder / "clock.json").read_text())["seconds"]
     assert 0 < seconds["4"] <= seconds["8"]
-
-
-def test_the_seconds_of_finished_stages_count_after_a_kill(
-    run_of: Callable[..., Run], questions: Questions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    staged = Arm("two stages", stages=lambda steps, data: [{"train": {"max_steps": 1}}] * 2)
-    run = run_of("staged", design=Design({"staged": staged}))
-    clock = run.folder / "clock.json"
-
-    def killed(recipe: Recipe, out: Path, *, resume: bool) -> Path:
-        train(recipe, out, resume=resume)
-        for of_the_second in ("final", "stage-2"):
-            shutil.rmtree(out / of_the_second)
-        account = json.loads(clock.read_text())
-        clock.write_text(json.dumps({**account, "began": account["began"] - 1000}))  # a slow first stage
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "train", killed)
-        with pytest.raises(KeyboardInterrupt):
-            quietly(run, questions)
-    quietly(run, questions, ())
-    seconds = json.loads(clock.read_text())["seconds"]
-    assert seconds.keys() == {"8"}
-    assert seconds["8"] > 1000
 
 
 def test_every_arm_of_the_product_is_a_recipe(run_of: Callable[..., Run]) -> None:

@@ -1,0 +1,62 @@
+"""What every way to train takes, measured side by side: DIR/PAIR/pace.json. What else the machine does spoils it.
+
+Each arm is trained for a few updates, all in turn and then all again, in folders that are thrown away. `example`:
+seconds an English example, by the loop's own account. `start`: all else of a training, loading and the closed form
+above all. Medians of the rounds; an arm in stages has their sums.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from langbridge.files import write_atomically
+from langbridge.train import train
+from studies.real.arms import Arm
+from studies.real.runs import Run
+
+PACE = "pace.json"
+ROUNDS = 2
+
+
+class Pace:
+    """The measurement of a pair, or none."""
+
+    def __init__(self, folder: Path, arms: Mapping[str, Arm]) -> None:
+        path = folder / PACE
+        self.found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.arms = arms
+
+    def seconds(self, arm: str, examples: int) -> float | None:
+        """Of a training; of a mean or a route those of the arms that it is made of. None where it is not known."""
+        parts = [name for name in self.arms[arm].of or (arm,) if self.arms[name].bridge]
+        if not parts or not all(name in self.found for name in parts):
+            return None
+        return float(sum(self.found[name]["start"] + self.found[name]["example"] * examples for name in parts))
+
+
+def measure_pace(run: Run, arms: Sequence[str], updates: int, note: Callable[[str], object] = print) -> Path:
+    """Measure those of the arms that make a bridge of their own, each for so many updates. run: of any arm."""
+    measured: dict[str, list[tuple[float, float]]] = {}
+    examples = updates * run.update
+    for _ in range(ROUNDS):
+        for one in (replace(run, arm=arm, examples=examples) for arm in arms if run.design.arms[arm].own):
+            with tempfile.TemporaryDirectory(prefix="pace-") as folder:
+                started = time.monotonic()
+                final = train(one.recipe, folder, progress=False)
+                whole = time.monotonic() - started
+                logs = [*final.glob("stages/*/training_log.json")] or [final / "training_log.json"]
+                histories = [json.loads(log.read_text(encoding="utf-8"))["history"] for log in logs]
+            looping = sum(history[-1]["train_runtime"] for history in histories if history)
+            measured.setdefault(one.arm, []).append((whole - looping, looping / examples))
+            note(f"{run.pair} {one.arm}: {whole - looping:.1f} s, {1000 * looping / examples:.1f} ms an example")
+    found = {
+        arm: {"start": median(start for start, _ in took), "example": median(each for _, each in took)}
+        for arm, took in measured.items()
+    }
+    path = run.out / run.pair / PACE
+    write_atomically(path, json.dumps(found, indent=1) + "\n")
+    return path
