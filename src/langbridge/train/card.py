@@ -190,7 +190,7 @@ def _training(recipe: Recipe, updates: int, history: History, run: Mapping[str, 
     train, start = recipe.train, run["start"]
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
     text = (
-        f"{updates} updates of {batch} rows, objective `{recipe.objective}`, learning rate {train.learning_rate:g} "
+        f"{updates} updates of {batch} rows, objective `{recipe.objective}`, learning rate {run['learning_rate']:.2g} "
         f"({train.lr_scheduler_type}), seed {recipe.seed}."
         if updates
         else "No update was made: the connector is the closed-form start alone, a ridge regression of the language "

@@ -26,7 +26,8 @@ class Train(Settings):
 
     learning_rate: PositiveFloat | None = None
     """Learning rate of the connector and of new embedding rows, or of the language model with `objective: plain`; null
-    for the paper's: 6e-4, and 2e-5 with `plain`."""
+    for one that fits the start: a hundredth of the connector's weights (root mean square) where it reads already, by
+    the closed form or as an earlier bridge, and else the paper's, 6e-4, and 2e-5 with `plain`."""
 
     encoder_learning_rate: PositiveFloat = 2e-5
     """Learning rate of the encoder where it is trained."""

@@ -21,15 +21,13 @@ from langbridge.train.trainer import BridgeTrainer
 
 
 def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any], tell: Tell) -> BridgeTrainer:
-    """The trainer of a recipe, ready to run. `run` is what is known of the run, for its checkpoints. Raises
-    `LangBridgeError` for settings that this machine does not have."""
-    recipe, learn, collate = prepared.recipe, prepared.recipe.train, prepared.collate
-    assert learn.learning_rate is not None, "the recipe has put its objective's in the place of null"
+    """The trainer of a recipe, ready to run. `run` is what is known of the run, for its checkpoints, its learning rate
+    among it. Raises `LangBridgeError` for settings that this machine does not have."""
+    recipe, learn, collate, rate = prepared.recipe, prepared.recipe.train, prepared.collate, run["learning_rate"]
     parts = parts_of(
-        model, learn.learning_rate, learn.weight_decay, learn.encoder_learning_rate, learn.encoder_weight_decay,
-        recipe.lora,
-    )  # fmt: skip
-    settings = learn.arguments()
+        model, rate, learn.weight_decay, learn.encoder_learning_rate, learn.encoder_weight_decay, recipe.lora
+    )
+    settings = learn.arguments() | {"learning_rate": rate}
     if "activation_checkpointing" in settings and not hasattr(TrainingArguments, "activation_checkpointing"):
         settings["gradient_checkpointing"] = settings.pop("activation_checkpointing")
     if not torch.accelerator.is_available():  # or transformers would take mixed precision for a GPU's alone
@@ -74,7 +72,7 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
             trainer.off_the_clock()(lambda: reading_score(model, batches)),
             trainer.log,
             learn,
-            _likely_causes(recipe, None if prepared.table is None else len(prepared.table)),
+            _likely_causes(recipe, rate, None if prepared.table is None else len(prepared.table)),
         )
     # Before the monitor, so that the first score is in its clock and is taken off again.
     trainer.add_callback(ConsoleLog(trainer.monitor, tell))
@@ -83,7 +81,7 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
     return trainer
 
 
-def _likely_causes(recipe: Recipe, rows: int | None) -> str:
+def _likely_causes(recipe: Recipe, rate: float, rows: int | None) -> str:
     """Why a run may sit on the plateau, with this recipe's own numbers.
 
     After the one public log of an English-only bridge (MMerge, 2024): at a rate of 6e-4 reading came abruptly, after
@@ -92,7 +90,7 @@ def _likely_causes(recipe: Recipe, rows: int | None) -> str:
     random = "a random start (init: ridge makes the prompt readable before the first step); "
     return (
         f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows}); "
-        f"a learning rate too small for the connector (train.learning_rate is {recipe.train.learning_rate:g}; the "
+        f"a learning rate too small for the connector (train.learning_rate is {rate:g}; the "
         f"paper's is 6e-4); {random if recipe.connector.closed_form and recipe.init == 'random' else ''}"
         "an encoder too small, or one that does not know the prompts' language; "
         "targets that can be written without the prompt, or prompts in another column than data.input"

@@ -234,9 +234,6 @@ class Recipe(Settings):
             self._check_start_alone()
         if self.freeze_encoder is None:
             object.__setattr__(self, "freeze_encoder", objective.freeze_encoder or self.train.max_steps == 0)
-        if self.train.learning_rate is None:
-            train = self.train.model_copy(update={"learning_rate": objective.learning_rate})
-            object.__setattr__(self, "train", train)
         if self.lora.r and self.train.fsdp:
             raise _sharded_adapters("train.fsdp")
         if self.freeze_connector and self.freeze_encoder and not self.lora.r:

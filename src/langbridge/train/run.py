@@ -26,6 +26,7 @@ from langbridge.train.final import repository, upload, write_final
 from langbridge.train.loop import build_trainer, cut, run_loop
 from langbridge.train.parts.adapters import merge_adapters, the_same_model
 from langbridge.train.prepare import Prepared, build_model, device_of, prepare, reads_new_rows, some_examples
+from langbridge.train.rates import learning_rate
 from langbridge.train.recipe import Recipe
 from langbridge.train.resuming import check_finished, check_same_run, data_fingerprint, named_files
 from langbridge.train.ridge import start_connector
@@ -101,10 +102,13 @@ def _run(
     if not (recipe.train.fsdp or recipe.train.deepspeed):  # which lay the weights where they belong
         model.to(device_of(recipe))
     if checkpoint is not None:
-        run["start"] = check_same_run(checkpoint, recipe, run, model)["start"]
+        before = check_same_run(checkpoint, recipe, run, model)
+        given = recipe.train.learning_rate
+        run |= {"start": before["start"], "learning_rate": before["learning_rate"] if given is None else given}
         tell(f"going on from {checkpoint}")
     else:
         run["start"] = _start(model, prepared, tell) if isinstance(model, LangBridgeModel) else None
+        run["learning_rate"] = learning_rate(model, recipe, run["start"], tell)
     tell_of_rows(prepared, tell)
     prepared.objective.begin(model, prepared, out, tell)
     trainer = build_trainer(model, prepared, out, run, tell)

@@ -4,6 +4,7 @@ DIR/stage-1   the run of the first stage, with checkpoints, log and final folder
 DIR/final     what the last stage left, with the whole recipe, and in stages/ what each stage wrote of itself
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -53,7 +54,8 @@ def _lay_records(recipe: Recipe, out: Path, folder: Path) -> None:
         target.mkdir(parents=True)
         for name in RECORDS:
             shutil.copy2(source / name, target / name)
-        lines.append(f"{number}. objective `{stage.objective}`, learning rate {stage.train.learning_rate:g}")
+        rate = json.loads((target / "run.json").read_text(encoding="utf-8"))["learning_rate"]
+        lines.append(f"{number}. objective `{stage.objective}`, learning rate {rate:.2g}")
     recipe.save(folder / "recipe.yaml")
     card = folder / "README.md"
     write_atomically(card, card.read_text(encoding="utf-8") + "\n".join([*lines, ""]))

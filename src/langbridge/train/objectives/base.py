@@ -33,7 +33,7 @@ class Objective(ABC):
     """What a row is: `labelled`, a prompt with its target (`Example`), or `unlabelled`, a text (`TextExample`)."""
 
     learning_rate: ClassVar[float] = 6e-4
-    """The default of `train.learning_rate` (LangBridge, appendix D)."""
+    """The default of `train.learning_rate` from a random start (LangBridge, appendix D)."""
 
     freeze_encoder: ClassVar[bool] = True
     """The default of the recipe's `freeze_encoder`."""
