@@ -95,5 +95,6 @@ def _bitext_short(updates: int, data: Path) -> list[dict[str, Any]]:
 
 
 def _bitext(updates: int, data: Path) -> list[dict[str, Any]]:
+    """The closed form first, by itself: it is fitted to the prompts of its stage, and those have to be English."""
     steps = {"train": {"max_steps": updates}}
-    return [{**steps, "data": {"path": str(data / "bitext.jsonl")}}, steps]
+    return [{"train": {"max_steps": 0}}, {**steps, "data": {"path": str(data / "bitext.jsonl")}}, steps]

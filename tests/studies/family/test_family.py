@@ -49,7 +49,11 @@ def test_arms_are_compared_with_what_they_cost(tmp_path: Path) -> None:
     assert found[0]["own"] == found[1]["own"]
     assert any(line.startswith("- layerwise: not there") for line in lines)
     stages = tmp_path / MINIATURE / "bitext_short" / "seed-0" / "training"
-    assert [path.name for path in sorted(stages.glob("stage-*"))] == ["stage-1", "stage-2"]
+    assert [path.name for path in sorted(stages.glob("stage-*"))] == ["stage-1", "stage-2", "stage-3"]
+    starts = [json.loads((stages / name / "training_log.json").read_text())["start"]
+              for name in ("final/stages/1", "final/stages/2")]  # fmt: skip
+    closed = json.loads((tmp_path / MINIATURE / "bridge" / "seed-0" / "training/final/training_log.json").read_text())
+    assert starts == [closed["start"], None], "the closed form is that of English, and is not made anew of the bitext"
 
 
 @pytest.mark.usefixtures("small")
