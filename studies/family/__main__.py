@@ -27,8 +27,8 @@ from studies.real.runs import Run, carry_out
 
 EXAMPLES = {MINIATURE: 6400, SMOLLM2: 256}
 QUESTIONS = {MINIATURE: 100, SMOLLM2: 32}
-UPDATES = 8
-"""Of a training whose pace is measured."""
+TIMED = {MINIATURE: 320, SMOLLM2: 32}
+"""Examples of a training that is timed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--examples", type=int, metavar="N", help=f"English examples; default: {EXAMPLES}")
     run.add_argument("--questions", type=int, metavar="N", help=f"of each language; default: {QUESTIONS}")
     run.add_argument("--checkpoints", action="store_true", help="measure every checkpoint, and not only the last")
-    pace.add_argument("--updates", type=int, default=UPDATES, metavar="N", help="of a training; default: %(default)s")
+    pace.add_argument("--examples", type=int, metavar="N", help=f"of each training; default: {TIMED}")
     given = parser.parse_args(arguments)
     try:
         if given.command == "report":
@@ -76,8 +76,9 @@ def _asked(given: argparse.Namespace) -> tuple[Design, list[str], Path]:
 
 def _pace(given: argparse.Namespace) -> None:
     ways, arms, data = _asked(given)
-    run = Run(given.out, given.models, data, given.pair, arms[0], design=ways)
-    print(measure_pace(run, arms, given.updates, note=_note))
+    examples = given.examples or TIMED[given.pair]
+    run = Run(given.out, given.models, data, given.pair, arms[0], examples=examples, design=ways)
+    print(measure_pace(run, arms, note=_note))
 
 
 def _run(given: argparse.Namespace) -> None:

@@ -38,12 +38,11 @@ class Pace:
         return float(sum(self.found[name]["start"] + self.found[name]["example"] * examples for name in parts))
 
 
-def measure_pace(run: Run, arms: Sequence[str], updates: int, note: Callable[[str], object] = print) -> Path:
-    """Measure those of the arms that make a bridge of their own, each for so many updates. run: of any arm."""
+def measure_pace(run: Run, arms: Sequence[str], note: Callable[[str], object] = print) -> Path:
+    """Measure those of the arms that make a bridge of their own. run: of any arm, with the examples of each."""
     measured: dict[str, list[tuple[float, float]]] = {}
-    examples = updates * run.update
     for _ in range(ROUNDS):
-        for one in (replace(run, arm=arm, examples=examples) for arm in arms if run.design.arms[arm].own):
+        for one in (replace(run, arm=arm) for arm in arms if run.design.arms[arm].own):
             with tempfile.TemporaryDirectory(prefix="pace-") as folder:
                 started = time.monotonic()
                 final = train(one.recipe, folder, progress=False)
@@ -51,8 +50,8 @@ def measure_pace(run: Run, arms: Sequence[str], updates: int, note: Callable[[st
                 logs = [*final.glob("stages/*/training_log.json")] or [final / "training_log.json"]
                 histories = [json.loads(log.read_text(encoding="utf-8"))["history"] for log in logs]
             looping = sum(history[-1]["train_runtime"] for history in histories if history)
-            measured.setdefault(one.arm, []).append((whole - looping, looping / examples))
-            note(f"{run.pair} {one.arm}: {whole - looping:.1f} s, {1000 * looping / examples:.1f} ms an example")
+            measured.setdefault(one.arm, []).append((whole - looping, looping / run.examples))
+            note(f"{run.pair} {one.arm}: {whole - looping:.1f} s, {1000 * looping / run.examples:.1f} ms an example")
     found = {
         arm: {"start": median(start for start, _ in took), "example": median(each for _, each in took)}
         for arm, took in measured.items()

@@ -61,8 +61,8 @@ def test_trainings_are_timed_side_by_side(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "ROUNDS", 1)
-    main(["pace", "--out", str(tmp_path), "--pair", MINIATURE, "--arms", "closed,bridge,mean,text,bitext_short",
-          "--updates", "2", "--threads", "1"])  # fmt: skip
+    main(["pace", "--out", str(tmp_path), "--pair", MINIATURE, "--arms", "bridge,closed,mean,text,bitext_short",
+          "--examples", "32", "--threads", "1"])  # fmt: skip
     taken = json.loads((tmp_path / MINIATURE / "pace.json").read_text(encoding="utf-8"))
     assert taken.keys() == {"closed", "bridge", "bitext_short"}, "the others train nothing of their own"
     assert capsys.readouterr().err.count(" ms an example\n") == len(taken)
