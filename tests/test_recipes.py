@@ -89,7 +89,7 @@ def test_the_settings_are_the_papers(name: str) -> None:
 
 
 def test_a_start_that_reads_already_has_a_rate_that_fits_it() -> None:
-    """None for one that is worked out; the family's recipes are of the miniature, where 2e-4 was measured."""
+    """None for one that is worked out; the family's recipes keep 2e-4, which was measured with SmolLM2."""
     rates = {name: recipe(name).train.learning_rate for name in NAMES if recipe(name).init == "ridge"}
     assert {"modern/qwen2.5-7b-mt5-xl", "laptop/smollm2-135m-e5-small", "family/bitext"} <= rates.keys()
     assert all(rate == (2e-4 if name.startswith("family/") else None) for name, rate in rates.items())
