@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe
+from langbridge.train.objectives.labelled import Labelled
+from studies.real.disturbed import Careless, LayerDropout, Noise, Norms
 
 BASE = Path(__file__).with_name("recipe.yaml")
 ENCODER = "multilingual-e5-small"
@@ -37,7 +39,8 @@ class Arm:
     in for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the
     question itself. data: the training file below `--data`. stages: of a training in stages, what each has otherwise,
     by the number of updates and the data's folder; such an arm keeps no checkpoints. of: for an arm that is not trained
-    itself, the two that it is made of; mean: how much of the second there is in their mean."""
+    itself, the two that it is made of; mean: how much of the second there is in their mean. objective: what stands in
+    for `labelled` while it is trained."""
 
     says: str
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class Arm:
     stages: Callable[[int, Path], list[dict[str, Any]]] | None = None
     mean: float | None = None
     of: tuple[str, str] | None = None
+    objective: type[Labelled] | None = None
 
     @property
     def own(self) -> bool:
@@ -70,6 +74,11 @@ ARMS = {
     "mean": Arm("mean of closed and labelled", mean=0.5, of=_ENDS),
     "mean25": Arm("the same with a quarter of labelled", mean=0.25, of=_ENDS),
     "mean75": Arm("the same with three quarters of labelled", mean=0.75, of=_ENDS),
+    "noise": Arm("labelled, with noise on the encoder's states", objective=Noise),
+    "layer_dropout": Arm("labelled, with a quarter of the encoder's layers left out", objective=LayerDropout),
+    "careless": Arm("labelled, half of the prompts mistyped", objective=Careless),
+    "norms": Arm("labelled, with the encoder's norms and biases", objective=Norms,
+                 settings={"freeze_encoder": "false", "train.encoder_learning_rate": "3.0e-4"}),
     "text": Arm("no bridge: the language model reads the question", trained=False, bridge=False),
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from langbridge.train import Recipe, train
 from langbridge.train.checkpointing import COMPLETE, last_checkpoint, step_of
 from langbridge.train.resuming import changed
 from studies.real.arms import Arm, Design, recipe_of
+from studies.real.disturbed import standing_in
 from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, measure
 from studies.real.starts import write_start
 
@@ -122,7 +123,8 @@ def _trained(run: Run, checkpoints: bool, note: Note) -> dict[int, Path]:
             )
         _wind(run)
         note(f"{run.pair} {run.arm} seed {run.seed}: training, from step {0 if last is None else step_of(last)}")
-        train(recipe, training, resume=True)
+        with standing_in(arm.objective):
+            train(recipe, training, resume=True)
         _wind(run)
     if whole:
         return {run.examples if steps else 0: training / "final"}

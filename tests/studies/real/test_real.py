@@ -15,6 +15,8 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, write_atomically, write_jsonl
 from langbridge.miniature import parents
 from langbridge.train import Recipe, train
+from langbridge.train.objectives import objective
+from langbridge.train.objectives.labelled import Labelled
 from studies.real import runs
 from studies.real.__main__ import main
 from studies.real.arms import ARMS, ENCODER, PAIRS
@@ -255,6 +257,33 @@ def test_runs_begin_with_their_start(run_of: Callable[..., Run], questions: Ques
     quietly(run_of("permuted", examples=4), questions, ())
     quietly(run_of("permuted", examples=8), questions, ())
     assert done == ["write_start", "train", ENGLISH, CARELESS, "train", ENGLISH, CARELESS]
+
+
+@pytest.mark.parametrize("arm", ["noise", "layer_dropout", "careless"])
+def test_a_disturbed_training_is_another_one_from_the_same_start(
+    arm: str, run_of: Callable[..., Run], questions: Questions, done: list[str]
+) -> None:
+    for one in ("labelled", arm):
+        quietly(run_of(one), questions, ())
+    plain, disturbed = (run_of(one).folder / "training" for one in ("labelled", arm))
+    starts = [json.loads((folder / "checkpoint-1" / "run.json").read_text())["start"] for folder in (plain, disturbed)]
+    assert starts[0] == starts[1], "the closed form is of clean text"
+    found = [load_file(folder / "final" / "model.safetensors") for folder in (plain, disturbed)]
+    assert found[0].keys() == found[1].keys()
+    assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert objective("labelled") is Labelled, "nothing stands in any more"
+
+
+def test_norms_and_biases_of_the_encoder_alone_are_trained(
+    run_of: Callable[..., Run], questions: Questions, done: list[str]
+) -> None:
+    for arm in ("closed", "norms"):
+        quietly(run_of(arm), questions, ())
+    folders = [run_of(arm).folder / "training" / "final" for arm in ("closed", "norms")]
+    before, after = (LangBridgeModel.from_pretrained(one, dtype=torch.float32).encoder.state_dict() for one in folders)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all("norm" in name or name.endswith("bias") for name in moved), moved
 
 
 def made(own: list[float], other: list[float], tokens: list[int], scale: float = 1.0) -> Measurement:
