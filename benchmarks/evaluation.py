@@ -7,10 +7,13 @@ of the two best logits excuses it.
 
     python benchmarks/evaluation.py --data DIR
     python benchmarks/evaluation.py --data DIR --models FOLDER,FOLDER --dtypes float32,bfloat16 --batch-sizes 1,8,32
+    python benchmarks/evaluation.py --data DIR --models FOLDER --dtypes bfloat16 --new-tokens 512 --ends
 
 DIR holds MGSM as `mgsm_LANG.jsonl` or `mgsm/mgsm_LANG.jsonl`. With --models, bridges or plain language models, each is
 asked as `langbridge evaluate` asks it, in every precision and at every batch size, and writes all new tokens each time:
-questions a minute, and how much of the time is spent outside the models.
+questions a minute, and how much of the time is spent outside the models. With --ends answers end where they end, and
+the same questions are asked twice in turn: as the product does, with a new question where an answer has ended, and in
+batches that wait for their longest answer.
 """
 
 import argparse
@@ -133,6 +136,31 @@ def speeds(folder: str, dtype: str, documents: list[list[dict]], new_tokens: int
     return rows
 
 
+WAITING = {"use_cache": True}
+"""A setting that changes nothing, but is none of those with which answers make room for the next."""
+
+
+def ends(folder: str, dtype: str, documents: list[list[dict]], new_tokens: int, batch_size: int) -> list[dict]:
+    """A row for each of four runs, two in each way, in turn."""
+    engine = load_engine(folder, dtype=dtype, batch_size=batch_size)
+    requests = [Request(doc["prompt"], language=doc["language"]) for own in documents for doc in own]
+    engine.answers(requests[:1], Decoding(2))  # first use sets things up
+    rows, first = [], None
+    for way, options in [("rolling", {}), ("waiting", WAITING)] * 2:
+        start = time.perf_counter()
+        answers = engine.answers(requests, Decoding(new_tokens, options=options))
+        first = first or answers
+        rows.append(
+            {
+                "model": Path(folder).name, "dtype": dtype, "batch_size": batch_size, "questions": len(requests),
+                "way": way, "seconds": round(time.perf_counter() - start, 1),
+                "tokens": [min(found := [one.tokens for one in answers]), sum(found) // len(found), max(found)],
+                "other_answers": sum(one.text != two.text for one, two in zip(answers, first, strict=True)),
+            }
+        )  # fmt: skip
+    return rows
+
+
 def listed(text: str) -> list[str]:
     return text.split(",")
 
@@ -147,6 +175,7 @@ def main() -> None:
     parser.add_argument("--models", type=listed, help="folders to ask instead of the random bridge")
     parser.add_argument("--dtypes", type=listed, default=["float32"])
     parser.add_argument("--batch-sizes", type=listed, default=["1", "8", "32"])
+    parser.add_argument("--ends", action="store_true", help="let answers end, and compare two ways; with --models")
     parser.add_argument("--languages", type=listed, help="default: all eleven")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -158,7 +187,11 @@ def main() -> None:
             row
             for folder in arguments.models
             for dtype in arguments.dtypes
-            for row in speeds(folder, dtype, documents, arguments.new_tokens, sizes)
+            for row in (
+                ends(folder, dtype, documents, arguments.new_tokens, arguments.batch_size)
+                if arguments.ends
+                else speeds(folder, dtype, documents, arguments.new_tokens, sizes)
+            )
         ]
         print(
             json.dumps({"threads": torch.get_num_threads(), "new_tokens": arguments.new_tokens, "rows": rows}, indent=1)

@@ -1,5 +1,6 @@
 """What an engine writes and scores: of a bridge and of a plain model the same as the model itself, in any batch."""
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -108,19 +109,15 @@ def test_a_special_token_among_the_stops_ends_an_answer(base_folders: tuple[Path
     assert (found.text, found.finish) == (whole[: whole.index(mark)], "stop")
 
 
-def test_an_answer_is_cut_off_by_its_tokens_and_not_by_its_text(plain: HFEngine, monkeypatch) -> None:
+def test_an_answer_is_cut_off_by_its_tokens_and_not_by_its_text(plain: HFEngine) -> None:
     unknown = plain.reader.tokenizer.unk_token_id  # no text is left of it, as of half a character
-
-    def generate(input_ids: torch.Tensor, max_new_tokens: int, **_: object) -> torch.Tensor:
-        return torch.cat([input_ids, torch.full((len(input_ids), max_new_tokens), unknown)], 1)
-
-    monkeypatch.setattr(plain.model, "generate", generate)
-    (found,) = plain.answers(["a"], FEW)
-    assert (found.text, found.finish) == ("", "length")
+    (found,) = plain.answers(["a"], Decoding(12, options={"sequence_bias": [[[unknown], 1e4]]}))
+    assert (found.text, found.tokens, found.finish) == ("", 12, "length")
 
 
 def test_memory_that_ends_makes_smaller_batches(engine: HFEngine, monkeypatch) -> None:
-    alone, generate, sizes = texts(engine, PROMPTS), engine.model.generate, list[int]()
+    drawn = Decoding(12, options={"num_beams": 2})
+    alone, generate, sizes = texts(engine, PROMPTS, drawn), engine.model.generate, list[int]()
 
     def small(input_ids: torch.Tensor, **kwargs: object) -> torch.Tensor:
         sizes.append(len(input_ids))
@@ -129,8 +126,51 @@ def test_memory_that_ends_makes_smaller_batches(engine: HFEngine, monkeypatch) -
         return generate(input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(engine.model, "generate", small)
-    assert texts(engine, PROMPTS) == alone
+    assert texts(engine, PROMPTS, drawn) == alone
     assert sizes == [4, 2, 2, 2]
+
+
+def test_where_an_answer_ends_the_next_question_is_read(engine: HFEngine, monkeypatch) -> None:
+    """The longest of five prompts, of the four that are read first, ends after its first letters: the fifth has its
+    place from there on."""
+    asked = [PROMPTS[place] for place in (0, 2, 3, 5, 1)]
+    alone = texts(engine, asked)
+    stop = alone[-1][:2]
+    assert not any(stop in text for text in alone[:-1])
+    rows = passes_of(engine, monkeypatch)
+    assert texts(engine, asked, Decoding(12, [stop])) == [*alone[:-1], ""]
+    begun = rows.index(1)
+    assert rows[: begun + 2] == [*[4] * begun, 1, 4]
+    assert begun <= 3
+    assert len(rows) <= begun + 12, "the fifth answer's own tokens, and those before it is begun"
+
+
+@pytest.mark.parametrize("where", ["reading", "writing"])
+def test_where_memory_ends_all_begin_again_where_they_are(engine: HFEngine, monkeypatch, where: str) -> None:
+    alone = texts(engine, PROMPTS)
+    rows = passes_of(engine, monkeypatch, most=2, when=lambda width: (width > 1) == (where == "reading"))
+    assert texts(engine, PROMPTS) == alone
+    assert max(rows[rows.index(2) :]) == 2, "it is not tried again with more"
+    passes_of(engine, monkeypatch, most=0)
+    with pytest.raises(LangBridgeError, match="memory: not even one input at a time fits"):
+        texts(engine, PROMPTS)
+
+
+def passes_of(engine: HFEngine, monkeypatch, most: int = 99, when=lambda width: True) -> list[int]:
+    """Rows of every pass of the model that writes; memory ends with more than `most` of them."""
+    writer, rows = getattr(engine.model, "language_model", engine.model), list[int]()
+    forward = writer.forward
+
+    @functools.wraps(forward)
+    def limited(*args: object, **kwargs: object) -> object:
+        given = kwargs.get("input_ids") if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"]
+        rows.append(len(given))
+        if len(given) > most and when(given.shape[1]):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(writer, "forward", limited)
+    return rows
 
 
 def test_an_answer_goes_on_after_its_prefix(engine: HFEngine) -> None:

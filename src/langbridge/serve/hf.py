@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from langbridge.errors import LangBridgeError
 from langbridge.model.bases import spread_values
 from langbridge.model.configuration import IGNORE
 from langbridge.model.language_models import head_only_at
 from langbridge.serve.batching import in_batches, padded
 from langbridge.serve.engine import GREEDY, SEED, Answer, Decoding, Engine, Likelihood, Request
-from langbridge.serve.generation import continuations, own_decoding, seeded
+from langbridge.serve.generation import Ending, continuations, own_decoding, seeded
 from langbridge.serve.readers import Reader, Reading
+from langbridge.serve.rolling import Question, answered, rolls
+from langbridge.serve.sampling import Choice
 
 _WHOLE, _SAMPLED = 1 << 20, 1 << 10
 """A tensor up to the first size counts in full, a larger one by so many values spread over it: training that reaches
@@ -24,10 +27,13 @@ a tensor moves nearly all of its values, and reading billions of them would take
 class HFEngine(Engine):
     """A model and the reader of its requests, asked in batches of like length.
 
-    batch_size: requests at once; halved where memory runs out.
+    batch_size: requests at once; halved where memory runs out. Greedy answers make room for the next one as they end
+    (`rolling.py`); by beams, by chance, or with another cache, a batch is written until its longest is.
     """
 
     def __init__(self, model: PreTrainedModel, reader: Reader, batch_size: int = 16):
+        if batch_size < 1:
+            raise LangBridgeError(f"batch_size: expected at least 1, got {batch_size}")
         self.model, self.reader, self.batch_size = model.eval(), reader, batch_size
         self.chats = reader.chats
 
@@ -60,9 +66,19 @@ class HFEngine(Engine):
 
         for bridged in (True, False):  # apart, since a connector may reach into the language model's layers
             places = [place for place, one in enumerate(readings) if bool(one.sources) == bridged]
+            if rolls(self.model, decoding):
+                rolling = [self._question(place, readings[place], decoding, keys[place]) for place in places]
+                for one in answered(self.model, rolling, self.batch_size):
+                    yield one.place, one.answer
+                continue
             lengths = [readings[place].length for place in places]
             for number, found in in_batches(lengths, self.batch_size, partial(answer, places)):
                 yield places[number], found
+
+    def _question(self, place: int, reading: Reading, decoding: Decoding, key: Any) -> Question:
+        ending = Ending.of(self.model, self.reader.tokenizer, self.reader.decode, decoding.stop, self.reader.ends)
+        choice = Choice(self.model, decoding, len(reading.ids), sorted(ending.final), key, self.device)
+        return Question(place, reading, decoding, choice, ending)
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
         readings = self.reader.read(requests, continuations=continuations)
