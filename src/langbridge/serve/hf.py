@@ -64,21 +64,30 @@ class HFEngine(Engine):
             with seeded([keys[place] for place in rows], decoding.seed):
                 return self._write([readings[place] for place in rows], decoding)
 
+        rolling = rolls(self.model, decoding)
         for bridged in (True, False):  # apart, since a connector may reach into the language model's layers
             places = [place for place, one in enumerate(readings) if bool(one.sources) == bridged]
-            if rolls(self.model, decoding):
-                rolling = [self._question(place, readings[place], decoding, keys[place]) for place in places]
-                for one in answered(self.model, rolling, self.batch_size):
+            if rolling:
+                for one in answered(self.model, self._questions(places, readings, decoding), self.batch_size):
                     yield one.place, one.answer
                 continue
             lengths = [readings[place].length for place in places]
             for number, found in in_batches(lengths, self.batch_size, partial(answer, places)):
                 yield places[number], found
 
-    def _question(self, place: int, reading: Reading, decoding: Decoding, key: Any) -> Question:
+    def _questions(self, places: list[int], readings: list[Reading], decoding: Decoding) -> list[Question]:
         ending = Ending.of(self.model, self.reader.tokenizer, self.reader.decode, decoding.stop, self.reader.ends)
-        choice = Choice(self.model, decoding, len(reading.ids), sorted(ending.final), key, self.device)
-        return Question(place, reading, decoding, choice, ending)
+        ends = sorted(ending.final)
+        return [
+            Question(
+                place,
+                readings[place],
+                decoding,
+                Choice(self.model, decoding, len(readings[place].ids), ends, place, self.device),
+                ending,
+            )
+            for place in places
+        ]
 
     def score(self, requests: Sequence[Request], continuations: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
         readings = self.reader.read(requests, continuations=continuations)
