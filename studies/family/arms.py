@@ -70,6 +70,8 @@ def _arms(pair: str) -> Mapping[str, Arm]:
         "augmented": Arm("the language model sees the question as text too (MindMerger)", augmented),
         "noised": Arm("the same, the text corrupted in training", {**augmented, **NOISE}),
         "dropped": Arm("the same, the text left out in half of the rows", {**augmented, "text_noise.drop": "0.5"}),
+        "noise": Arm("the bridge, with noise on the encoder's states in training", {"state_noise": "0.5"}),
+        "noise_less": Arm("the same, half as much", {"state_noise": "0.25"}),
         "adapters": Arm("half of the examples for DoRA, the connector frozen (MERLIN)", stages=_adapters),
         "bitext": Arm("a stage of translation into English before the task (MindMerger)", stages=_bitext),
         "bitext_short": Arm("the same with half of the examples in each stage", stages=_bitext_short),

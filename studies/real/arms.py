@@ -8,7 +8,7 @@ from typing import Any, Literal
 from langbridge.errors import LangBridgeError
 from langbridge.train import Recipe
 from langbridge.train.objectives.labelled import Labelled
-from studies.real.disturbed import Careless, LayerDropout, Noise, Norms
+from studies.real.disturbed import Careless, LayerDropout, Norms
 
 BASE = Path(__file__).with_name("recipe.yaml")
 ENCODER = "multilingual-e5-small"
@@ -74,7 +74,7 @@ ARMS = {
     "mean": Arm("mean of closed and labelled", mean=0.5, of=_ENDS),
     "mean25": Arm("the same with a quarter of labelled", mean=0.25, of=_ENDS),
     "mean75": Arm("the same with three quarters of labelled", mean=0.75, of=_ENDS),
-    "noise": Arm("labelled, with noise on the encoder's states", objective=Noise),
+    "noise": Arm("labelled, with noise on the encoder's states", {"state_noise": "0.5"}),
     "layer_dropout": Arm("labelled, with a quarter of the encoder's layers left out", objective=LayerDropout),
     "careless": Arm("labelled, half of the prompts mistyped", objective=Careless),
     "norms": Arm("labelled, with the encoder's norms and biases", objective=Norms,

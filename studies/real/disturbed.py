@@ -1,7 +1,6 @@
 """What may keep English examples from teaching English alone: objectives that stand in for `labelled` while an arm is
 trained. The start is the closed form of clean text, and what is measured is never disturbed.
 
-Noise         Gaussian noise on the encoder's states, half of each coordinate's standard deviation in the batch.
 LayerDropout  each layer that the connector reads is left out of a quarter of the rows, the others made up for it.
 Careless      every other row's prompt is typed in a hurry (`reading.careless`).
 Norms         the encoder's biases and norms are trained too, and nothing else in it.
@@ -20,7 +19,7 @@ from langbridge.data import Example, LabelledCollator
 from langbridge.train.objectives import labelled
 from studies.real.reading import careless
 
-NOISE, DROPPED = 0.5, 0.25
+DROPPED = 0.25
 
 
 @contextmanager
@@ -33,27 +32,15 @@ def standing_in(objective: type[labelled.Labelled] | None) -> Iterator[None]:
         yield
 
 
-class _Disturbed(labelled.Labelled):
+class LayerDropout(labelled.Labelled):
     def loss(self, model: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         rest = dict(batch)
         ids, mask = rest.pop("encoder_input_ids"), rest.pop("encoder_attention_mask")
-        states, spoken = model.encode(ids, mask), model.spoken(ids, mask)
-        return super().loss(model, rest | {"memory": model.connect(self.disturbed(model, states, spoken), spoken)})
-
-    def disturbed(self, model: Any, states: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-
-class Noise(_Disturbed):
-    def disturbed(self, model: Any, states: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
-        return states + NOISE * states[spoken.bool()].float().std(0) * torch.randn(states.shape)
-
-
-class LayerDropout(_Disturbed):
-    def disturbed(self, model: Any, states: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
-        layers = states.unflatten(-1, (len(model.config.connector.encoder_layers), -1))
-        kept = (torch.rand(len(states), 1, layers.shape[2], 1) >= DROPPED) / (1 - DROPPED)
-        return (layers * kept).flatten(2)
+        layers = model.encode(ids, mask).unflatten(-1, (len(model.config.connector.encoder_layers), -1))
+        kept = (torch.rand(len(ids), 1, layers.shape[2], 1) >= DROPPED) / (1 - DROPPED)
+        return super().loss(
+            model, rest | {"memory": model.connect((layers * kept).flatten(2), model.spoken(ids, mask))}
+        )
 
 
 class Careless(labelled.Labelled):

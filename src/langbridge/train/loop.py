@@ -17,6 +17,7 @@ from langbridge.train.parts import parts_of
 from langbridge.train.prepare import Prepared
 from langbridge.train.reading import ReadingMonitor, reading_batches, reading_score
 from langbridge.train.recipe import Recipe
+from langbridge.train.state_noise import blur_states
 from langbridge.train.trainer import BridgeTrainer
 
 
@@ -27,6 +28,8 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
     parts = parts_of(
         model, rate, learn.weight_decay, learn.encoder_learning_rate, learn.encoder_weight_decay, recipe.lora
     )
+    if recipe.state_noise:
+        blur_states(model.connector, recipe.state_noise)
     settings = learn.arguments() | {"learning_rate": rate}
     if "activation_checkpointing" in settings and not hasattr(TrainingArguments, "activation_checkpointing"):
         settings["gradient_checkpointing"] = settings.pop("activation_checkpointing")

@@ -157,6 +157,10 @@ class Recipe(Settings):
     """What training does to the prompt's copy that the language model reads as its own tokens, with a template that
     gives it one (`<soft>{prompt}</soft>{prompt}`). Evaluations and answers always have it whole. Off by default."""
 
+    state_noise: NonNegativeFloat = 0.0
+    """Gaussian noise on what the connector reads of the encoder, in training alone: its standard deviation as a share
+    of each coordinate's own. Off by default; .5 was tried (docs/real-study.md)."""
+
     init: str = "auto"
     """Start of the connector: `ridge`, `random`, or `auto`, which is `ridge` for a connector with a closed-form start
     (`linear`, `layerwise`) and `random` for the others. Or a bridge between these models, a folder or an id on the hub,
@@ -221,6 +225,8 @@ class Recipe(Settings):
         objective.check()
         if self.text_noise:
             self._check_text_noise(objective)
+        if self.state_noise and not objective.bridged:
+            raise LangBridgeError(f"state_noise: objective {self.objective} trains no bridge; leave it out")
         if self.train.eval_strategy != "no" and not self.data.validation_sources(objective.kind):
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
         if self.data.streaming and self.train.max_steps < 0:
