@@ -55,7 +55,7 @@ def test_a_run_learns_otherwise_from_the_same_start_and_goes_on_as_it_was(load, 
 
 
 def test_it_is_refused_where_no_bridge_is_trained(load):
-    with pytest.raises(LangBridgeError, match="state_noise: objective plain trains no bridge"):
+    with pytest.raises(LangBridgeError, match="state_noise: objective plain has no encoder"):
         load("objective=plain", "encoder=null", "state_noise=0.5")
     with pytest.raises(LangBridgeError, match="state_noise"):
         load("state_noise=-1")

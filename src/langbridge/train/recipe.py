@@ -158,8 +158,7 @@ class Recipe(Settings):
     gives it one (`<soft>{prompt}</soft>{prompt}`). Evaluations and answers always have it whole. Off by default."""
 
     state_noise: NonNegativeFloat = 0.0
-    """Gaussian noise on what the connector reads of the encoder, in training alone: its standard deviation as a share
-    of each coordinate's own. Off by default; .5 was tried (docs/real-study.md)."""
+    """Noise on what the connector reads, in training: its standard deviation, as a share of each coordinate's own."""
 
     init: str = "auto"
     """Start of the connector: `ridge`, `random`, or `auto`, which is `ridge` for a connector with a closed-form start
@@ -225,8 +224,6 @@ class Recipe(Settings):
         objective.check()
         if self.text_noise:
             self._check_text_noise(objective)
-        if self.state_noise and not objective.bridged:
-            raise LangBridgeError(f"state_noise: objective {self.objective} trains no bridge; leave it out")
         if self.train.eval_strategy != "no" and not self.data.validation_sources(objective.kind):
             raise LangBridgeError("train.eval_strategy: needs data.validation_path or data.validation")
         if self.data.streaming and self.train.max_steps < 0:

@@ -24,6 +24,8 @@ class Plain(Objective):
             raise LangBridgeError(f"encoder: objective plain has none, got {recipe.encoder!r}; leave it out")
         if recipe.lora.r:
             raise LangBridgeError("lora: objective plain trains the whole language model; leave lora out")
+        if recipe.state_noise:
+            raise LangBridgeError("state_noise: objective plain has no encoder; leave it out")
         if recipe.begins_with is not None:
             raise LangBridgeError(f"init: objective plain begins with language_model; leave out {recipe.init!r}")
         if recipe.train.max_steps == 0:
