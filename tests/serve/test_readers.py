@@ -66,7 +66,7 @@ def test_the_mark_at_the_front_of_a_row_is_not_cut(marking_bridge_folder: Path) 
     assert (tokens[0], tokens[-1], len(tokens)) == ("swh_Latn", "</s>", 5)
 
 
-def test_what_the_language_model_has_no_positions_for_is_cut_and_counted(bridge_folder: Path, monkeypatch) -> None:
+def test_what_the_language_model_has_no_positions_for_is_cut_and_counted(bridge_folder: Path) -> None:
     engine = bridge(bridge_folder)
     free = engine.answers([LONG], FEW)
     # BOS, one soft prompt a character and one for the encoder's end, the end vector, and twelve new tokens.
@@ -74,12 +74,10 @@ def test_what_the_language_model_has_no_positions_for_is_cut_and_counted(bridge_
     positions(engine, whole)
     assert engine.answers([LONG], FEW) == free
     positions(engine, whole - 1)
-    seen: list[tuple[int, ...]] = []
-    generate = engine.model.generate
-    monkeypatch.setattr(engine.model, "generate", lambda **k: seen.append(k["input_ids"].shape) or generate(**k))
     answers = engine.answers([LONG, "b"], FEW)
     assert [one.prompt_cut for one in answers] == [True, False]
-    assert seen == [(2, whole - 1 - 12)], "what is read and what is written fill the positions"
+    (long, _) = engine.reader.read([Request(LONG), Request("b")], new_tokens=12)
+    assert len(long.ids) == whole - 1 - 12, "what is read and what is written fill the positions"
     positions(engine, None)
     (read,) = engine.reader.read([Request(LONG)], new_tokens=10**6)
     assert not read.cut, "relative positions have no end"
@@ -177,15 +175,15 @@ def test_a_bridge_is_asked_through_the_chat_template(chat_bridge_folder: Path, s
     assert scored.log_probability < 0
 
 
-def test_generation_ends_where_the_chat_template_ends_an_answer(chat_bridge_folder: Path, monkeypatch) -> None:
+def test_generation_ends_where_the_chat_template_ends_an_answer(chat_bridge_folder: Path) -> None:
     engine = bridge(chat_bridge_folder)
     (end,) = engine.reader.ends
     assert engine.reader.tokenizer.decode([end]) == "<end>"
-    seen: list[list[int]] = []
-    generate = engine.model.generate
-    monkeypatch.setattr(engine.model, "generate", lambda **k: seen.append(k["eos_token_id"]) or generate(**k))
-    engine.answers(["abc"], FEW)
-    assert {end, engine.reader.tokenizer.eos_token_id} <= set(seen[0])
+    for written in (end, engine.reader.tokenizer.eos_token_id):
+        for beams in (1, 2):  # written here, and by `generate`
+            bias = {"sequence_bias": [[[written], 1e4]], "num_beams": beams}
+            (found,) = engine.answers(["abc"], Decoding(12, options=bias))
+            assert (found.text, found.tokens, found.finish) == ("", 0, "stop")
 
 
 def test_the_chat_template_stands_in_for_another(chat_bridge_folder: Path, bridge_folder: Path) -> None:
