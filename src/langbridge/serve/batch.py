@@ -88,6 +88,13 @@ class Batch:
         self.slots.clear()
         return rows
 
+    def begin_again(self, joining: Sequence[Row]) -> list[Row]:
+        """Where memory has ended: let all rows go, and their memory. Returns them with those that were joining."""
+        rows = list(dict.fromkeys([*self.clear(), *joining]))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return rows
+
     def _read(self, rows: Sequence[Row], ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         if self.bridge is None:
             return {"input_ids": ids}

@@ -191,10 +191,7 @@ class ContinuousEngine(LiveEngine):
         except (RuntimeError, MemoryError) as error:
             # Without its traceback, which keeps the tensors alive.
             failure = error.with_traceback(None)
-        rows = list(dict.fromkeys([*self._batch.clear(), *self._joining]))
-        self._joining = []
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        rows, self._joining = self._batch.begin_again(self._joining), []
         if len(rows) == 1:
             rows[0].end(too_large(failure))
             return

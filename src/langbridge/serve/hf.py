@@ -16,7 +16,7 @@ from langbridge.serve.batching import in_batches, padded
 from langbridge.serve.engine import GREEDY, SEED, Answer, Decoding, Engine, Likelihood, Request
 from langbridge.serve.generation import Ending, continuations, own_decoding, seeded
 from langbridge.serve.readers import Reader, Reading
-from langbridge.serve.rolling import Question, answered, rolls
+from langbridge.serve.rolling import Question, answered, rolling_batch
 from langbridge.serve.sampling import Choice
 
 _WHOLE, _SAMPLED = 1 << 20, 1 << 10
@@ -64,11 +64,11 @@ class HFEngine(Engine):
             with seeded([keys[place] for place in rows], decoding.seed):
                 return self._write([readings[place] for place in rows], decoding)
 
-        rolling = rolls(self.model, decoding)
+        rolling = rolling_batch(self.model, decoding)
         for bridged in (True, False):  # apart, since a connector may reach into the language model's layers
             places = [place for place, one in enumerate(readings) if bool(one.sources) == bridged]
-            if rolling:
-                for one in answered(self.model, self._questions(places, readings, decoding), self.batch_size):
+            if rolling is not None:
+                for one in answered(rolling, self._questions(places, readings, decoding), self.batch_size):
                     yield one.place, one.answer
                 continue
             lengths = [readings[place].length for place in places]

@@ -20,16 +20,17 @@ _FREE = 4
 """New prompts are read when a quarter of the rows is free: reading is a pass of its own, which the others wait for."""
 
 
-def rolls(model: PreTrainedModel, decoding: Decoding) -> bool:
-    """Whether answers can be written like this: by a causal model whose cache is one of keys and values, greedily, with
-    no more settings than a model's generation config may have."""
-    try:
-        Batch(model)
-    except LangBridgeError:
-        return False
+def rolling_batch(model: PreTrainedModel, decoding: Decoding) -> Batch | None:
+    """What writes such answers; None where they cannot be written like this: it takes a causal model whose cache is one
+    of keys and values, and greedy answers with no more settings than a model's generation config may have."""
     options = {**decoding.options}
     chosen = bool(options.pop("do_sample", False)) or options.pop("num_beams", 1) != 1
-    return not (chosen or options.keys() - {*DECODING})
+    if chosen or options.keys() - {*DECODING}:
+        return None
+    try:
+        return Batch(model)
+    except LangBridgeError:
+        return None
 
 
 class Question(Row):
@@ -56,19 +57,17 @@ class Question(Row):
         raise found
 
 
-def answered(model: PreTrainedModel, questions: Sequence[Question], size: int) -> Iterator[Question]:
+def answered(batch: Any, questions: Sequence[Question], size: int) -> Iterator[Question]:
     """The questions as they have their answers, `size` written at a time, the longest prompts first.
 
-    Where memory ends, all that are written begin again where they are, half as many at a time. Raises `LangBridgeError`
-    where not even one fits, and for a model whose answers cannot be written together.
+    batch: empty, a `rolling_batch`. Where memory ends, all that are written begin again where they are, half as many at
+    a time. Raises `LangBridgeError` where not even one fits.
     """
-    batch: Any = Batch(model)
-    waiting, joining = sorted(questions, key=lambda one: one.length), list[Question]()
+    waiting = sorted(questions, key=lambda one: one.length)
     while waiting or batch.rows:
         free = size - len(batch.rows)
-        if free * _FREE >= size or not batch.rows:
-            joining = [waiting.pop() for _ in range(min(free, len(waiting)))]
-        done, failure = list[Question](), None
+        read = min(free, len(waiting)) if not batch.rows or free * _FREE >= size else 0
+        joining, done, failure = [waiting.pop() for _ in range(read)], list[Question](), None
         try:
             with torch.inference_mode():
                 batch.join(joining) if joining else batch.step()
@@ -79,13 +78,9 @@ def answered(model: PreTrainedModel, questions: Sequence[Question], size: int) -
                 raise
             failure = error.with_traceback(None)  # which keeps the tensors alive
         if failure is not None:
-            back = [*dict.fromkeys([*batch.clear(), *joining])]
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            back = batch.begin_again(joining)
             if len(back) == 1:
                 raise too_large(failure) from failure
-            size, joining = len(back) // 2, []
+            size = len(back) // 2
             waiting += back
-            continue
-        joining = []
         yield from done
