@@ -14,8 +14,9 @@ import yaml
 from langbridge.data import Source, Validation
 from langbridge.errors import LangBridgeError
 from langbridge.model.connectors.settings import LinearSettings, ResamplerSettings
+from langbridge.train.blocks import Lora, Ridge
 from langbridge.train.hyperparameters import OURS, Train
-from langbridge.train.recipe import Data, Lora, Recipe, Ridge
+from langbridge.train.recipe import Data, Recipe
 
 MINIMAL = "encoder: enc\nlanguage_model: lm\ndata: {path: rows.jsonl}\n"
 

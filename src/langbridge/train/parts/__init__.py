@@ -6,9 +6,9 @@
 from typing import Any
 
 from langbridge.model import LangBridgeModel
+from langbridge.train.blocks import Lora
 from langbridge.train.parts.adapters import AdaptersPart
 from langbridge.train.parts.base import ConnectorPart, EncoderPart, LanguageModelPart, NewRowsPart, Part
-from langbridge.train.recipe import Lora
 
 __all__ = ["Part", "parts_of"]
 

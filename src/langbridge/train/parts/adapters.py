@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel
+from langbridge.train.blocks import ALL_LINEAR, Lora
 from langbridge.train.parts.base import LanguageModelPart
-from langbridge.train.recipe import ALL_LINEAR, Lora
 
 ADAPTER = "adapter"
 """Folder inside a checkpoint with the adapters, as PEFT writes them."""

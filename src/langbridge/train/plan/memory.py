@@ -17,12 +17,13 @@ from langbridge.model.encoders import check_encoder, check_language_model
 from langbridge.model.language_models import PIECE
 from langbridge.model.sequence import least_positions
 from langbridge.model.tokenizers import WHITESPACE, load_tokenizer, whitespace_ids
+from langbridge.train.blocks import ALL_LINEAR
 from langbridge.train.hyperparameters import Sharding
 from langbridge.train.objectives import objective_of
 from langbridge.train.parts.adapters import is_named, untie_adapted
 from langbridge.train.plan.activations import kept_by_encoder, kept_by_language_model
 from langbridge.train.plan.shapes import shapes_of
-from langbridge.train.recipe import ALL_LINEAR, Recipe
+from langbridge.train.recipe import Recipe
 from langbridge.train.sharding import blocks_of
 
 
