@@ -13,7 +13,8 @@ from typing import Any
 from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, write_atomically
 from langbridge.serve.load import load_bridge
-from langbridge.serve.routing import TEXT, Route, TextLosses, fit_route
+from langbridge.serve.routing import TEXT, Route, fit_route
+from langbridge.serve.signals import Signal
 from studies.real.reading import CARELESS, ENGLISH, Questions
 from studies.real.runs import Note, Run, carry_out
 
@@ -40,9 +41,10 @@ def carry_out_route(run: Run, questions: Questions, languages: Sequence[str], *,
         rows = islice(read_jsonl(run.data / "gsm8k" / "train.jsonl"), PROMPTS)
         route = fit_route(model, processor, [row["question"] for _, row in rows])
         route.save(path)
-    route, losses = Route.load(path), TextLosses(model, processor)
+    route = Route.load(path)
+    signal = Signal(model, processor, route.signal)
     for code in missing:
-        ways = [route.way(loss) for loss in losses(questions[code])]
+        ways = [route.way(value) for value in signal(questions[code])]
         found = {way: _measured(one, questions, code) for way, one in zip(run.way.of, (text, bridged), strict=True)}
         merged = {
             **found[run.way.of[1]],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from langbridge.analyze.soft_prompts import nearest_tokens
 from langbridge.errors import LangBridgeError
 from langbridge.miniature import parents
 from langbridge.miniature.dataset import held_out_rows
@@ -18,7 +19,9 @@ from langbridge.serve.engine import Decoding, PromptTooLong, Request
 from langbridge.serve.hf import HFEngine
 from langbridge.serve.load import bridge_engine, load_bridge, load_engine
 from langbridge.serve.readers import CausalReader
-from langbridge.serve.routing import BRIDGE, TEXT, Route, RoutingReader, TextLosses, fit_route, mistyped
+from langbridge.serve.routing import BRIDGE, TEXT, Route, RoutingReader, fit_route, mistyped
+from langbridge.serve.signals import CUE, GLOSS, LOSS, Signal
+from langbridge.train.ridge import ridge_start
 
 FEW = Decoding(8)
 KNOWN, FOREIGN = ["b", "What is 12 + 30, please?", "c d"], ["Xa", "X what is it", "Xyz, and more of it"]
@@ -34,7 +37,7 @@ def losses(texts: Sequence[str]) -> list[float]:
 
 def reader(folder: Path, **reading: Any) -> tuple[LangBridgeModel, RoutingReader]:
     model, processor = load_bridge(folder)
-    return model, RoutingReader(processor, model.language_model.config, route=ROUTE, losses=losses, **reading)
+    return model, RoutingReader(processor, model.language_model.config, route=ROUTE, signal=losses, **reading)
 
 
 def one_way(folder: Path, way: str) -> HFEngine:
@@ -113,14 +116,14 @@ def test_a_turn_that_is_none_is_refused_as_without_a_route(chat_bridge_folder: P
 
 def test_a_prompt_that_a_template_has_twice_is_text_once(base_folders: tuple[Path, Path]) -> None:
     model, processor = build_bridge(*base_folders, template="<soft>{prompt}</soft>Q: {prompt}")
-    routed = RoutingReader(processor, model.language_model.config, route=ROUTE, losses=losses)
+    routed = RoutingReader(processor, model.language_model.config, route=ROUTE, signal=losses)
     assert routed.own_text(Request("b")) == "Q: b"
 
 
 def test_text_may_have_a_template_of_its_own(bridge_folder: Path) -> None:
     model, processor = load_bridge(bridge_folder)
     config, route = model.language_model.config, ROUTE.model_copy(update={"template": "Ask: {prompt} "})
-    engine = HFEngine(model, RoutingReader(processor, config, route=route, losses=losses))
+    engine = HFEngine(model, RoutingReader(processor, config, route=route, signal=losses))
     plain = HFEngine(model.language_model, CausalReader(processor.tokenizer, config, template="Ask: {prompt} "))
     text, bridged = engine.answers(["b", "X"], FEW)
     assert (text.text, text.way) == (plain.answers(["b"], FEW)[0].text, TEXT)
@@ -169,18 +172,76 @@ def test_the_loss_is_that_of_the_engine(bridge_folder: Path) -> None:
     text = "What is 12 + 30, please?"
     ((_, likelihood),) = bridge_engine(model, processor).score([Request()], [text])
     count = len(processor.encoder_tokenizer(text, add_special_tokens=False)["input_ids"])
-    (found,) = TextLosses(model, processor)([text])
+    (found,) = Signal(model, processor, LOSS)([text])
     assert found == pytest.approx(-likelihood.log_probability / count, rel=1e-5)
-    assert TextLosses(model, processor)([""]) == [0.0]
+    assert Signal(model, processor, LOSS)([""]) == [0.0]
+
+
+@pytest.fixture(scope="module")
+def closed_form() -> tuple[LangBridgeModel, LangBridgeProcessor]:
+    model, processor = build_bridge(parents.ENCODER, parents.LANGUAGE_MODEL, dtype=torch.float32)
+    english = [row["question"] for row in held_out_rows("en", 64)]
+    assert ridge_start(model, processor, english, penalty=1e-4) is not None
+    return model, processor
+
+
+def test_a_gloss_is_told_by_what_stands_before_it(
+    closed_form: tuple[LangBridgeModel, LangBridgeProcessor],
+) -> None:
+    model, processor = closed_form
+    text = held_out_rows("sw", 1)[0]["question"]
+    words = [
+        one.nearest[0].id
+        for one in nearest_tokens(model, processor, text, top=1).soft_prompts[:-1]
+        if (word := one.nearest[0].text.strip()).isascii() and word.isalpha()
+    ]
+    gloss = [token for place, token in enumerate(words) if not place or words[place - 1] != token]
+    assert len(gloss) > 8
+    tokenizer = processor.tokenizer
+    read, cue = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, CUE))
+    losses = []
+    for known in ([], read):
+        ids = torch.tensor([[tokenizer.bos_token_id, *known, *cue, *gloss]])
+        with torch.inference_mode():
+            judged = model.language_model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+        losses.append(-float(judged[-len(gloss) :].mean()))
+    (found,) = Signal(model, processor, GLOSS)([text])
+    assert found == pytest.approx(losses[0] - losses[1], rel=1e-4)
+    assert Signal(model, processor, GLOSS)([""]) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "signal"),
+    [
+        pytest.param(lambda text: 2.0 if "apples" in text else 0.5, GLOSS, id="English tells what mistyped does not"),
+        pytest.param(lambda text: 2.0, LOSS, id="both tell as much"),
+        pytest.param(lambda text: -2.0 if "apples" in text else -3.0, LOSS, id="neither tells anything"),
+        pytest.param(lambda text: 2.0 if "1 apples" in text else 0.1, LOSS, id="most of English tells nothing"),
+    ],
+)
+def test_a_route_goes_by_the_gloss_where_english_tells_it(
+    bridge_folder: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[str], float], signal: str
+) -> None:
+    def values(self: Signal, texts: Sequence[str]) -> list[float]:
+        return [told(text) if self.name == GLOSS else float("apples" not in text) for text in texts]
+
+    monkeypatch.setattr(Signal, "__call__", values)
+    route = fit_route(*load_bridge(bridge_folder), [f"Tom has {number} apples." for number in range(1, 13)])
+    assert (route.signal, route.english_by_bridge, route.mistyped_by_text) == (signal, 0, 0)
+    if signal == GLOSS:
+        assert (route.threshold, route.english, route.mistyped) == (1.0, 2.0, 0.5)
+        assert [route.way(value) for value in (1.5, 1.0, 0.9)] == [TEXT, TEXT, BRIDGE]
+    else:
+        assert [route.way(value) for value in (0.4, 0.5, 0.6)] == [TEXT, TEXT, BRIDGE]
 
 
 def test_a_prompt_with_several_answers_is_weighed_once(bridge_folder: Path) -> None:
     model, processor = load_bridge(bridge_folder)
-    weigh, passes = TextLosses(model, processor), []
+    weigh, passes = Signal(model, processor, LOSS), []
     model.language_model.register_forward_hook(lambda *_: passes.append(1))
     found = [weigh(["b", "c d"]) for _ in range(16)]
     assert len(passes) == 2
-    assert found == [TextLosses(model, processor)(["b", "c d"])] * 16
+    assert found == [Signal(model, processor, LOSS)(["b", "c d"])] * 16
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +257,11 @@ def test_english_sets_a_threshold_that_sends_other_languages_through_the_bridge(
         return [row["question"] for row in held_out_rows(language, 16)]
 
     route = fit_route(*miniature, questions("en"))
+    assert route.signal == LOSS, "a connector that was never trained gives no gloss"
     assert route.english < route.threshold < route.mistyped
     assert (route.prompts, route.english_by_bridge, route.mistyped_by_text) == (16, 0, 0)
     ways = {
-        language: [route.way(loss) for loss in TextLosses(*miniature)(questions(language))]
+        language: [route.way(loss) for loss in Signal(*miniature, route.signal)(questions(language))]
         for language in ("en", "sw", "te")
     }
     assert set(ways["en"]) == {TEXT}
@@ -235,7 +297,7 @@ def test_a_bridge_that_chats_has_no_text_in_a_template_without_turns(chat_bridge
     def engine(template: str | None) -> ContinuousEngine:
         route = ROUTE.model_copy(update={"template": template})
         config = model.language_model.config
-        return ContinuousEngine(model, RoutingReader(processor, config, route=route, losses=losses), slots=1)
+        return ContinuousEngine(model, RoutingReader(processor, config, route=route, signal=losses), slots=1)
 
     with pytest.raises(
         LangBridgeError, match=r"--route: .* 'Ask: \{prompt\}', which has no place for turns, .* fit it again"
@@ -251,7 +313,7 @@ def test_a_bridge_that_chats_has_no_text_in_a_template_without_turns(chat_bridge
 @pytest.fixture
 def routed(bridge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a route by which texts with an X go through the bridge."""
-    monkeypatch.setattr(TextLosses, "__call__", lambda _self, texts: losses(texts))
+    monkeypatch.setattr(Signal, "__call__", lambda _self, texts: losses(texts))
     ROUTE.save(tmp_path / "route.json")
     return tmp_path / "route.json"
 
@@ -302,7 +364,7 @@ def test_a_route_is_written_by_one_command(
     asked = ("route", tmp_path / "bridge", "--data", tmp_path / "en.jsonl", "--field", "q")
     code, printed, error = command(*asked, "--out", tmp_path / "route.json")
     assert (code, error) == (0, "")
-    assert "route.json: prompts of up to" in printed
+    assert "route.json: prompts go to the language model as text by their loss, at most" in printed
     assert "of 12 prompts 0 through the bridge" in printed
     assert Route.load(tmp_path / "route.json").language_model is not None
     code, _, error = command(*asked, "--limit", 3, "--out", tmp_path / "route.json")

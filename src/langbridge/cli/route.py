@@ -22,7 +22,7 @@ def route(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The first rows only.")] = 200,
 ) -> None:
-    """Find the loss of the language model above which prompts go through the bridge, from English prompts alone."""
+    """Find by English prompts alone which prompts the language model reads best as its own text."""
     folder, out = model_folder(folder), output_file(out)
     from itertools import islice
 
@@ -35,11 +35,13 @@ def route(
         prompts.append(text_field(row, field, f"{data}, row {number}"))
     from langbridge.serve.load import load_bridge
     from langbridge.serve.routing import fit_route
+    from langbridge.serve.signals import GLOSS
 
     found = fit_route(*load_bridge(folder), prompts, template=template)
     found.save(out)
+    by = "gloss, at least" if found.signal == GLOSS else "loss, at most"
     typer.echo(
-        f"{out}: prompts of up to {found.threshold:.2f} nats a token go to the language model as text "
+        f"{out}: prompts go to the language model as text by their {by} {found.threshold:.2f} nats a token "
         f"(English {found.english:.2f}, of {found.prompts} prompts {found.english_by_bridge} through the bridge; with "
         f"mistyped letters {found.mistyped:.2f}, {found.mistyped_by_text} as text)"
     )
