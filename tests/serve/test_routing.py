@@ -364,7 +364,7 @@ def test_a_route_is_written_by_one_command(
     asked = ("route", tmp_path / "bridge", "--data", tmp_path / "en.jsonl", "--field", "q")
     code, printed, error = command(*asked, "--out", tmp_path / "route.json")
     assert (code, error) == (0, "")
-    assert "route.json: prompts go to the language model as text by their loss, at most" in printed
+    assert "route.json: prompts whose loss is at most" in printed
     assert "of 12 prompts 0 through the bridge" in printed
     assert Route.load(tmp_path / "route.json").language_model is not None
     code, _, error = command(*asked, "--limit", 3, "--out", tmp_path / "route.json")

@@ -39,9 +39,13 @@ def route(
 
     found = fit_route(*load_bridge(folder), prompts, template=template)
     found.save(out)
-    by = "gloss, at least" if found.signal == GLOSS else "loss, at most"
+    text = (
+        f"that tell the language model at least {found.threshold:.2f} nats a word of their gloss"
+        if found.signal == GLOSS
+        else f"whose loss is at most {found.threshold:.2f} nats a token to the language model"
+    )
     typer.echo(
-        f"{out}: prompts go to the language model as text by their {by} {found.threshold:.2f} nats a token "
+        f"{out}: prompts {text} go to it as text "
         f"(English {found.english:.2f}, of {found.prompts} prompts {found.english_by_bridge} through the bridge; with "
         f"mistyped letters {found.mistyped:.2f}, {found.mistyped_by_text} as text)"
     )
