@@ -14,7 +14,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import read_jsonl, write_atomically
 from langbridge.serve.load import load_bridge
 from langbridge.serve.routing import TEXT, Route, fit_route
-from langbridge.serve.signals import Signal
+from langbridge.serve.signals import Signals
 from studies.real.reading import CARELESS, ENGLISH, Questions
 from studies.real.runs import Note, Run, carry_out
 
@@ -41,10 +41,9 @@ def carry_out_route(run: Run, questions: Questions, languages: Sequence[str], *,
         rows = islice(read_jsonl(run.data / "gsm8k" / "train.jsonl"), PROMPTS)
         route = fit_route(model, processor, [row["question"] for _, row in rows])
         route.save(path)
-    route = Route.load(path)
-    signal = Signal(model, processor, route.signal)
+    route, signals = Route.load(path), Signals(model, processor)
     for code in missing:
-        ways = [route.way(value) for value in signal(questions[code])]
+        ways = route.ways(questions[code], signals)
         found = {way: _measured(one, questions, code) for way, one in zip(run.way.of, (text, bridged), strict=True)}
         merged = {
             **found[run.way.of[1]],

@@ -1,8 +1,8 @@
-"""A routed prompt is answered as its way alone would answer it, in any company. The way follows from the language
-model's loss and a threshold that English alone has set."""
+"""A routed prompt is answered as its way alone would answer it, in any company. The way follows from two signals of the
+language model and thresholds that English alone has set."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,32 @@ from langbridge.serve.hf import HFEngine
 from langbridge.serve.load import bridge_engine, load_bridge, load_engine
 from langbridge.serve.readers import CausalReader
 from langbridge.serve.routing import BRIDGE, TEXT, Route, RoutingReader, fit_route, mistyped
-from langbridge.serve.signals import CUE, GLOSS, LOSS, Signal
+from langbridge.serve.signals import CUE, Signals
 from langbridge.train.ridge import ridge_start
 
 FEW = Decoding(8)
 KNOWN, FOREIGN = ["b", "What is 12 + 30, please?", "c d"], ["Xa", "X what is it", "Xyz, and more of it"]
 PROMPTS = [KNOWN[0], FOREIGN[0], KNOWN[1], FOREIGN[1], FOREIGN[2], KNOWN[2]]
 WAYS = [TEXT, BRIDGE, TEXT, BRIDGE, BRIDGE, TEXT]
-ROUTE = Route(threshold=1, prompts=8, english=0.5, mistyped=2, english_by_bridge=0, mistyped_by_text=0)
+ROUTE = Route(loss=1)
 
 
-def losses(texts: Sequence[str]) -> list[float]:
-    """Of texts of which those with an X are hard to read."""
-    return [2.0 if "X" in text else 0.5 for text in texts]
+class Told:
+    """The signals of texts of which those with an X are hard to read, and those with an X and a y tell of it."""
+
+    def loss(self, text: str) -> float:
+        return 2.0 if "X" in text else 0.5
+
+    def gloss(self, text: str) -> float:
+        return 1.0 if "y" in text else 0.2
+
+
+signals: Any = Told()
 
 
 def reader(folder: Path, **reading: Any) -> tuple[LangBridgeModel, RoutingReader]:
     model, processor = load_bridge(folder)
-    return model, RoutingReader(processor, model.language_model.config, route=ROUTE, signal=losses, **reading)
+    return model, RoutingReader(processor, model.language_model.config, route=ROUTE, signals=signals, **reading)
 
 
 def one_way(folder: Path, way: str) -> HFEngine:
@@ -67,7 +75,7 @@ def test_answers_are_those_of_either_way_and_say_which(bridge_folder: Path, expe
     assert [one.text for one in answers] == expected
     assert [one.way for one in answers] == WAYS
     assert [one.encoder_tokens > 0 for one in answers] == [way == BRIDGE for way in WAYS]
-    assert engine.identity["route"]["threshold"] == 1
+    assert engine.identity["route"]["loss"] == 1
     assert one_way(bridge_folder, BRIDGE).answers(["b"], FEW)[0].way is None
 
 
@@ -116,14 +124,14 @@ def test_a_turn_that_is_none_is_refused_as_without_a_route(chat_bridge_folder: P
 
 def test_a_prompt_that_a_template_has_twice_is_text_once(base_folders: tuple[Path, Path]) -> None:
     model, processor = build_bridge(*base_folders, template="<soft>{prompt}</soft>Q: {prompt}")
-    routed = RoutingReader(processor, model.language_model.config, route=ROUTE, signal=losses)
+    routed = RoutingReader(processor, model.language_model.config, route=ROUTE, signals=signals)
     assert routed.own_text(Request("b")) == "Q: b"
 
 
 def test_text_may_have_a_template_of_its_own(bridge_folder: Path) -> None:
     model, processor = load_bridge(bridge_folder)
     config, route = model.language_model.config, ROUTE.model_copy(update={"template": "Ask: {prompt} "})
-    engine = HFEngine(model, RoutingReader(processor, config, route=route, signal=losses))
+    engine = HFEngine(model, RoutingReader(processor, config, route=route, signals=signals))
     plain = HFEngine(model.language_model, CausalReader(processor.tokenizer, config, template="Ask: {prompt} "))
     text, bridged = engine.answers(["b", "X"], FEW)
     assert (text.text, text.way) == (plain.answers(["b"], FEW)[0].text, TEXT)
@@ -147,14 +155,14 @@ def test_what_is_too_long_is_named_by_its_place(bridge_folder: Path) -> None:
 def test_a_route_of_another_language_model_is_refused(bridge_folder: Path, tmp_path: Path) -> None:
     base = json.loads((bridge_folder / "config.json").read_text())["language_model_base"]
     ROUTE.model_copy(update={"language_model": base}).save(tmp_path / "mine.json")
-    assert load_engine(bridge_folder, route=tmp_path / "mine.json").identity["route"]["threshold"] == 1
+    assert load_engine(bridge_folder, route=tmp_path / "mine.json").identity["route"]["loss"] == 1
     next(iter(base["fingerprint"]["samples"].values()))["values"][0] += 1
     ROUTE.model_copy(update={"language_model": base}).save(tmp_path / "other.json")
     with pytest.raises(LangBridgeError, match=r"language model: got .*, whose weights differ from those of"):
         load_engine(bridge_folder, route=tmp_path / "other.json")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2, "threshold": 1}', '{"format": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1, "threshold": 1}', '{"format": 2}'])
 def test_what_is_no_route_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "route.json").write_text(content)
     with pytest.raises(LangBridgeError, match=r"route\.json: (broken JSON|holds no route)"):
@@ -172,9 +180,9 @@ def test_the_loss_is_that_of_the_engine(bridge_folder: Path) -> None:
     text = "What is 12 + 30, please?"
     ((_, likelihood),) = bridge_engine(model, processor).score([Request()], [text])
     count = len(processor.encoder_tokenizer(text, add_special_tokens=False)["input_ids"])
-    (found,) = Signal(model, processor, LOSS)([text])
-    assert found == pytest.approx(-likelihood.log_probability / count, rel=1e-5)
-    assert Signal(model, processor, LOSS)([""]) == [0.0]
+    found = Signals(model, processor)
+    assert found.loss(text) == pytest.approx(-likelihood.log_probability / count, rel=1e-5)
+    assert found.loss("") == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -205,43 +213,57 @@ def test_a_gloss_is_told_by_what_stands_before_it(
         with torch.inference_mode():
             judged = model.language_model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
         losses.append(-float(judged[-len(gloss) :].mean()))
-    (found,) = Signal(model, processor, GLOSS)([text])
-    assert found == pytest.approx(losses[0] - losses[1], rel=1e-4)
-    assert Signal(model, processor, GLOSS)([""]) == [0.0]
+    found = Signals(model, processor)
+    assert found.gloss(text) == pytest.approx(losses[0] - losses[1], rel=1e-4)
+    assert found.gloss("") == 0.0
 
 
 @pytest.mark.parametrize(
-    ("told", "signal"),
+    ("told", "gloss"),
     [
-        pytest.param(lambda text: 2.0 if "apples" in text else 0.5, GLOSS, id="English tells what mistyped does not"),
-        pytest.param(lambda text: 2.0, LOSS, id="both tell as much"),
-        pytest.param(lambda text: -2.0 if "apples" in text else -3.0, LOSS, id="neither tells anything"),
-        pytest.param(lambda text: 2.0 if "1 apples" in text else 0.1, LOSS, id="most of English tells nothing"),
+        pytest.param(lambda text: 2.0 if "apples" in text else 0.5, 1.0, id="English tells what mistyped does not"),
+        pytest.param(lambda text: 2.0, None, id="both tell as much"),
+        pytest.param(lambda text: -2.0 if "apples" in text else -3.0, None, id="neither tells anything"),
+        pytest.param(lambda text: 2.0 if "1" in text else 0.1, None, id="most of English tells nothing"),
     ],
 )
-def test_a_route_goes_by_the_gloss_where_english_tells_it(
-    bridge_folder: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[str], float], signal: str
+def test_a_route_asks_for_the_gloss_where_english_tells_it(
+    bridge_folder: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[str], float], gloss: float | None
 ) -> None:
-    def values(self: Signal, texts: Sequence[str]) -> list[float]:
-        return [told(text) if self.name == GLOSS else float("apples" not in text) for text in texts]
-
-    monkeypatch.setattr(Signal, "__call__", values)
+    monkeypatch.setattr(Signals, "_gloss", lambda _, text: told(text))
+    monkeypatch.setattr(Signals, "_loss", lambda _, text: 1.0 if "apples" in text else 3.0)
     route = fit_route(*load_bridge(bridge_folder), [f"Tom has {number} apples." for number in range(1, 13)])
-    assert (route.signal, route.english_by_bridge, route.mistyped_by_text) == (signal, 0, 0)
-    if signal == GLOSS:
-        assert (route.threshold, route.english, route.mistyped) == (1.0, 2.0, 0.5)
-        assert [route.way(value) for value in (1.5, 1.0, 0.9)] == [TEXT, TEXT, BRIDGE]
-    else:
-        assert [route.way(value) for value in (0.4, 0.5, 0.6)] == [TEXT, TEXT, BRIDGE]
+    assert (route.gloss, route.loss) == (gloss, 2.0 if gloss is None else 1.0)
+    assert (route.prompts, route.english_by_bridge, route.mistyped_by_text) == (12, 0, 0)
+
+
+def test_a_prompt_is_text_that_is_expected_or_that_tells_of_its_gloss() -> None:
+    asked: list[str] = []
+
+    class Asked(Told):
+        def gloss(self, text: str) -> float:
+            asked.append(text)
+            return super().gloss(text)
+
+    texts: Any = ["b", "X", "Xy"]
+    assert ROUTE.model_copy(update={"gloss": 0.5}).ways(texts, Asked()) == [TEXT, BRIDGE, TEXT]  # type: ignore[arg-type]
+    assert asked == ["X", "Xy"], "where the loss decides, the second pass is spared"
+    assert ROUTE.ways(texts, signals) == [TEXT, BRIDGE, BRIDGE]
+
+
+def test_a_long_prompt_is_weighed_by_its_end_and_within_the_positions(bridge_folder: Path) -> None:
+    found = Signals(*load_bridge(bridge_folder))  # its language model has 256 positions
+    assert found.loss("Z" * 900 + "b c" * 100) == pytest.approx(found.loss("Y" * 900 + "b c" * 100), rel=1e-6)
+    assert found.gloss("Z" * 900 + "b c" * 100) == pytest.approx(found.gloss("Y" * 900 + "b c" * 100), rel=1e-6)
 
 
 def test_a_prompt_with_several_answers_is_weighed_once(bridge_folder: Path) -> None:
     model, processor = load_bridge(bridge_folder)
-    weigh, passes = Signal(model, processor, LOSS), []
+    weigh, passes = Signals(model, processor), []
     model.language_model.register_forward_hook(lambda *_: passes.append(1))
-    found = [weigh(["b", "c d"]) for _ in range(16)]
+    found = [[weigh.loss(text) for text in ("b", "c d")] for _ in range(16)]
     assert len(passes) == 2
-    assert found == [Signal(model, processor, LOSS)(["b", "c d"])] * 16
+    assert found == [[Signals(model, processor).loss(text) for text in ("b", "c d")]] * 16
 
 
 @pytest.fixture(scope="module")
@@ -257,13 +279,9 @@ def test_english_sets_a_threshold_that_sends_other_languages_through_the_bridge(
         return [row["question"] for row in held_out_rows(language, 16)]
 
     route = fit_route(*miniature, questions("en"))
-    assert route.signal == LOSS, "a connector that was never trained gives no gloss"
-    assert route.english < route.threshold < route.mistyped
+    assert route.gloss is None, "a connector that was never trained gives no gloss"
     assert (route.prompts, route.english_by_bridge, route.mistyped_by_text) == (16, 0, 0)
-    ways = {
-        language: [route.way(loss) for loss in Signal(*miniature, route.signal)(questions(language))]
-        for language in ("en", "sw", "te")
-    }
+    ways = {language: route.ways(questions(language), Signals(*miniature)) for language in ("en", "sw", "te")}
     assert set(ways["en"]) == {TEXT}
     assert set(ways["sw"]) == set(ways["te"]) == {BRIDGE}, "the miniature's language model knows English alone"
 
@@ -297,7 +315,7 @@ def test_a_bridge_that_chats_has_no_text_in_a_template_without_turns(chat_bridge
     def engine(template: str | None) -> ContinuousEngine:
         route = ROUTE.model_copy(update={"template": template})
         config = model.language_model.config
-        return ContinuousEngine(model, RoutingReader(processor, config, route=route, signal=losses), slots=1)
+        return ContinuousEngine(model, RoutingReader(processor, config, route=route, signals=signals), slots=1)
 
     with pytest.raises(
         LangBridgeError, match=r"--route: .* 'Ask: \{prompt\}', which has no place for turns, .* fit it again"
@@ -313,7 +331,7 @@ def test_a_bridge_that_chats_has_no_text_in_a_template_without_turns(chat_bridge
 @pytest.fixture
 def routed(bridge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a route by which texts with an X go through the bridge."""
-    monkeypatch.setattr(Signal, "__call__", lambda _self, texts: losses(texts))
+    monkeypatch.setattr(Signals, "_loss", lambda _, text: signals.loss(text))
     ROUTE.save(tmp_path / "route.json")
     return tmp_path / "route.json"
 
@@ -364,8 +382,7 @@ def test_a_route_is_written_by_one_command(
     asked = ("route", tmp_path / "bridge", "--data", tmp_path / "en.jsonl", "--field", "q")
     code, printed, error = command(*asked, "--out", tmp_path / "route.json")
     assert (code, error) == (0, "")
-    assert "route.json: prompts whose loss is at most" in printed
-    assert "of 12 prompts 0 through the bridge" in printed
+    assert "go to it as text: of 12 English ones 12, with mistyped letters 0" in printed
     assert Route.load(tmp_path / "route.json").language_model is not None
     code, _, error = command(*asked, "--limit", 3, "--out", tmp_path / "route.json")
     assert (code, error) == (2, "langbridge: route: got 3 prompts to fit on, expected at least 8\n")

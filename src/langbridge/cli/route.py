@@ -35,17 +35,12 @@ def route(
         prompts.append(text_field(row, field, f"{data}, row {number}"))
     from langbridge.serve.load import load_bridge
     from langbridge.serve.routing import fit_route
-    from langbridge.serve.signals import GLOSS
 
     found = fit_route(*load_bridge(folder), prompts, template=template)
     found.save(out)
-    text = (
-        f"that tell the language model at least {found.threshold:.2f} nats a word of their gloss"
-        if found.signal == GLOSS
-        else f"whose loss is at most {found.threshold:.2f} nats a token to the language model"
-    )
+    gloss = "" if found.gloss is None else f", or tell it at least {found.gloss:.2f} nats a token of their gloss,"
     typer.echo(
-        f"{out}: prompts {text} go to it as text "
-        f"(English {found.english:.2f}, of {found.prompts} prompts {found.english_by_bridge} through the bridge; with "
-        f"mistyped letters {found.mistyped:.2f}, {found.mistyped_by_text} as text)"
+        f"{out}: prompts that cost the language model at most {found.loss:.2f} nats a token{gloss} go to it as text: "
+        f"of {found.prompts} English ones {found.prompts - found.english_by_bridge}, with mistyped letters "
+        f"{found.mistyped_by_text}"
     )

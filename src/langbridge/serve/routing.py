@@ -1,15 +1,15 @@
 """Which way a prompt goes: a language model reads what it knows best as its own text, and all else through the bridge.
 
-What decides is a signal that asks for no label (`signals.py`): what the text tells the language model of its gloss by
-the bridge, or, for a language model that can make nothing of a gloss, its loss of the text. The threshold is set on
-English and English with mistyped letters, so that no other language has a part in it.
+A prompt is known that is as expected as English prompts are, or that makes its gloss by the bridge easier to predict,
+at least half as much as an English one does (`signals.py`). No label is asked for, and no language but English has a
+part in the thresholds.
 """
 
 import json
 import random
 import statistics
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from langbridge.model.bases import LANGUAGE_MODEL, check_same
 from langbridge.model.sequence import CHAT, Own, message_text
 from langbridge.serve.engine import PromptTooLong, Request
 from langbridge.serve.readers import BridgeReader, CausalReader, Reading
-from langbridge.serve.signals import GLOSS, LOSS, Name, Signal
+from langbridge.serve.signals import Signals
 from langbridge.settings import Settings
 
 TEXT, BRIDGE = "text", "bridge"
 """The ways of a prompt, as answers name them."""
 
-FORMAT = 1
+FORMAT = 2
 MISTYPED = 0.4
 """Share of letters that are replaced in the English that is to go through the bridge."""
 FEWEST = 8
@@ -41,19 +41,17 @@ ASTRAY = 0.1
 class Route(Settings):
     """What sends a prompt one way or the other, as its file holds it.
 
-    signal: what decides (`signals.py`). threshold: a prompt goes as text where its gloss is told so much at least, or
-    where its loss is so much at most. english, mistyped: medians of the prompts that it was fitted on.
-    english_by_bridge, mistyped_by_text: how many of them go the wrong way. template: of prompts as text, as plain
+    loss: a prompt of at most this loss goes as text. gloss: so does one that tells at least so much of its gloss; None
+    where only the loss decides. prompts: how many English ones it was fitted on. english_by_bridge, mistyped_by_text:
+    how many of them, and of the same with mistyped letters, go the wrong way. template: of prompts as text, as plain
     models have it; None for the bridge's own. language_model: the one that the route holds for, as a checkpoint records
     it.
     """
 
     format: int = FORMAT
-    signal: Name = LOSS
-    threshold: float
-    prompts: int
-    english: float
-    mistyped: float
+    loss: float
+    gloss: float | None = None
+    prompts: int = 0
     english_by_bridge: int = 0
     mistyped_by_text: int = 0
     template: str | None = None
@@ -67,7 +65,7 @@ class Route(Settings):
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise LangBridgeError(f"{path}: broken JSON: {error}") from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT or "threshold" not in found:
+        if not isinstance(found, dict) or found.get("format") != FORMAT or "loss" not in found:
             raise LangBridgeError(
                 f"{path}: holds no route; `langbridge route BRIDGE --data FILE --out FILE` writes one"
             )
@@ -76,9 +74,17 @@ class Route(Settings):
     def save(self, path: str | Path) -> None:
         write_atomically(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
-    def way(self, value: float) -> str:
-        known = value >= self.threshold if self.signal == GLOSS else value <= self.threshold
-        return TEXT if known else BRIDGE
+    def way(self, loss: float, gloss: float) -> str:
+        return TEXT if loss <= self.loss or (self.gloss is not None and gloss >= self.gloss) else BRIDGE
+
+    def ways(self, prompts: Sequence[str], signals: Signals) -> list[str]:
+        """Of each prompt, `text` or `bridge`. The gloss is asked where the loss does not decide."""
+        asked = self.gloss is not None
+        losses = [signals.loss(prompt) for prompt in prompts]
+        return [
+            self.way(loss, signals.gloss(prompt) if asked and loss > self.loss else 0.0)
+            for prompt, loss in zip(prompts, losses, strict=True)
+        ]
 
 
 def fit_route(
@@ -86,49 +92,40 @@ def fit_route(
 ) -> Route:
     """The route between English prompts and the same with mistyped letters.
 
-    By the gloss: a prompt is known that tells at least half of what English tells in the median. Where English tells
-    nothing, no more than the mistyped does, or too little in more than one prompt of ten, by the loss: half-way between
-    what 95 in 100 English prompts do not exceed and 95 in 100 mistyped ones do. template: as in `Route`. Raises
-    `LangBridgeError` where neither will do.
+    Known is a prompt of a loss that 95 in 100 English ones do not exceed, or that tells half of what English tells of
+    its gloss in the median. Where English tells nothing of it, no more than the mistyped does, or less than that half
+    in more than one prompt of ten, the loss decides alone, and its threshold is half-way to that of mistyped English.
+    template: as in `Route`. Raises `LangBridgeError` where the loss does not tell the two apart then.
     """
     if template is not None:
         CausalReader(processor.tokenizer, model.language_model.config, template=template)  # refuses what is none
     if len(prompts) < FEWEST:
         raise LangBridgeError(f"route: got {len(prompts)} prompts to fit on, expected at least {FEWEST}")
     spoilt = [mistyped(text, number) for number, text in enumerate(prompts)]
-    for name, threshold in (GLOSS, _half), (LOSS, _between):
-        signal = Signal(model, processor, name)
-        of_english, of_spoilt = signal(prompts), signal(spoilt)
-        route = Route(
-            signal=name,
-            threshold=threshold(of_english, of_spoilt),
-            prompts=len(prompts),
-            english=statistics.median(of_english),
-            mistyped=statistics.median(of_spoilt),
-            template=template,
-            language_model=getattr(model.config, f"{LANGUAGE_MODEL}_base"),
+    signals = Signals(model, processor)
+    lost, spoilt_lost = ([signals.loss(text) for text in texts] for texts in (prompts, spoilt))
+    told, spoilt_told = ([signals.gloss(text) for text in texts] for texts in (prompts, spoilt))
+    low, high = statistics.quantiles(lost, n=20)[-1], statistics.quantiles(spoilt_lost, n=20)[0]
+    half = statistics.median(told) / 2
+    glossed = half > max(0, statistics.median(spoilt_told) / 2)
+    glossed = glossed and sum(one < half for one in told) <= ASTRAY * len(prompts)
+    if not glossed and low >= high:
+        raise LangBridgeError(
+            f"route: the language model's loss does not tell these prompts ({low:.2f} nats a token for the worst in "
+            f"20) from the same with {MISTYPED:.0%} of their letters mistyped ({high:.2f} for the best in 20); "
+            "expected English prompts, of a sentence or more, and a language model that reads English"
         )
-        wrong = {
-            "english_by_bridge": [route.way(value) for value in of_english].count(BRIDGE),
-            "mistyped_by_text": [route.way(value) for value in of_spoilt].count(TEXT),
-        }
-        # Of a gloss something and nothing are to be told apart: a larger language model understands mistyped English.
-        apart = route.english > max(0, route.mistyped) if name == GLOSS else route.mistyped > route.threshold
-        if apart and wrong["english_by_bridge"] <= ASTRAY * len(prompts):
-            return route.model_copy(update=wrong)
-    raise LangBridgeError(
-        f"route: the language model's loss does not tell these prompts ({route.english:.2f} nats a token, the median) "
-        f"from the same with {MISTYPED:.0%} of their letters mistyped ({route.mistyped:.2f}); expected English "
-        "prompts, of a sentence or more, and a language model that reads English"
+    route = Route(
+        loss=low if glossed else (low + high) / 2,
+        gloss=half if glossed else None,
+        prompts=len(prompts),
+        template=template,
+        language_model=getattr(model.config, f"{LANGUAGE_MODEL}_base"),
     )
-
-
-def _half(english: Sequence[float], _: Sequence[float]) -> float:
-    return statistics.median(english) / 2
-
-
-def _between(english: Sequence[float], spoilt: Sequence[float]) -> float:
-    return (statistics.quantiles(english, n=20)[-1] + statistics.quantiles(spoilt, n=20)[0]) / 2
+    ways = [list(map(route.way, *pair)) for pair in ((lost, told), (spoilt_lost, spoilt_told))]
+    return route.model_copy(
+        update={"english_by_bridge": ways[0].count(BRIDGE), "mistyped_by_text": ways[1].count(TEXT)}
+    )
 
 
 def mistyped(text: str, seed: int, share: float = MISTYPED) -> str:
@@ -151,14 +148,14 @@ def routing_reader(
             LANGUAGE_MODEL, recorded, now, str(base.get("id")), f"{(route.language_model or {}).get('id')} ({file})"
         )
     config = model.language_model.config
-    return RoutingReader(processor, config, route=route, signal=Signal(model, processor, route.signal), **reading)
+    return RoutingReader(processor, config, route=route, signals=Signals(model, processor), **reading)
 
 
 class RoutingReader(BridgeReader):
     """A bridge's requests, of which those that the language model knows how to read are its own text, in the bridge's
     own template. What decides is the prompt, or all that the user says in a conversation.
 
-    signal: the route's own, of some prompts. Other settings are those of `BridgeReader`.
+    Other settings are those of `BridgeReader`.
     """
 
     def __init__(
@@ -167,11 +164,11 @@ class RoutingReader(BridgeReader):
         config: PreTrainedConfig,
         *,
         route: Route,
-        signal: Callable[[Sequence[str]], list[float]],
+        signals: Signals,
         **reading: Any,
     ):
         super().__init__(processor, config, **reading)
-        self.route, self.signal = route, signal
+        self.route, self.signals = route, signals
         self._own_text = (
             _OwnText(self)
             if route.template is None
@@ -187,7 +184,7 @@ class RoutingReader(BridgeReader):
     def identity(self) -> dict[str, Any]:
         return {
             **super().identity,
-            "route": {key: getattr(self.route, key) for key in ("signal", "threshold", "template")},
+            "route": {key: getattr(self.route, key) for key in ("loss", "gloss", "template")},
         }
 
     def ways(self, requests: Sequence[Request]) -> list[str]:
@@ -198,7 +195,7 @@ class RoutingReader(BridgeReader):
             for one in requests
         ]
         texts = list(dict.fromkeys(said))
-        found = dict(zip(texts, map(self.route.way, self.signal(texts)), strict=True))
+        found = dict(zip(texts, self.route.ways(texts, self.signals), strict=True))
         return [found[text] for text in said]
 
     def own_text(self, request: Request) -> str:
