@@ -14,8 +14,11 @@ from langbridge.analyze.representations import analyze_representations
 from langbridge.analyze.soft_prompts import nearest_tokens
 from langbridge.evaluate.run import evaluate
 from langbridge.evaluate.suites import load_suites
+from langbridge.miniature.dataset import held_out_rows, training_rows
 from langbridge.serve.engine import Decoding, Request
-from langbridge.serve.load import load_engine
+from langbridge.serve.load import load_bridge, load_engine
+from langbridge.serve.routing import BRIDGE, TEXT, fit_route
+from langbridge.serve.signals import Signals
 
 QUESTIONS = {
     "en": ["Tom has 3 apples and buys 4. How many apples does he have?", "What is 5 plus 2?"],
@@ -96,3 +99,15 @@ def test_an_analysis(bridge_folder: Path, tmp_path: Path) -> None:
     near = nearest_tokens(model, processor, SENTENCES["sw"][0], top=2)
     assert len(near.own) >= 3
     assert sum(near.vocabulary_scripts.values()) == pytest.approx(1.0)
+
+
+def test_a_route_sends_english_as_text_and_other_languages_through_the_bridge(bridge_folder: Path) -> None:
+    bridge = load_bridge(bridge_folder)
+    english = [row["query"] for row in training_rows(24)]
+    route = fit_route(*bridge, english[:16])
+    assert route.gloss is not None, "a closed form on real models gives glosses that English tells"
+    signals = Signals(*bridge)
+    assert route.ways(english[16:], signals).count(TEXT) >= 7
+    for language in ("sw", "te"):
+        foreign = [row["question"] for row in held_out_rows(language, 8)]
+        assert route.ways(foreign, signals).count(BRIDGE) >= 7, "SmolLM2 reads neither"
