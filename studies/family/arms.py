@@ -58,7 +58,7 @@ def _arms(pair: str) -> Mapping[str, Arm]:
         "text": Arm("no bridge: the language model reads the question", text, trained=False, bridge=False),
         "closed": Arm("the closed form alone", trained=False),
         "mean": Arm("mean of closed form and bridge", mean=0.5, of=("closed", "bridge")),
-        "route": Arm("the bridge, or the text where the language model's loss is low", of=("text", "bridge")),
+        "route": Arm("the bridge, or the text where the language model knows it", of=("text", "bridge")),
         "layerwise": Arm(
             "cross-attention in the language model's layers besides (LayAlign)",
             {"connector.kind": "layerwise"},
