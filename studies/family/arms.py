@@ -80,7 +80,7 @@ def _arms(pair: str) -> Mapping[str, Arm]:
 
 
 NOISE = {"text_noise.drop": "0.4", "text_noise.scramble": "0.4"}
-"""That of the recipe `family/augmented`."""
+"""Both ways of corrupting the text."""
 
 
 def _adapters(updates: int, _: Path) -> list[dict[str, Any]]:
