@@ -9,8 +9,9 @@ import json
 import random
 import statistics
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ MISTYPED = 0.4
 FEWEST = 8
 """Prompts that a threshold is fitted on, at least."""
 ASTRAY = 0.1
-"""Share of the English prompts that may go through the bridge, at most."""
+"""Share of the English prompts that may tell less than half of their gloss, at most; else the loss decides alone."""
 
 
 class Route(Settings):
@@ -74,17 +75,13 @@ class Route(Settings):
     def save(self, path: str | Path) -> None:
         write_atomically(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
-    def way(self, loss: float, gloss: float) -> str:
-        return TEXT if loss <= self.loss or (self.gloss is not None and gloss >= self.gloss) else BRIDGE
+    def way(self, loss: float, gloss: Callable[[], float]) -> str:
+        """The gloss is asked where the loss does not decide."""
+        return TEXT if loss <= self.loss or (self.gloss is not None and gloss() >= self.gloss) else BRIDGE
 
     def ways(self, prompts: Sequence[str], signals: Signals) -> list[str]:
-        """Of each prompt, `text` or `bridge`. The gloss is asked where the loss does not decide."""
-        asked = self.gloss is not None
-        losses = [signals.loss(prompt) for prompt in prompts]
-        return [
-            self.way(loss, signals.gloss(prompt) if asked and loss > self.loss else 0.0)
-            for prompt, loss in zip(prompts, losses, strict=True)
-        ]
+        """Of each prompt, `text` or `bridge`."""
+        return [self.way(signals.loss(prompt), partial(signals.gloss, prompt)) for prompt in prompts]
 
 
 def fit_route(
@@ -122,9 +119,12 @@ def fit_route(
         template=template,
         language_model=getattr(model.config, f"{LANGUAGE_MODEL}_base"),
     )
-    ways = [list(map(route.way, *pair)) for pair in ((lost, told), (spoilt_lost, spoilt_told))]
+    ways, spoilt_ways = (
+        [route.way(loss, partial(float, gloss)) for loss, gloss in zip(losses, glosses, strict=True)]
+        for losses, glosses in ((lost, told), (spoilt_lost, spoilt_told))
+    )
     return route.model_copy(
-        update={"english_by_bridge": ways[0].count(BRIDGE), "mistyped_by_text": ways[1].count(TEXT)}
+        update={"english_by_bridge": ways.count(BRIDGE), "mistyped_by_text": spoilt_ways.count(TEXT)}
     )
 
 
