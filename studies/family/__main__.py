@@ -98,11 +98,11 @@ def _run(given: argparse.Namespace) -> None:
                 bridge = carry_out_route(run, questions, languages, note=_note)
             else:
                 bridge = carry_out(run, questions, languages, checkpoints=given.checkpoints, note=_note)
-            asked: dict[str, Any] = {"template": None if bridge else run.recipe.template}
+            asked: dict[str, Any] = {"template": run.way.asked_in if bridge else run.recipe.template}
             if arm == ROUTE:
                 asked["route"] = run.folder / ROUTE_FILE
             model = bridge or Path(run.recipe.language_model)
-            found = cost(model, questions, run.folder / "costs.json", **asked)
+            found = cost(model, questions, run.folder / "costs.json", bridge=bridge is not None, **asked)
             _note(f"{pair} {arm} seed {seed}: {found['parameters']:,} parameters, {found['milliseconds']:.0f} ms")
             if pair == MINIATURE:
                 solved = solve(model, data / "test", run.folder / "answers", **asked)

@@ -6,6 +6,7 @@ from typing import Any
 
 from langbridge.languages import LANGUAGE_GROUPS
 from langbridge.miniature import parents
+from langbridge.model.sequence import CHAT_WITH_TEXT
 from studies.real import arms as real
 from studies.real.arms import Arm, Design, Pair
 
@@ -34,12 +35,7 @@ LOW = {MINIATURE: LANGUAGE_GROUPS["low"], SMOLLM2: ("sw", "te", "bn", "th")}
 KNOWN = {MINIATURE: ("es", "fr", "de"), SMOLLM2: ("es", "de")}
 """Others, beside English, that the miniature's language model knows, and SmolLM2 has seen."""
 
-AUGMENTED = {
-    MINIATURE: "<soft>{prompt}</soft>{prompt}\n",
-    # The chat template of SmolLM2, with the question behind its soft prompts.
-    SMOLLM2: "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-    "<|im_start|>user\n<soft>{prompt}</soft>\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
-}
+AUGMENTED = {MINIATURE: "<soft>{prompt}</soft>{prompt}\n", SMOLLM2: CHAT_WITH_TEXT}
 """The template in which the language model has the question as its own tokens too."""
 
 
@@ -70,6 +66,12 @@ def _arms(pair: str) -> Mapping[str, Arm]:
         "augmented": Arm("the language model sees the question as text too (MindMerger)", augmented),
         "noised": Arm("the same, the text corrupted in training", {**augmented, **NOISE}),
         "dropped": Arm("the same, the text left out in half of the rows", {**augmented, "text_noise.drop": "0.5"}),
+        **{
+            f"{name}_beside" if name != "bridge" else "beside": Arm(
+                f"{name} as it is, asked with the question as text too", of=(name,), asked_in=AUGMENTED[pair]
+            )
+            for name in ("bridge", "closed", "mean")
+        },
         "noise": Arm("the bridge, with noise on the encoder's states in training", {"state_noise": "0.5"}),
         "noise_less": Arm("the same, half as much", {"state_noise": "0.25"}),
         "adapters": Arm("half of the examples for DoRA, the connector frozen (MERLIN)", stages=_adapters),

@@ -34,10 +34,10 @@ def solve(model: Path, tests: Path, out: Path, **asked: Any) -> dict[str, float]
     return {code: one["accuracy"] for code, one in found.items()}
 
 
-def cost(model: Path, questions: Questions, out: Path, **asked: Any) -> dict[str, Any]:
+def cost(model: Path, questions: Questions, out: Path, *, bridge: bool, **asked: Any) -> dict[str, Any]:
     """Trained parameters (of a bridge), and milliseconds a question of `NEW_TOKENS` tokens, alone; measured once.
 
-    asked: more for `load_engine`, with the template of a language model alone."""
+    bridge: whether it is one. asked: more for `load_engine`."""
     if out.is_file():
         return dict(json.loads(out.read_text(encoding="utf-8")))
     engine = load_engine(model, batch_size=1, **asked)
@@ -47,7 +47,7 @@ def cost(model: Path, questions: Questions, out: Path, **asked: Any) -> dict[str
         list(engine.generate([Request(text)], Decoding(NEW_TOKENS, options={"min_new_tokens": NEW_TOKENS})))
         seconds.append(time.perf_counter() - started)
     found = {
-        "parameters": _parameters(model) if asked.get("template") is None else 0,
+        "parameters": _parameters(model) if bridge else 0,
         "milliseconds": 1000 * median(seconds[1:]),
     }
     write_atomically(out, json.dumps(found) + "\n")

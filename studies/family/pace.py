@@ -32,10 +32,12 @@ class Pace:
 
     def seconds(self, arm: str, examples: int) -> float | None:
         """Of a training; of a mean or a route those of the arms that it is made of. None where it is not known."""
-        parts = [name for name in self.arms[arm].of or (arm,) if self.arms[name].bridge]
-        if not parts or not all(name in self.found for name in parts):
-            return None
-        return float(sum(self.found[name]["start"] + self.found[name]["example"] * examples for name in parts))
+        of = self.arms[arm].of
+        if of is None:
+            found = self.found.get(arm) if self.arms[arm].bridge else None
+            return None if found is None else float(found["start"] + found["example"] * examples)
+        parts = [self.seconds(name, examples) for name in of if self.arms[name].bridge]
+        return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def measure_pace(run: Run, arms: Sequence[str], note: Callable[[str], object] = print) -> Path:

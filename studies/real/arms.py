@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.sequence import CHAT_WITH_TEXT
 from langbridge.train import Recipe
 from langbridge.train.objectives.labelled import Labelled
 from studies.real.disturbed import Careless, LayerDropout, Norms
@@ -39,8 +40,9 @@ class Arm:
     in for the recipe's. trained: False for the start alone. bridge: False for the language model that reads the
     question itself. data: the training file below `--data`. stages: of a training in stages, what each has otherwise,
     by the number of updates and the data's folder; such an arm keeps no checkpoints. of: for an arm that is not trained
-    itself, the two that it is made of; mean: how much of the second there is in their mean. objective: what stands in
-    for `labelled` while it is trained."""
+    itself, the one or two that it is made of; mean: how much of the second there is in their mean. asked_in: the
+    template in which one other's bridges are asked, which is not the one that they were trained in. objective: what
+    stands in for `labelled` while it is trained."""
 
     says: str
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +52,8 @@ class Arm:
     data: str = "gsm8k/train.jsonl"
     stages: Callable[[int, Path], list[dict[str, Any]]] | None = None
     mean: float | None = None
-    of: tuple[str, str] | None = None
+    of: tuple[str, ...] | None = None
+    asked_in: str | None = None
     objective: type[Labelled] | None = None
 
     @property
@@ -74,6 +77,10 @@ ARMS = {
     "mean": Arm("mean of closed and labelled", mean=0.5, of=_ENDS),
     "mean25": Arm("the same with a quarter of labelled", mean=0.25, of=_ENDS),
     "mean75": Arm("the same with three quarters of labelled", mean=0.75, of=_ENDS),
+    **{
+        f"{name}_beside": Arm(f"{name}, with the question as text besides", of=(name,), asked_in=CHAT_WITH_TEXT)
+        for name in ("closed", "labelled", "mean")
+    },
     "noise": Arm("labelled, with noise on the encoder's states", {"state_noise": "0.5"}),
     "layer_dropout": Arm("labelled, with a quarter of the encoder's layers left out", objective=LayerDropout),
     "careless": Arm("labelled, half of the prompts mistyped", objective=Careless),

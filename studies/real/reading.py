@@ -88,9 +88,11 @@ class Reader:
         self.collate, self.losses, self.tokenizer, self.size, self.nearest = collate, losses, tokenizer, size, nearest
 
     @classmethod
-    def of_bridge(cls, folder: Path, recipe: Recipe) -> "Reader":
+    def of_bridge(cls, folder: Path, recipe: Recipe, template: str | None = None) -> "Reader":
+        """template: instead of the bridge's own."""
         model: Any = LangBridgeModel.from_pretrained(folder, dtype=recipe.dtype).eval()
         processor = LangBridgeProcessor.from_pretrained(folder)
+        processor.template = template or processor.template
         # As below: with a template that gives the language model the question's text as well, a row in some languages
         # takes more than the training's own limit, and the solution would be cut.
         positions = model.language_model.config.max_position_embeddings

@@ -79,17 +79,15 @@ def carry_out(
     for language in languages:
         _ = questions[language]  # a missing file is an error now, and not after the training
     _check_same(run)
-    if not run.way.bridge:
-        places: dict[int, Path | None] = {0: None}
-    elif run.way.mean is not None:
-        places = dict(_averaged(run, checkpoints, note))
-    else:
-        places = dict(_trained(run, checkpoints, note))
+    places = _bridges(run, checkpoints, note)
     for examples, bridge in places.items():
         missing = [code for code in languages if not run.measured(questions.count, examples, code).is_file()]
         if not missing:
             continue
-        reader = Reader.of_language_model(run.recipe) if bridge is None else Reader.of_bridge(bridge, run.recipe)
+        if bridge is None:
+            reader = Reader.of_language_model(run.recipe)
+        else:
+            reader = Reader.of_bridge(bridge, run.recipe, run.way.asked_in)
         for code in missing:
             found = measure(reader, questions, code)
             own, other = (sum(found[key]) / sum(found["tokens"]) for key in ("own", "other"))
@@ -97,6 +95,18 @@ def carry_out(
             note(f"{run.pair} {run.arm} seed {run.seed}, {examples} examples, {code}: own {own:.3f}, other {other:.3f}"
                  f"  ({found['seconds']:.0f} s)")  # fmt: skip
     return places[max(places)]
+
+
+def _bridges(run: Run, checkpoints: bool, note: Note) -> dict[int, Path | None]:
+    """By examples; None is the language model alone. Makes what is missing."""
+    if not run.way.bridge:
+        return {0: None}
+    if run.way.asked_in is not None:
+        assert run.way.of is not None
+        other = replace(run, arm=run.way.of[0])
+        _check_same(other)
+        return _bridges(other, checkpoints, note)
+    return dict((_averaged if run.way.mean is not None else _trained)(run, checkpoints, note))
 
 
 def _check_same(run: Run) -> None:

@@ -46,7 +46,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 def processor_of(folders: tuple[Path, Path], **settings: object) -> LangBridgeProcessor:
-    return LangBridgeProcessor.from_bases(*folders, template="chat", **settings)  # type: ignore[arg-type]
+    return LangBridgeProcessor.from_bases(*folders, **{"template": "chat", **settings})  # type: ignore[arg-type]
 
 
 def spoken(processor: LangBridgeProcessor, ids: list[int]) -> str:
@@ -75,6 +75,25 @@ def test_the_words_of_the_user_are_soft_prompts_and_all_else_is_the_templates(ch
     assert (head[:place], head[len(head) - len(whole) + place + 1 :]) == (whole[:place], whole[place + 1 :])
     assert processor.own_length == len(whole) - 1, "the template"
     assert processor.format(QUESTION) == about.before + QUESTION + about.after
+
+
+def test_with_text_the_language_model_reads_what_the_user_says_too(chat_bases, family: str) -> None:
+    processor, about = processor_of(chat_bases[family], template="chat_with_text"), FAMILIES[family]
+    asked = {"role": "user", "content": QUESTION}
+    row = processor([QUESTION], return_tensors=None)
+    assert spoken(processor, row["input_ids"][0]) == f"{about.before}<soft>\n{QUESTION}{about.after}"
+    assert row["encoder_input_ids"] == [processor.encoder_tokenizer(QUESTION)["input_ids"]]
+    told = {"tokenize": True, "return_dict": True, "return_tensors": None}
+    talked = processor.apply_chat_template([asked], add_generation_prompt=True, **told)
+    assert dict(talked) == dict(row)
+    left_out = processor([QUESTION], own_prompts=[""], return_tensors=None)
+    assert spoken(processor, left_out["input_ids"][0]) == f"{about.before}<soft>\n{about.after}", "as text noise has it"
+    turns = [asked, {"role": "assistant", "content": ANSWER}, {"role": "user", "content": "so"}]
+    text = spoken(processor, processor.apply_chat_template(turns, **told)["input_ids"][0])
+    marked = processor_of(chat_bases[family]).apply_chat_template([turns[0], turns[1], {**turns[2], "content": "@"}])
+    assert text == marked.replace(QUESTION, f"<soft>\n{QUESTION}").replace("@", "<soft>\nso")
+    end = processor.tokenizer.convert_tokens_to_ids(about.end)
+    assert processor.answer_end_id == end
 
 
 def test_an_answer_ends_as_the_template_ends_it_in_training_and_in_generation(chat_bases, family: str) -> None:
@@ -250,7 +269,7 @@ def test_a_long_conversation_keeps_each_word_in_its_place() -> None:
     """As long as a client may send it. It is cut in one pass: a search for every turn took 18 seconds."""
     said = [str(number) for number in range(4000)]
     turns = [{"role": role, "content": text} for text in said for role in ("user", "assistant")][:-1]
-    parts = conversation(chat_tokenizer("qwen"), turns, "Be brief.", True)
+    parts = conversation(chat_tokenizer("qwen"), turns, "chat", "Be brief.", True)
     assert [part.text for part in parts if isinstance(part, Soft)] == said
     assert [type(part) for part in parts] == [Own, Soft] * 4000 + [Own]
     between = "<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>\n<|im_start|>user\n"
@@ -271,7 +290,7 @@ def test_a_later_turn_that_is_misplaced_is_refused(template: str, message: str) 
     tokenizer.chat_template = template
     turn = {"role": "user", "content": "Tom"}
     with pytest.raises(LangBridgeError, match=message):
-        conversation(tokenizer, [turn, {"role": "assistant", "content": "a"}, turn], None, True)
+        conversation(tokenizer, [turn, {"role": "assistant", "content": "a"}, turn], "chat", None, True)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,15 @@ def test_the_chat_template_stands_in_for_another(chat_bridge_folder: Path, bridg
     assert text.shown(Request("x")) == "Q: x\nA:", "and without the system message, which is the chat template's"
     assert chat.shown(Request("x")) == "<s>[system] Hi.<end>[user] x<end>[assistant] "
     assert text.identity != chat.identity
+    with_text = bridge(chat_bridge_folder, template="chat_with_text")
+    (read,) = with_text.reader.read([Request("345")])
+    own = read.ids[len(read.ids) - read.ids[::-1].index(with_text.reader.processor.soft_prompt_token_id) :]
+    assert own == with_text.reader.tokenizer("\n345<end>[assistant] ", add_special_tokens=False)["input_ids"]
+    encoded = with_text.reader.processor.encoder_tokenizer.decode(read.sources[0], skip_special_tokens=True)
+    assert encoded == "345"
+    (turn,) = with_text.reader.read([Request(messages=[{"role": "user", "content": "345"}])])
+    assert (turn.ids, turn.sources) == (read.ids, read.sources)
+    assert with_text.identity != chat.identity, "or answers of the one would be taken for the other's"
     with pytest.raises(LangBridgeError, match="no chat template"):
         bridge(bridge_folder, template="chat")
 

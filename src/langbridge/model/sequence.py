@@ -13,7 +13,8 @@ behind the bar:
     segments      <soft>Q: {prompt}</soft>so<soft>A:</soft> <s>[Q: Tom].so[A:].|4</s>
 
 The first two are also what `Q: {prompt} A:` is with `template_in` encoder and lm. Worked examples stand in front where
-`{shots}` is not said. A template `chat` is the one that the language model's tokenizer brings for conversations.
+`{shots}` is not said. A template `chat` is the one that the language model's tokenizer brings for conversations, and
+`chat_with_text` the same where the language model reads what the user says as its own text too, on the next line.
 """
 
 import re
@@ -32,6 +33,11 @@ OPEN, CLOSE = "<soft>", "</soft>"
 
 CHAT = "chat"
 """The template that is the language model's own: the one its tokenizer brings for conversations."""
+
+CHAT_WITH_TEXT = "chat_with_text"
+"""The same, with every message of the user as text behind its soft prompts."""
+
+CHATS = (CHAT, CHAT_WITH_TEXT)
 
 END_VECTORS = 1
 """Positions after the soft prompts of a source: its end vector's."""
@@ -132,8 +138,8 @@ def template_of(tokenizer: Any, template: str, template_in: str = "encoder", sys
     template_in: who reads the text around the prompt, `encoder` or `lm`, where the template does not say it.
     """
     check_template(template, system)
-    if template == CHAT:
-        return _chat(tokenizer, system)
+    if template in CHATS:
+        return _chat(tokenizer, template, system)
     if template_in not in ("encoder", "lm"):
         raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
     if OPEN not in template:
@@ -154,17 +160,18 @@ def template_of(tokenizer: Any, template: str, template_in: str = "encoder", sys
 
 def check_template(template: str, system: str | None = None) -> None:
     """What a template's settings must be, whatever the tokenizer. Raises `LangBridgeError`."""
-    if system is not None and template != CHAT:
+    if system is not None and template not in CHATS:
         raise LangBridgeError(
             f"system: a system message belongs to `template: {CHAT}`; in another template write it into the text"
         )
-    if template == CHAT:
+    if template in CHATS:
         return
     if OPEN not in template and CLOSE not in template:
         if template.count(FIELD) != 1:
             raise LangBridgeError(
-                f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), or text that "
-                f"contains {FIELD} exactly once, or between {OPEN} and {CLOSE}"
+                f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), "
+                f"{CHAT_WITH_TEXT!r} (with the prompt as text besides), or text that contains {FIELD} exactly once, or "
+                f"between {OPEN} and {CLOSE}"
             )
         return
     marks = re.findall(f"{OPEN}|{CLOSE}", template)
@@ -178,6 +185,8 @@ def check_template(template: str, system: str | None = None) -> None:
 
 def gives_own_copy(template: str) -> bool:
     """Whether the language model reads the prompt as its own tokens besides, where no tokenizer can be asked."""
+    if template in CHATS:
+        return template == CHAT_WITH_TEXT
     return OPEN in template and FIELD in re.sub(f"{OPEN}.*?{CLOSE}", "", template, flags=re.DOTALL)
 
 
@@ -202,15 +211,16 @@ _WORDS, _ANSWER = "LangBridgeWords{}End", "LangBridgeAnswerEnd"
 def conversation(
     tokenizer: Any,
     messages: Sequence[Mapping[str, Any]],
+    template: str,
     system: str | None,
     add_generation_prompt: bool,
     variables: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Part]:
     """The parts of a conversation in the tokenizer's chat template: what the user says is `Soft`, all else `Own`.
 
-    messages: `role` (system, user, assistant) and `content` of each. system: the system message, unless the messages
-    begin with one; None leaves it to the template. variables: what else the tokenizer is told of it (`tools`,
-    `enable_thinking`).
+    template: one of `CHATS`; with `chat_with_text` what the user says is `Own` text behind it, too. messages: `role`
+    (system, user, assistant) and `content` of each. system: the system message, unless the messages begin with one;
+    None leaves it to the template. variables: what else the tokenizer is told of it (`tools`, `enable_thinking`).
     """
     turns = [{**message, "content": _content(message, number)} for number, message in enumerate(messages)]
     if system is not None and (not turns or turns[0]["role"] != "system"):
@@ -226,21 +236,27 @@ def conversation(
     found = texts[1::2]
     if found != [str(number) for number in range(1, len(said) + 1)]:
         raise _misplaced(left_out=len(set(found)) < len(said))
-    parts: list[Part] = []
-    for before, words in zip(texts[::2], said, strict=False):  # one text more stands after the last words
-        parts += [Own(before), Soft(words)]
-    return [*parts, Own(texts[-1])]
+    parts: list[Part] = [Own(texts[0])]
+    for words, after in zip(said, texts[2::2], strict=True):
+        parts += [Soft(words), Own(_as_text(template, words) + after)]
+    return parts
 
 
-def _chat(tokenizer: Any, system: str | None) -> Template:
+def _as_text(template: str, words: str) -> str:
+    """What stands behind the soft prompts of what a user says."""
+    return f"\n{words}" if template == CHAT_WITH_TEXT else ""
+
+
+def _chat(tokenizer: Any, template: str, system: str | None) -> Template:
     words = _WORDS.format(0)
-    before, _, after = conversation(tokenizer, [{"role": "user", "content": words}], system, True)
+    before, _, after = conversation(tokenizer, [{"role": "user", "content": words}], CHAT, system, True)
     asked = [{"role": "user", "content": words}, {"role": "assistant", "content": _ANSWER}]
-    *_, rest = conversation(tokenizer, asked, system, False)
+    *_, rest = conversation(tokenizer, asked, CHAT, system, False)
     # The first token that is no text: <|im_end|>, <|eot_id|>, <end_of_turn>, </s>.
     ids = tokenizer(_around(_ANSWER, rest.text)[1], add_special_tokens=False)["input_ids"]
     end = next((token for token in ids if token in tokenizer.added_tokens_decoder), None)
-    return Template((Own(before.text + _SHOTS), Soft(_PROMPT), Own(after.text)), end=end, whole=True, begins=True)
+    closing = Own(_as_text(template, _PROMPT) + after.text)
+    return Template((Own(before.text + _SHOTS), Soft(_PROMPT), closing), end=end, whole=True, begins=True)
 
 
 def _render(

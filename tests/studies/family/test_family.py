@@ -32,14 +32,14 @@ def files(out: Path) -> dict[Path, int]:
 
 @pytest.mark.usefixtures("small")
 def test_arms_are_compared_with_what_they_cost(tmp_path: Path) -> None:
-    run(tmp_path, "bridge,text,route,bitext_short,adapters")
+    run(tmp_path, "bridge,text,route,beside,bitext_short,adapters")
     before = files(tmp_path)
     run(tmp_path, "bridge,text")
     assert files(tmp_path) == before, "nothing is done twice"
     main(["report", "--out", str(tmp_path)])
     lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines if line.startswith("| ")}
-    assert [*rows] == ["arm", "---", "bridge", "text", "route", "adapters", "bitext_short"]
+    assert [*rows] == ["arm", "---", "bridge", "text", "route", "beside", "adapters", "bitext_short"]
     costs = {arm: json.loads((tmp_path / MINIATURE / arm / "seed-0" / "costs.json").read_text()) for arm in [*rows][2:]}
     assert costs["text"]["parameters"] == 0
     assert costs["bitext_short"]["parameters"] == costs["bridge"]["parameters"] < costs["adapters"]["parameters"]
@@ -47,6 +47,11 @@ def test_arms_are_compared_with_what_they_cost(tmp_path: Path) -> None:
              for arm, place in (("route", "32"), ("text", "0"))]  # fmt: skip
     assert found[0]["as_text"] == 3, "the language model knows English"
     assert found[0]["own"] == found[1]["own"]
+    beside = tmp_path / MINIATURE / "beside" / "seed-0"
+    assert not (beside / "training").exists(), "it is the bridge's own"
+    assert costs["beside"]["parameters"] == costs["bridge"]["parameters"]
+    told = json.loads((beside / "answers" / "results.json").read_text(encoding="utf-8"))
+    assert "<soft>{prompt}</soft>{prompt}" in json.dumps(told["model"])
     assert any(line.startswith("- layerwise: not there") for line in lines)
     stages = tmp_path / MINIATURE / "bitext_short" / "seed-0" / "training"
     assert [path.name for path in sorted(stages.glob("stage-*"))] == ["stage-1", "stage-2", "stage-3"]
@@ -71,7 +76,8 @@ def test_trainings_are_timed_side_by_side(
     closed, bridge = timed.seconds("closed", 0), timed.seconds("bridge", 100)
     assert bridge == pytest.approx(taken["bridge"]["start"] + 100 * taken["bridge"]["example"])
     assert timed.seconds("mean", 100) == pytest.approx(closed + bridge), "of both that it is made of"
-    assert timed.seconds("route", 100) == bridge
+    assert timed.seconds("route", 100) == timed.seconds("beside", 100) == bridge
+    assert timed.seconds("mean_beside", 100) == timed.seconds("mean", 100)
     assert timed.seconds("text", 0) is timed.seconds("layerwise", 100) is None
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,22 @@ def test_a_mean_is_made_of_its_seeds_start_and_training(
     assert clocks[0]["8"] == clocks[1]["0"] + clocks[2]["8"]
     quietly(run_of("mean25", seed=1, examples=12), questions)
     assert json.loads((run.folder / "clock.json").read_text())["seconds"].keys() == {"8", "12"}
+
+
+def test_a_bridge_is_asked_in_a_template_that_it_was_not_trained_in(
+    run_of: Callable[..., Run], questions: Questions, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = "<soft>{prompt}</soft>{prompt}"
+    monkeypatch.setitem(ARMS, "mean_beside", replace(ARMS["mean_beside"], asked_in=asked))  # these bases do not chat
+    run = run_of("mean_beside")
+    quietly(run, questions)
+    quietly(run_of("mean"), questions)
+    assert done == ["train", "train", ENGLISH, CARELESS, "sw", ENGLISH, CARELESS, "sw"], "its bridge is the mean's"
+    own, other = (json.loads(one.measured(3, 8, "sw").read_text()) for one in (run, run_of("mean")))
+    assert own["tokens"] == other["tokens"]
+    assert own["own"] != other["own"]
+    with pytest.raises(LangBridgeError, match="holds a run with other settings"):
+        quietly(run_of("mean_beside", settings=(*SETTINGS, "ridge.texts=20")), questions)
 
 
 def test_a_solution_is_whole_behind_a_question_that_training_would_leave_no_room_for(
@@ -432,7 +449,7 @@ def test_the_report_of_a_half_finished_study_says_what_is_missing(
     said = (out / "report.md").read_text()
     assert "- text, seed-0, 0 examples: not measured in te, bn, th" in said
     assert f"- distil: not there ({ARMS['distil'].says})" in said
-    assert "- labelled" not in said
+    assert "- labelled:" not in said
     text = [line for line in said.splitlines() if line.startswith("| text |")]
     assert text[0].endswith(" | – | – | – |"), "what is measured of it has its place"
     (row,) = [line for line in said.splitlines() if line.startswith("| labelled | 1 | 8 |")]
