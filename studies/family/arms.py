@@ -6,7 +6,6 @@ from typing import Any
 
 from langbridge.languages import LANGUAGE_GROUPS
 from langbridge.miniature import parents
-from langbridge.model.sequence import CHAT_WITH_TEXT
 from studies.real import arms as real
 from studies.real.arms import Arm, Design, Pair
 
@@ -35,7 +34,7 @@ LOW = {MINIATURE: LANGUAGE_GROUPS["low"], SMOLLM2: ("sw", "te", "bn", "th")}
 KNOWN = {MINIATURE: ("es", "fr", "de"), SMOLLM2: ("es", "de")}
 """Others, beside English, that the miniature's language model knows, and SmolLM2 has seen."""
 
-AUGMENTED = {MINIATURE: "<soft>{prompt}</soft>{prompt}\n", SMOLLM2: CHAT_WITH_TEXT}
+AUGMENTED = {MINIATURE: "<soft>{prompt}</soft>{prompt}\n", SMOLLM2: real.BESIDE}
 """The template in which the language model has the question as its own tokens too."""
 
 

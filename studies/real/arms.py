@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langbridge.errors import LangBridgeError
-from langbridge.model.sequence import CHAT_WITH_TEXT
 from langbridge.train import Recipe
 from langbridge.train.objectives.labelled import Labelled
 from studies.real.disturbed import Careless, LayerDropout, Norms
@@ -62,6 +61,9 @@ class Arm:
         return self.bridge and self.of is None
 
 
+BESIDE = "chat: <soft>{prompt}</soft>\n{prompt}"
+"""The chat template, in which the language model has the question as its own text behind the soft prompts."""
+
 _ENDS = ("closed", "labelled")
 ARMS = {
     "closed": Arm("the closed form alone", trained=False),
@@ -78,7 +80,7 @@ ARMS = {
     "mean25": Arm("the same with a quarter of labelled", mean=0.25, of=_ENDS),
     "mean75": Arm("the same with three quarters of labelled", mean=0.75, of=_ENDS),
     **{
-        f"{name}_beside": Arm(f"{name}, with the question as text besides", of=(name,), asked_in=CHAT_WITH_TEXT)
+        f"{name}_beside": Arm(f"{name}, with the question as text besides", of=(name,), asked_in=BESIDE)
         for name in ("closed", "labelled", "mean")
     },
     "noise": Arm("labelled, with noise on the encoder's states", {"state_noise": "0.5"}),

@@ -78,7 +78,10 @@ def test_the_words_of_the_user_are_soft_prompts_and_all_else_is_the_templates(ch
 
 
 def test_with_text_the_language_model_reads_what_the_user_says_too(chat_bases, family: str) -> None:
-    processor, about = processor_of(chat_bases[family], template="chat_with_text"), FAMILIES[family]
+    processor, about = (
+        processor_of(chat_bases[family], template="chat: <soft>{prompt}</soft>\n{prompt}"),
+        FAMILIES[family],
+    )
     asked = {"role": "user", "content": QUESTION}
     row = processor([QUESTION], return_tensors=None)
     assert spoken(processor, row["input_ids"][0]) == f"{about.before}<soft>\n{QUESTION}{about.after}"

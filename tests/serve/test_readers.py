@@ -191,7 +191,7 @@ def test_the_chat_template_stands_in_for_another(chat_bridge_folder: Path, bridg
     assert text.shown(Request("x")) == "Q: x\nA:", "and without the system message, which is the chat template's"
     assert chat.shown(Request("x")) == "<s>[system] Hi.<end>[user] x<end>[assistant] "
     assert text.identity != chat.identity
-    with_text = bridge(chat_bridge_folder, template="chat_with_text")
+    with_text = bridge(chat_bridge_folder, template="chat: <soft>{prompt}</soft>\n{prompt}")
     (read,) = with_text.reader.read([Request("345")])
     own = read.ids[len(read.ids) - read.ids[::-1].index(with_text.reader.processor.soft_prompt_token_id) :]
     assert own == with_text.reader.tokenizer("\n345<end>[assistant] ", add_special_tokens=False)["input_ids"]

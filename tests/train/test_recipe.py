@@ -107,7 +107,7 @@ MISTAKES = {
     "negative": ("train: {learning_rate: -1}", "train.learning_rate: expected greater than 0, got -1"),
     "no place for the prompt": (
         "template: Question",
-        "template: got 'Question', expected 'chat' (the language model's own chat template), 'chat_with_text' (with",
+        "template: got 'Question', expected 'chat' (the language model's own chat template), or text that",
     ),
     "ridge for mlp": (
         "connector: mlp\ninit: ridge",

@@ -20,7 +20,7 @@ from langbridge.model.connectors.settings import ConnectorSettings
 from langbridge.model.encoders import check_encoder, check_language_model, config_length_limit, load_config
 from langbridge.model.intact import check_tokenizer
 from langbridge.model.layout import Layout, Row, pad_rows
-from langbridge.model.sequence import CHAT, CHATS, FIELD, Part, Template, template_of
+from langbridge.model.sequence import CHAT, FIELD, Part, Template, chats, template_of
 from langbridge.model.sequence import conversation as conversation_parts
 from langbridge.model.tokenizers import (
     bare_ids,
@@ -55,11 +55,11 @@ class LangBridgeProcessor(ProcessorMixin):
     template: text with `<soft>...</soft>` around what the encoder reads and `{prompt}` in it, also several times and
         also outside, where the language model reads it as its own tokens; `{shots}` is the place of worked examples. Or
         text with `{prompt}` in it once. Or `chat` for the chat template of the language model's tokenizer,
-        or `chat_with_text`, where the language model reads the prompt as its own tokens too.
+        or `chat: TURN` with what stands in it where the user speaks, as in `chat: <soft>{prompt}</soft>{prompt}`.
     template_in: of text without `<soft>`. `encoder` sends the whole templated prompt through the encoder (the paper's
         way); `lm` sends the prompt alone, and gives the text around it to the language model as its own tokens. Always
-        `lm` with the two chat templates.
-    system: with these, the system message; None leaves it to the template, which may have one of its own.
+        `lm` with `chat`.
+    system: with `chat`, the system message; None leaves it to the template, which may have one of its own.
     connector: as in `LangBridgeConfig`; decides how many placeholders a prompt gets. num_latents: the resampler's
         setting in processors that older versions saved.
     soft_prompt_token_id: the placeholder. new_token_ids: what the model must have rows for.
@@ -86,7 +86,7 @@ class LangBridgeProcessor(ProcessorMixin):
     ):
         super().__init__(tokenizer, encoder_tokenizer, **kwargs)
         self.template, self.system = template, system
-        self.template_in = "lm" if template in CHATS else template_in
+        self.template_in = "lm" if chats(template) else template_in
         self._laid_out: tuple[Any, Template] | None = None
         _ = self.layout  # refuses settings that cannot be
         self.connector = ConnectorSettings.read(connector, num_latents=num_latents)
@@ -319,7 +319,7 @@ class LangBridgeProcessor(ProcessorMixin):
             raise LangBridgeError(
                 f"processor_kwargs: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(_BATCHING))}"
             )
-        if self.template not in CHATS:
+        if not chats(self.template):
             raise LangBridgeError(
                 f"template: a conversation needs a bridge with `template: {CHAT}`; this one's is {self.template!r}"
             )

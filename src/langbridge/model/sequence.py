@@ -13,10 +13,11 @@ behind the bar:
     segments      <soft>Q: {prompt}</soft>so<soft>A:</soft> <s>[Q: Tom].so[A:].|4</s>
 
 The first two are also what `Q: {prompt} A:` is with `template_in` encoder and lm. Worked examples stand in front where
-`{shots}` is not said. A template `chat` is the one that the language model's tokenizer brings for conversations, and
-`chat_with_text` the same where the language model reads what the user says as its own text too, on the next line.
+`{shots}` is not said. A template `chat` is the one that the language model's tokenizer brings for conversations; with
+`chat: <soft>{prompt}</soft>{prompt}` the language model reads what the user says as its own text too.
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,12 +33,8 @@ OPEN, CLOSE = "<soft>", "</soft>"
 """Around what the encoder reads."""
 
 CHAT = "chat"
-"""The template that is the language model's own: the one its tokenizer brings for conversations."""
-
-CHAT_WITH_TEXT = "chat_with_text"
-"""The same, with every message of the user as text behind its soft prompts."""
-
-CHATS = (CHAT, CHAT_WITH_TEXT)
+"""The template that is the language model's own: the one its tokenizer brings for conversations. `chat: TURN` says what
+stands in it where the user speaks, and is `chat: <soft>{prompt}</soft>` if left out."""
 
 END_VECTORS = 1
 """Positions after the soft prompts of a source: its end vector's."""
@@ -138,7 +135,7 @@ def template_of(tokenizer: Any, template: str, template_in: str = "encoder", sys
     template_in: who reads the text around the prompt, `encoder` or `lm`, where the template does not say it.
     """
     check_template(template, system)
-    if template in CHATS:
+    if chats(template):
         return _chat(tokenizer, template, system)
     if template_in not in ("encoder", "lm"):
         raise LangBridgeError(f"template_in: got {template_in!r}, expected 'encoder' or 'lm'")
@@ -152,26 +149,43 @@ def template_of(tokenizer: Any, template: str, template_in: str = "encoder", sys
     opening = begin if template.startswith(begin) else ""
     if SHOTS not in template:
         template = opening + SHOTS + template.removeprefix(opening)
-    template = template.replace(FIELD, _PROMPT).replace(SHOTS, _SHOTS)
-    texts = re.split(f"{OPEN}(.*?){CLOSE}", template, flags=re.DOTALL)
+    return Template(_pieces(template), begins=bool(opening))
+
+
+def _pieces(template: str) -> tuple[Part, ...]:
+    texts = re.split(f"{OPEN}(.*?){CLOSE}", template.replace(FIELD, _PROMPT).replace(SHOTS, _SHOTS), flags=re.DOTALL)
     pieces = [Soft(text) if number % 2 else Own(text) for number, text in enumerate(texts)]
-    return Template(tuple(part for part in pieces if part.text), begins=bool(opening))
+    return tuple(part for part in pieces if part.text)
+
+
+def chats(template: str) -> bool:
+    """Whether it is the language model's own chat template."""
+    return template.partition(":")[0] == CHAT
+
+
+def _turn(template: str) -> str:
+    """What stands where the user speaks, in a chat template."""
+    return template.partition(":")[2].removeprefix(" ") or f"{OPEN}{FIELD}{CLOSE}"
 
 
 def check_template(template: str, system: str | None = None) -> None:
     """What a template's settings must be, whatever the tokenizer. Raises `LangBridgeError`."""
-    if system is not None and template not in CHATS:
+    if system is not None and not chats(template):
         raise LangBridgeError(
             f"system: a system message belongs to `template: {CHAT}`; in another template write it into the text"
         )
-    if template in CHATS:
-        return
+    if chats(template):
+        if OPEN not in (turn := _turn(template)) or SHOTS in turn:
+            raise LangBridgeError(
+                f"template: got {template!r}, expected behind {CHAT!r}: what stands where the user speaks, with "
+                f"{OPEN}{FIELD}{CLOSE} and without {SHOTS}"
+            )
+        template = turn
     if OPEN not in template and CLOSE not in template:
         if template.count(FIELD) != 1:
             raise LangBridgeError(
-                f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), "
-                f"{CHAT_WITH_TEXT!r} (with the prompt as text besides), or text that contains {FIELD} exactly once, or "
-                f"between {OPEN} and {CLOSE}"
+                f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), or text that "
+                f"contains {FIELD} exactly once, or between {OPEN} and {CLOSE}"
             )
         return
     marks = re.findall(f"{OPEN}|{CLOSE}", template)
@@ -185,8 +199,6 @@ def check_template(template: str, system: str | None = None) -> None:
 
 def gives_own_copy(template: str) -> bool:
     """Whether the language model reads the prompt as its own tokens besides, where no tokenizer can be asked."""
-    if template in CHATS:
-        return template == CHAT_WITH_TEXT
     return OPEN in template and FIELD in re.sub(f"{OPEN}.*?{CLOSE}", "", template, flags=re.DOTALL)
 
 
@@ -218,9 +230,9 @@ def conversation(
 ) -> list[Part]:
     """The parts of a conversation in the tokenizer's chat template: what the user says is `Soft`, all else `Own`.
 
-    template: one of `CHATS`; with `chat_with_text` what the user says is `Own` text behind it, too. messages: `role`
-    (system, user, assistant) and `content` of each. system: the system message, unless the messages begin with one;
-    None leaves it to the template. variables: what else the tokenizer is told of it (`tools`, `enable_thinking`).
+    template: `chat`, or `chat: TURN`, where TURN says what else stands with what the user says. messages: `role`
+    (system, user, assistant) and `content` of each. system: the system message, unless the messages begin with one; None leaves
+    it to the template. variables: what else the tokenizer is told of it (`tools`, `enable_thinking`).
     """
     turns = [{**message, "content": _content(message, number)} for number, message in enumerate(messages)]
     if system is not None and (not turns or turns[0]["role"] != "system"):
@@ -236,15 +248,20 @@ def conversation(
     found = texts[1::2]
     if found != [str(number) for number in range(1, len(said) + 1)]:
         raise _misplaced(left_out=len(set(found)) < len(said))
+    around = Template(_pieces(_turn(template)))
     parts: list[Part] = [Own(texts[0])]
     for words, after in zip(said, texts[2::2], strict=True):
-        parts += [Soft(words), Own(_as_text(template, words) + after)]
-    return parts
+        parts += around.parts(words, prefix=after)
+    return _joined(parts)
 
 
-def _as_text(template: str, words: str) -> str:
-    """What stands behind the soft prompts of what a user says."""
-    return f"\n{words}" if template == CHAT_WITH_TEXT else ""
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """The parts with own text that follows on own text in one, because together they become tokens."""
+    found: list[Part] = []
+    for kind, run in itertools.groupby(parts, type):
+        texts = [part.text for part in run]
+        found += map(Soft, texts) if kind is Soft else [Own("".join(texts))]
+    return found
 
 
 def _chat(tokenizer: Any, template: str, system: str | None) -> Template:
@@ -255,8 +272,8 @@ def _chat(tokenizer: Any, template: str, system: str | None) -> Template:
     # The first token that is no text: <|im_end|>, <|eot_id|>, <end_of_turn>, </s>.
     ids = tokenizer(_around(_ANSWER, rest.text)[1], add_special_tokens=False)["input_ids"]
     end = next((token for token in ids if token in tokenizer.added_tokens_decoder), None)
-    closing = Own(_as_text(template, _PROMPT) + after.text)
-    return Template((Own(before.text + _SHOTS), Soft(_PROMPT), closing), end=end, whole=True, begins=True)
+    pieces = _joined([Own(before.text + _SHOTS), *_pieces(_turn(template)), Own(after.text)])
+    return Template(tuple(pieces), end=end, whole=True, begins=True)
 
 
 def _render(

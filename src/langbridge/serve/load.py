@@ -11,7 +11,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.devices import in_fitting_precision, precision, usable_device
 from langbridge.model.intact import check_config, check_tokenizer, check_weights
-from langbridge.model.sequence import CHATS
+from langbridge.model.sequence import CHAT
 from langbridge.serve.continuous import ContinuousEngine
 from langbridge.serve.hf import HFEngine
 from langbridge.serve.readers import BridgeReader, CausalReader, EncoderDecoderReader, Reader
@@ -77,7 +77,7 @@ def _load(
     """A model, the reader of its requests, and what a report says of it. rows: written at a time."""
     config = _config(str(name), revision)
     if config["model_type"] == "langbridge":
-        if template not in (None, *CHATS):
+        if template not in (None, CHAT):
             template = TEMPLATES.get(template, template)  # what it may be, the processor says
             if "{language}" in template:
                 raise LangBridgeError("--template: a bridge formats all languages alike, so {language} has no value")

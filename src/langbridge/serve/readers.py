@@ -17,7 +17,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeProcessor
 from langbridge.model.language_marks import knows_language, own_mark
 from langbridge.model.layout import Layout, Row
-from langbridge.model.sequence import CHAT, CHAT_WITH_TEXT, CHATS, Own, Part, Template, conversation
+from langbridge.model.sequence import CHAT, Own, Part, Template, chats, conversation
 from langbridge.serve.engine import Answer, PromptTooLong, Request
 from langbridge.serve.templates import fill, template_text
 
@@ -109,12 +109,12 @@ class BridgeReader(Reader):
             raise LangBridgeError(f"shots_in: got {shots_in!r}, expected 'encoder' or 'lm'")
         if template is not None:
             processor = copy.copy(processor)
-            processor.template, processor.system = template, processor.system if template in CHATS else None
-            processor.template_in = "lm" if template in CHATS else processor.template_in
+            processor.template, processor.system = template, processor.system if chats(template) else None
+            processor.template_in = "lm" if chats(template) else processor.template_in
         _ = processor.layout  # refuses a template that cannot be, before anything is asked
         self.processor, self.config, self.strict = processor, config, strict
         self.shots_in, self.max_encoder_length = shots_in, max_encoder_length
-        self.tokenizer, self.chats = processor.tokenizer, processor.template in CHATS
+        self.tokenizer, self.chats = processor.tokenizer, chats(processor.template)
         self.ends = [processor.answer_end_id]
         self.pad_id, self.source_pad_id = processor.pad_ids
         self._known: dict[str, bool] = {}
@@ -126,7 +126,7 @@ class BridgeReader(Reader):
             "template": self.tokenizer.chat_template if self.chats else processor.template,
             "template_in": processor.template_in,
             **({"system": processor.system} if self.chats else {}),
-            **({"with_text": True} if processor.template == CHAT_WITH_TEXT else {}),
+            **({"turn": processor.template} if self.chats and processor.template != CHAT else {}),
             "max_encoder_length": self.max_encoder_length,
             **({"languages": "marked"} if own_mark(processor.encoder_tokenizer) is not None else {}),
             "shots_in": self.shots_in,

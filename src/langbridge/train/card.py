@@ -6,7 +6,7 @@ from typing import Any
 
 from langbridge.languages import two_letter
 from langbridge.markdown import table
-from langbridge.model.sequence import CHATS
+from langbridge.model.sequence import chats
 from langbridge.train.recipe import Recipe
 
 CURVES = "curves.png"
@@ -121,7 +121,7 @@ def model_card(
             "A bridge after LangBridge (Yoon et al., ACL 2024, [arXiv 2401.10695](https://arxiv.org/abs/2401.10695)): "
             f"a multilingual encoder reads the prompt, a {fitted} connector turns its "
             "states into soft prompts, and a language model answers.",
-            _USAGE + (_TALK if recipe.template in CHATS else ""),
+            _USAGE + (_TALK if chats(recipe.template) else ""),
             _needed({part.name: named[part.name] for part in parts if part.outside}),
         ]
         languages = (

@@ -17,7 +17,7 @@ from langbridge.data.text_noise import TextNoise
 from langbridge.errors import LangBridgeError
 from langbridge.files import named_as_on_the_hub, write_atomically
 from langbridge.model.connectors.settings import ConnectorSettings, LinearSettings
-from langbridge.model.sequence import CHATS, check_template, gives_own_copy
+from langbridge.model.sequence import chats, check_template, gives_own_copy
 from langbridge.settings import Settings, override, read_yaml
 from langbridge.train.blocks import Distil, Lora, Ridge
 from langbridge.train.hyperparameters import Train
@@ -133,7 +133,7 @@ class Recipe(Settings):
             self._check_stages()
             return self
         check_template(self.template, self.system)
-        if self.template in CHATS:
+        if chats(self.template):
             object.__setattr__(self, "template_in", "lm")
         if self.init == "ridge" and not self.connector.closed_form:
             raise LangBridgeError(f"init: got ridge, but the connector {self.connector} has no closed-form start")
