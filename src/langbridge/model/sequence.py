@@ -231,8 +231,8 @@ def conversation(
     """The parts of a conversation in the tokenizer's chat template: what the user says is `Soft`, all else `Own`.
 
     template: `chat`, or `chat: TURN`, where TURN says what else stands with what the user says. messages: `role`
-    (system, user, assistant) and `content` of each. system: the system message, unless the messages begin with one; None leaves
-    it to the template. variables: what else the tokenizer is told of it (`tools`, `enable_thinking`).
+    (system, user, assistant) and `content` of each. system: the system message, unless the messages begin with one;
+    None leaves it to the template. variables: what else the tokenizer is told of it (`tools`, `enable_thinking`).
     """
     turns = [{**message, "content": _content(message, number)} for number, message in enumerate(messages)]
     if system is not None and (not turns or turns[0]["role"] != "system"):
