@@ -167,6 +167,19 @@ def test_a_whole_solution_passes_with_a_sentence_before_or_after_it(sandbox: San
     assert passed(sandbox, problems, ["Here is the solution:\n\n" + text for text in whole]) == [True] * 4
 
 
+@pytest.mark.parametrize(
+    "output",
+    ["```python\ndef twice(x):\n    return 2 * x\n```", "    return 2 * x\n", "def twice(x):\n    return 2 * x"],
+)
+def test_a_prompt_may_end_at_the_functions_head(output: str, sandbox: Sandbox) -> None:
+    """Without a docstring, as many a suite of one's own has it: the head alone is no program."""
+    row = ROW | {"prompt": "import math\n\n\ndef half(x):\n    return x / 2\n\n\ndef twice(x):\n"}
+    row["test"] = "def check(candidate):\n    assert candidate(half(4)) == 4\n"
+    (verdict,) = run_all(sandbox, [program(source(row, output), checks(row))])
+    assert verdict.passed, verdict.reason
+    assert source(row, "    return 2 * x\n").startswith(row["prompt"] + "    return"), "what goes on is left as it is"
+
+
 def test_programs_and_checks_are_told_apart(sandbox: Sandbox) -> None:
     made = program(source(ROW, "    return 2 * x\n"), checks(ROW))
     assert made.entry_point == "twice"

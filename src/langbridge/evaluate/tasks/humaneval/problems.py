@@ -79,7 +79,7 @@ def source(row: dict[str, Any], output: str) -> str:
     whole = [output] if _compiles(output) else []
     for block in [*map(textwrap.dedent, blocks), *whole]:
         if defines.search(block):
-            return prompt + "\n" + block
+            return _whole(prompt) + "\n" + block
     before = output[: fence.start()] if (fence := _FENCED.search(output)) else output
     # Under the docstring, which is the last thing in the prompt.
     indent = re.findall(r"^[ \t]*", prompt.rstrip().rsplit("\n", 1)[-1])[0] or "    "
@@ -88,7 +88,7 @@ def source(row: dict[str, Any], output: str) -> str:
     continues = _compiles(plain) and re.search(r"\b(?:return|yield)\b", body)
     # A helper that comes before the function has a `return` too.
     if (not continues or _BEGINS_PROGRAM.match(body)) and (found := _program_in(before, defines)):
-        return prompt + "\n" + found
+        return _whole(prompt) + "\n" + found
     if continues:
         return plain
     for block in blocks:
@@ -99,6 +99,12 @@ def source(row: dict[str, Any], output: str) -> str:
             if _compiles(candidate):
                 return candidate
     return plain
+
+
+def _whole(prompt: str) -> str:
+    """A prompt as a program of its own, where it ends at the function's head and not in a docstring."""
+    ended = f"{prompt}    pass\n"
+    return ended if not _compiles(prompt) and _compiles(ended) else prompt
 
 
 def _program_in(text: str, defines: re.Pattern[str]) -> str | None:
@@ -122,7 +128,7 @@ def _continued(prompt: str, body: str, indent: str) -> str:
 
 def checks(row: dict[str, Any]) -> str:
     """What judges a program: the prompt with its helpers, the tests, and the call of `check`, as Python."""
-    return f"{repaired(row['prompt'])}\n{row['test'].rstrip()}\n\ncheck({row['entry_point']})\n"
+    return f"{_whole(repaired(row['prompt']))}\n{row['test'].rstrip()}\n\ncheck({row['entry_point']})\n"
 
 
 def program(source: str, checks: str) -> Program:
