@@ -99,6 +99,23 @@ def test_with_text_the_language_model_reads_what_the_user_says_too(chat_bases, f
     assert processor.answer_end_id == end
 
 
+def test_a_bridge_that_was_trained_in_one_template_keeps_another(chat_bases, tmp_path: Path) -> None:
+    processor = processor_of(chat_bases["qwen"])
+    processor.template = "chat: <soft>{prompt}</soft>\n{prompt}\nSo."
+    processor.save_pretrained(tmp_path)
+    again = LangBridgeProcessor.from_pretrained(tmp_path)
+    about, row = FAMILIES["qwen"], again([QUESTION], return_tensors=None)["input_ids"][0]
+    assert spoken(again, row) == f"{about.before}<soft>\n{QUESTION}\nSo.{about.after}"
+
+
+@pytest.mark.parametrize(
+    "turn", ["chat: {prompt}", "chat: {shots}<soft>{prompt}</soft>", "chat: <soft>a</soft>{prompt}"]
+)
+def test_a_turn_without_a_place_for_the_prompt_is_refused(chat_bases, turn: str) -> None:
+    with pytest.raises(LangBridgeError, match=r"^template: got '.*, expected "):
+        _ = processor_of(chat_bases["qwen"], template=turn).layout
+
+
 def test_an_answer_ends_as_the_template_ends_it_in_training_and_in_generation(chat_bases, family: str) -> None:
     model, processor = build_bridge(*chat_bases[family], template="chat")
     about, tokenizer = FAMILIES[family], processor.tokenizer
