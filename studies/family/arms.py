@@ -65,12 +65,9 @@ def _arms(pair: str) -> Mapping[str, Arm]:
         "augmented": Arm("the language model sees the question as text too (MindMerger)", augmented),
         "noised": Arm("the same, the text corrupted in training", {**augmented, **NOISE}),
         "dropped": Arm("the same, the text left out in half of the rows", {**augmented, "text_noise.drop": "0.5"}),
-        **{
-            f"{name}_beside" if name != "bridge" else "beside": Arm(
-                f"{name} as it is, asked with the question as text too", of=(name,), asked_in=AUGMENTED[pair]
-            )
-            for name in ("bridge", "closed", "mean")
-        },
+        "beside": Arm(
+            "the bridge as it is, asked with the question as text too", of=("bridge",), asked_in=AUGMENTED[pair]
+        ),
         "noise": Arm("the bridge, with noise on the encoder's states in training", {"state_noise": "0.5"}),
         "noise_less": Arm("the same, half as much", {"state_noise": "0.25"}),
         "adapters": Arm("half of the examples for DoRA, the connector frozen (MERLIN)", stages=_adapters),

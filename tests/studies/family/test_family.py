@@ -77,7 +77,6 @@ def test_trainings_are_timed_side_by_side(
     assert bridge == pytest.approx(taken["bridge"]["start"] + 100 * taken["bridge"]["example"])
     assert timed.seconds("mean", 100) == pytest.approx(closed + bridge), "of both that it is made of"
     assert timed.seconds("route", 100) == timed.seconds("beside", 100) == bridge
-    assert timed.seconds("mean_beside", 100) == timed.seconds("mean", 100)
     assert timed.seconds("text", 0) is timed.seconds("layerwise", 100) is None
 
 
