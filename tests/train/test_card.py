@@ -31,6 +31,15 @@ def test_english_alone_is_said_where_it_is_stated(load: Callable[..., Recipe], t
     assert "before on those of the bridge that it began with" in languages(on)
 
 
+def test_what_training_does_to_its_rows_alone_is_said(load: Callable[..., Recipe], tmp_path: Path) -> None:
+    both = "template=<soft>{prompt}</soft>{prompt}"
+    disturbed = train(load(SHORT, both, "state_noise=0.25", "text_noise.drop=0.5"), tmp_path, progress=False)
+    card = (disturbed / "README.md").read_text()
+    assert "; noise of 0.25 of their deviation on the encoder's states; the language model's own copy of the" in card
+    assert "copy of the prompt left out in 50% of the rows." in card
+    assert "scrambled" not in card
+
+
 def test_a_stage_of_bitext_is_no_stage_of_english(
     recipe_file: Path, load: Callable[..., Recipe], tmp_path: Path
 ) -> None:

@@ -186,12 +186,21 @@ def _needed(bases: Mapping[str, str]) -> str:
     )
 
 
+def _disturbed(recipe: Recipe) -> str:
+    """What training does to its rows, and use does not."""
+    share, text = recipe.state_noise, recipe.text_noise
+    found = [f"noise of {share:g} of their deviation on the encoder's states"] if share else []
+    for what, rows in (("left out", text.drop), ("scrambled", text.scramble)):
+        found += [f"the language model's own copy of the prompt {what} in {rows:.0%} of the rows"] if rows else []
+    return "".join(f"; {one}" for one in found)
+
+
 def _training(recipe: Recipe, updates: int, history: History, run: Mapping[str, Any]) -> list[str]:
     train, start = recipe.train, run["start"]
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
     text = (
         f"{updates} updates of {batch} rows, objective `{recipe.objective}`, learning rate {run['learning_rate']:.2g} "
-        f"({train.lr_scheduler_type}), seed {recipe.seed}."
+        f"({train.lr_scheduler_type}), seed {recipe.seed}{_disturbed(recipe)}."
         if updates
         else "No update was made: the connector is the closed-form start alone, a ridge regression of the language "
         "model's input embeddings on the encoder's states."
