@@ -38,6 +38,11 @@ def test_what_is_no_model_is_named(bridge_folder: Path, base_folders, tmp_path: 
         (bridge_folder, {"template": "chat"}, "language model's tokenizer has no chat template"),
         (bridge_folder, {"template": "mathoctopus"}, "formats all languages alike"),
         (base_folders[1], {"shots_in": "lm"}, "is no bridge"),
+        (
+            base_folders[1],
+            {"template": "chat: <soft>{prompt}</soft>"},
+            "which only a bridge has: expected 'chat' alone",
+        ),
         (base_folders[0], {}, "cannot be loaded as a causal language model: Unrecognized configuration class"),
     ]:
         with pytest.raises(LangBridgeError, match=message):

@@ -199,6 +199,9 @@ def test_the_chat_template_stands_in_for_another(chat_bridge_folder: Path, bridg
     assert encoded == "345"
     (turn,) = with_text.reader.read([Request(messages=[{"role": "user", "content": "345"}])])
     assert (turn.ids, turn.sources) == (read.ids, read.sources)
+    positions(with_text, 60)
+    with pytest.raises(PromptTooLong, match="go to the prompt's own text, which is not cut, template and beginning"):
+        with_text.reader.read([Request("3" * 60)])
     assert with_text.identity != chat.identity, "or answers of the one would be taken for the other's"
     with pytest.raises(LangBridgeError, match="no chat template"):
         bridge(bridge_folder, template="chat")

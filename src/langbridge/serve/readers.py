@@ -215,6 +215,8 @@ class BridgeReader(Reader):
             least = self._tokens.most_positions(self.processor.encoder_tokenizer.num_special_tokens_to_add() + 1)
             if (room := total - around - new_tokens) < least:
                 what = "examples, template and beginning" if shots else "template and beginning"
+                if self.processor.layout.reads_prompt:
+                    what = f"the prompt's own text, which is not cut, {what}"
                 fewer = (
                     ", give fewer examples, or let them go through the encoder (--shots-in encoder)" if shots else ""
                 )

@@ -6,7 +6,7 @@ one. `{prompt}` stands for the prompt and `{language}`, where there is one, for 
 
 from langbridge.errors import LangBridgeError
 from langbridge.languages import english_name
-from langbridge.model.sequence import CHAT, FIELD
+from langbridge.model.sequence import CHAT, FIELD, chats
 
 _ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request"
 _ORCA2_SYSTEM = (
@@ -28,6 +28,11 @@ TEMPLATES = {
 def template_text(template: str) -> str:
     """The text of a template given by name or as text with `{prompt}` in it once."""
     text = TEMPLATES.get(template, template)
+    if chats(template):
+        raise LangBridgeError(
+            f"template: got {template!r}, which only a bridge has: expected {CHAT!r} alone, or the chat template "
+            f"written out as text with {FIELD} in it once"
+        )
     if text.count(FIELD) != 1:
         names = ", ".join([*TEMPLATES, CHAT])
         raise LangBridgeError(
