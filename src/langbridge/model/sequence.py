@@ -185,7 +185,7 @@ def check_template(template: str, system: str | None = None) -> None:
         if template.count(FIELD) != 1:
             raise LangBridgeError(
                 f"template: got {template!r}, expected {CHAT!r} (the language model's own chat template), or text that "
-                f"contains {FIELD} exactly once, or between {OPEN} and {CLOSE} (behind `{CHAT}: ` in a turn of the user's)"
+                f"contains {FIELD} exactly once, or between {OPEN} and {CLOSE}"
             )
         return
     marks = re.findall(f"{OPEN}|{CLOSE}", template)
