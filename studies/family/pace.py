@@ -37,7 +37,8 @@ class Pace:
             found = self.found.get(arm) if self.arms[arm].bridge else None
             return None if found is None else float(found["start"] + found["example"] * examples)
         parts = [self.seconds(name, examples) for name in of if self.arms[name].bridge]
-        return None if None in parts else sum(part for part in parts if part is not None)
+        known = [part for part in parts if part is not None]
+        return sum(known) if known and len(known) == len(parts) else None
 
 
 def measure_pace(run: Run, arms: Sequence[str], note: Callable[[str], object] = print) -> Path:

@@ -79,10 +79,7 @@ ARMS = {
     "mean": Arm("mean of closed and labelled", mean=0.5, of=_ENDS),
     "mean25": Arm("the same with a quarter of labelled", mean=0.25, of=_ENDS),
     "mean75": Arm("the same with three quarters of labelled", mean=0.75, of=_ENDS),
-    **{
-        f"{name}_beside": Arm(f"{name}, with the question as text besides", of=(name,), asked_in=BESIDE)
-        for name in ("closed", "labelled", "mean")
-    },
+    "mean_beside": Arm("mean, asked with the question as text too", of=("mean",), asked_in=BESIDE),
     "noise": Arm("labelled, with noise on the encoder's states", {"state_noise": "0.5"}),
     "layer_dropout": Arm("labelled, with a quarter of the encoder's layers left out", objective=LayerDropout),
     "careless": Arm("labelled, half of the prompts mistyped", objective=Careless),
