@@ -126,3 +126,36 @@ def test_half_precision_reads_the_same_prompt(bridge_folder, bridge, inputs) -> 
             model(**inputs, logits_to_keep=1).logits[:, -1].float().softmax(-1) for model in (bridge, half)
         )
     assert ((single - rough).abs().sum(-1) / 2 < 0.1).all(), "total variation"
+
+
+@pytest.mark.parametrize("name", ["language_model_folder", "larger_language_model_folder"])
+def test_a_turn_of_soft_prompts_text_and_instruction_is_the_chat_template_s(encoder_folder, name, request) -> None:
+    after = f"\n{PROMPTS[1]}\nAnswer in English, step by step."
+    bases = (encoder_folder, request.getfixturevalue(name))
+    processor = LangBridgeProcessor.from_bases(
+        *bases, template="chat: <soft>{prompt}</soft>\n{prompt}\nAnswer in English, step by step."
+    )
+    (ids,) = processor([PROMPTS[1]], return_tensors=None)["input_ids"]
+    soft = [at for at, token in enumerate(ids) if token == processor.soft_prompt_token_id]
+    assert soft == [*range(soft[0], soft[-1] + 1)]
+    whole = processor.tokenizer.apply_chat_template(
+        # A special token is one with no text beside it.
+        [{"role": "user", "content": f"{processor.tokenizer.eos_token}{after}"}],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert [*ids[: soft[0]], processor.tokenizer.eos_token_id, *ids[soft[-1] + 1 :]] == whole
+
+
+def test_the_text_besides_is_read_and_kept_with_the_bridge(bridge_folder, bridge, tmp_path) -> None:
+    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
+    processor.template = "chat: <soft>{prompt}</soft>\n{prompt}\nAnswer in English, step by step."
+    processor.save_pretrained(tmp_path)
+    inputs = LangBridgeProcessor.from_pretrained(tmp_path)(PROMPTS)
+    together = new(bridge.generate(**inputs, **GREEDY), inputs)
+    for row, prompt in zip(together, PROMPTS, strict=True):
+        single = processor(prompt)
+        (alone,) = new(bridge.generate(**single, **GREEDY), single)
+        assert row[: len(alone)] == alone
+    other = processor(PROMPTS[:1], own_prompts=[PROMPTS[2]])
+    assert new(bridge.generate(**other, **GREEDY), other) != together[:1], "the text decides with the soft prompts"
