@@ -77,6 +77,24 @@ def test_a_language_model_that_was_trained_is_written_whole(bridge, tmp_path):
         bridge.save_pretrained(tmp_path / "small")
 
 
+def test_an_encoder_that_was_trained_by_hand_is_kept(bridge, tmp_path):
+    """Whole, and the few weights of it that are still marked as trained."""
+    bridge.save_pretrained(tmp_path / "before")
+    with torch.no_grad():
+        for parameter in bridge.encoder.parameters():
+            parameter.mul_(1.1)
+    bridge.save_pretrained(tmp_path / "whole")
+    assert torch.equal(logits(bridge), logits(LangBridgeModel.from_pretrained(tmp_path / "whole")))
+    other = LangBridgeModel.from_pretrained(tmp_path / "before")
+    assert not other.config.encoder_trained
+    bias = next(parameter for parameter in other.encoder.parameters() if parameter.ndim == 1)
+    bias.requires_grad_(True)
+    with torch.no_grad():
+        bias[0] += 1
+    other.save_pretrained(tmp_path / "few")
+    assert torch.equal(logits(other), logits(LangBridgeModel.from_pretrained(tmp_path / "few")))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_another_precision_is_the_same_language_model(bridge, tmp_path, dtype):
     bridge.language_model.to(dtype).float()

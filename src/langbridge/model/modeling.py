@@ -34,7 +34,13 @@ from langbridge.model.language_models import (
 )
 from langbridge.model.loading import LoadOptions, fresh, open_checkpoint
 from langbridge.model.memory import Memory
-from langbridge.model.saving import check_kept, check_no_adapters, for_everybody, save_checkpoint
+from langbridge.model.saving import (
+    check_kept,
+    check_no_adapters,
+    for_everybody,
+    mark_trained_encoder,
+    save_checkpoint,
+)
 from langbridge.model.teaching import Lesson, Pass, Places, follow, listen
 
 _UPLOADING = ("commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
@@ -154,10 +160,11 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Write the small checkpoint: what was trained, and where the rest comes from.
+        """Write the small checkpoint: what was trained, an encoder that was changed included, and where the rest comes
+        from.
 
-        state_dict: weights that are elsewhere by now, such as those of a sharded model, whose language model is then
-            taken to be as it was.
+        state_dict: weights that are elsewhere by now, such as those of a sharded model, whose bases are then taken to
+            be as they were or as the config says.
         is_main_process: False writes nothing.
         push_to_hub: uploads it as well, as `repo_id` or under the folder's name; further keywords as in `push_to_hub`.
             Other keywords of transformers' own method are ignored.
@@ -168,6 +175,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         check_no_adapters(self)
         if state_dict is None:
             check_kept(self)
+            mark_trained_encoder(self)
         if not is_main_process:
             return
         save_checkpoint(self, save_directory, state_dict)
@@ -178,6 +186,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload the small checkpoint, as every model of transformers does. Raises `LangBridgeError` where others could
         not load it, because a base is on no hub."""
+        mark_trained_encoder(self)
         with for_everybody(self.config):
             return super().push_to_hub(*args, **kwargs)
 

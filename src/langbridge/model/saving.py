@@ -45,6 +45,24 @@ def check_kept(model: Any) -> None:
         )
 
 
+def mark_trained_encoder(model: Any) -> None:
+    """Have a bridge's checkpoint hold an encoder that was changed by other hands than the bridge's own. A change of few
+    weights that are frozen again may not be seen."""
+    weights = dict(model.encoder.named_parameters(remove_duplicate=False))
+    fingerprint = (model.config.encoder_base or {}).get("fingerprint")
+    if fingerprint is not None:
+        # The table of a bridge's encoder may have new rows.
+        same = {
+            name: sample
+            for name, sample in fingerprint["samples"].items()
+            if name in weights and list(weights[name].shape) == sample["shape"]
+        }
+        fingerprint = {**fingerprint, "samples": same}
+    trained = any(weight.requires_grad for weight in weights.values())
+    if trained or changed_since(fingerprint, model.encoder) is not None:
+        model.config.encoder_trained = True
+
+
 def check_no_adapters(model: Any) -> None:
     """Raise `LangBridgeError` for a bridge with adapters of PEFT in it."""
     tuners = sys.modules.get("peft.tuners.tuners_utils")
