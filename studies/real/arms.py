@@ -107,7 +107,7 @@ class Design:
 def recipe_of(
     arm: Arm, *, pair: Pair, models: Path, data: Path, seed: int, examples: int, settings: Sequence[str] = ()
 ) -> Recipe:
-    """The recipe of a run without its start: base, then `settings` (KEY=VALUE), then the arm's own. Raises
+    """The recipe of a run without its start: base, then the arm's own settings, then `settings` (KEY=VALUE). Raises
     `LangBridgeError` for a folder or file that is missing."""
     folders = (pair.encoder, pair.language_model)
     for name in folders:
@@ -121,7 +121,7 @@ def recipe_of(
         **pair.settings,
         **arm.settings,
     }
-    recipe = Recipe.load(pair.base, [*settings, *(f"{key}={value}" for key, value in given.items())])
+    recipe = Recipe.load(pair.base, [*(f"{key}={value}" for key, value in given.items()), *settings])
     size = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
     if arm.trained and (examples < size or examples % size):
         raise LangBridgeError(f"--examples: got {examples}, expected a multiple of {size}, the examples of an update")

@@ -117,6 +117,11 @@ def test_nothing_is_done_twice_and_more_examples_go_on(
         quietly(run_of("labelled", settings=(*SETTINGS, "ridge.texts=20")), questions)
 
 
+def test_an_arm_is_tuned_by_settings(run_of: Callable[..., Run]) -> None:
+    assert run_of("random").recipe.train.learning_rate == 6e-4
+    assert run_of("random", settings=(*SETTINGS, "train.learning_rate=2.0e-3")).recipe.train.learning_rate == 2e-3
+
+
 def test_a_mean_is_made_of_its_seeds_start_and_training(
     run_of: Callable[..., Run], questions: Questions, done: list[str]
 ) -> None:
@@ -211,7 +216,7 @@ def test_every_arm_of_the_product_is_a_recipe(run_of: Callable[..., Run]) -> Non
     recipes = {arm: run_of(arm).recipe for arm in ARMS if not arm.startswith("distil")}
     assert recipes["closed"].train.max_steps == 0
     assert recipes["labelled"].train.max_steps == 2
-    assert recipes["last"].connector.encoder_layers is None
+    assert run_of("last", settings=()).recipe.connector.encoder_layers is None
     assert (recipes["mlp"].connector.kind, recipes["mlp"].connector.encoder_layers) == ("mlp", (1, 3))
     with pytest.raises(LangBridgeError, match="--examples: got 10, expected a multiple of 4"):
         _ = run_of("labelled", examples=10).recipe
