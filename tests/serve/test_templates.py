@@ -18,10 +18,18 @@ def test_templates_hold_the_prompt_once_and_braces_stay() -> None:
         assert "Please answer in Swahili." in fill(template_text("mathoctopus"), "x", code)
     assert "Please answer in Amharic." in fill(template_text("mathoctopus"), "x", "amh")
     assert fill("Q: {prompt}", "x") == "Q: x"
+    assert fill(template_text("{prompt}\nAgain: {prompt}"), "{prompt}") == "{prompt}\nAgain: {prompt}"
+    assert template_text("chat") == "{prompt}"
+    assert fill(template_text("chat: {prompt}\nAnswer in {language}."), "x", "sw") == "x\nAnswer in Swahili."
 
 
 def test_wrong_templates_are_named() -> None:
     with pytest.raises(LangBridgeError, match="got 'metamaths', expected one of plain, metamath"):
         template_text("metamaths")
+    for turn, mark in (("chat: <soft>{prompt}</soft>", "<soft>"), ("chat: {shots}{prompt}", "{shots}")):
+        with pytest.raises(LangBridgeError, match=f"whose {mark} only a bridge has"):
+            template_text(turn)
+    with pytest.raises(LangBridgeError, match=r"got 'chat: so', expected .* that contains \{prompt\}"):
+        template_text("chat: so")
     with pytest.raises(LangBridgeError, match="the language 'xx'"):
         fill(template_text("mathoctopus"), "x", "xx")

@@ -34,8 +34,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--template",
-            help="plain, metamath, orca2, mathoctopus, chat (the language model's; of a bridge also 'chat: TURN'), or "
-            "a text with {prompt}; default: the model's own.",
+            help="plain, metamath, orca2, mathoctopus, chat (the language model's), 'chat: TURN' (that with more "
+            "in the user's turn), or a text with {prompt}; default: the model's own.",
         ),
     ] = None,
     shots_in: Annotated[

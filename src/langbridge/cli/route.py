@@ -17,7 +17,8 @@ def route(
     template: Annotated[
         str | None,
         typer.Option(
-            "--template", help="Of prompts as text: a name, chat, or a text with {prompt}; default: the bridge's own."
+            "--template",
+            help="Of prompts as text: a name, chat, 'chat: TURN', or a text with {prompt}; default: the bridge's own.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The first rows only.")] = 200,

@@ -34,7 +34,8 @@ OPEN, CLOSE = "<soft>", "</soft>"
 
 CHAT = "chat"
 """The template that is the language model's own: the one its tokenizer brings for conversations. `chat: TURN` says what
-stands in it where the user speaks, and is `chat: <soft>{prompt}</soft>` if left out."""
+stands in it where the user speaks, and is `chat: <soft>{prompt}</soft>` if left out; for a model that reads text alone
+`chat: {prompt}`."""
 
 END_VECTORS = 1
 """Positions after the soft prompts of a source: its end vector's."""
@@ -163,9 +164,14 @@ def chats(template: str) -> bool:
     return template.partition(":")[0] == CHAT
 
 
+def turn_of(template: str) -> str:
+    """What a chat template's setting says of the user's turn; empty where it says nothing."""
+    return template.partition(":")[2].removeprefix(" ")
+
+
 def _turn(template: str) -> str:
-    """What stands where the user speaks, in a chat template."""
-    return template.partition(":")[2].removeprefix(" ") or f"{OPEN}{FIELD}{CLOSE}"
+    """What stands where the user speaks to a bridge."""
+    return turn_of(template) or f"{OPEN}{FIELD}{CLOSE}"
 
 
 def check_template(template: str, system: str | None = None) -> None:

@@ -6,9 +6,9 @@ A prompt becomes tokens once: its length, its cut and the model's inputs are of 
 import abc
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -17,7 +17,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeProcessor
 from langbridge.model.language_marks import knows_language, own_mark
 from langbridge.model.layout import Layout, Row
-from langbridge.model.sequence import CHAT, Own, Part, Template, chats, conversation
+from langbridge.model.sequence import CHAT, FIELD, Own, Part, Template, chats, conversation, message_text
 from langbridge.serve.engine import Answer, PromptTooLong, Request
 from langbridge.serve.templates import fill, template_text
 
@@ -241,8 +241,9 @@ class BridgeReader(Reader):
 class CausalReader(Reader):
     """Requests of a plain causal language model.
 
-    template: a name or text of `templates.py`, or `chat` for the one that the tokenizer brings; by default that one, if
-    there is one. max_length: of prompt and answer; longer prompts lose their beginning.
+    template: a name or text of `templates.py`, `chat` for the one that the tokenizer brings, or `chat: TURN` for that
+    with a text around what the user says; by default the tokenizer's, if there is one. max_length: of prompt and
+    answer; longer prompts lose their beginning.
     """
 
     kind = "causal"
@@ -257,16 +258,16 @@ class CausalReader(Reader):
     ):
         if template is None:
             template = CHAT if tokenizer.chat_template else "plain"
-        if template == CHAT and not tokenizer.chat_template:
-            raise LangBridgeError("template: got 'chat', but the model's tokenizer has no chat template")
-        self.tokenizer, self.chats = tokenizer, template == CHAT
-        self.template = template if self.chats else template_text(template)
+        self.tokenizer, self.chats, self.template = tokenizer, chats(template), template_text(template)
+        if self.chats and not tokenizer.chat_template:
+            raise LangBridgeError(f"template: got {template!r}, but the model's tokenizer has no chat template")
         self.max_length, self.config = max_length, config
 
     @property
     def identity(self) -> dict[str, Any]:
         return {
             "template": self.tokenizer.chat_template if self.chats else self.template,
+            **({"turn": self.template} if self.chats and self.template != FIELD else {}),
             **({} if self.max_length is None else {"max_length": self.max_length}),
         }
 
@@ -277,15 +278,20 @@ class CausalReader(Reader):
         return self.max_length or positions(self.config) or (own if own < 10**9 else DEFAULT_POSITIONS)
 
     def shown(self, request: Request) -> str:
-        messages: Sequence[Mapping[str, str]] = request.messages
-        whole = request.shots + request.prompt
-        if messages and not self.chats:
+        if request.messages and not self.chats:
             raise LangBridgeError(_NO_TURNS)
+        filled = partial(fill, self.template, language=request.language or "en")
+        whole = request.shots + request.prompt
         if not self.chats:
-            return fill(self.template, whole, request.language or "en") + request.prefix
-        messages = messages or [{"role": "user", "content": whole}]
+            return filled(whole) + request.prefix
+        messages = [*(request.messages or [{"role": "user", "content": whole}])]
+        if self.template != FIELD:
+            messages = [
+                {**turn, "content": filled(message_text(turn["content"]) or "")} if turn["role"] == "user" else turn
+                for turn in messages
+            ]
         try:
-            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template raises whatever it likes
             roles = ", ".join(turn["role"] for turn in messages)
             raise LangBridgeError(f"messages: the model's chat template refuses turns of {roles}: {error}") from error

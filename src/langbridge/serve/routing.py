@@ -21,7 +21,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import existing_file, write_atomically
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.bases import LANGUAGE_MODEL, check_same
-from langbridge.model.sequence import CHAT, Own, message_text
+from langbridge.model.sequence import Own, chats, message_text
 from langbridge.serve.engine import PromptTooLong, Request
 from langbridge.serve.readers import BridgeReader, CausalReader, Reading
 from langbridge.serve.signals import Signals
@@ -178,7 +178,7 @@ class RoutingReader(BridgeReader):
     @property
     def takes_turns_as_text(self) -> bool:
         """Whether a conversation may be text: in the language model's own chat template."""
-        return self.route.template in (None, CHAT)
+        return self.route.template is None or chats(self.route.template)
 
     @property
     def identity(self) -> dict[str, Any]:

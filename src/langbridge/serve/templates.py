@@ -1,12 +1,13 @@
 """Prompt templates of the language models that LangBridge was published with, by name.
 
 A bridge has its template in its processor. These are for plain language models, and for bridges that were saved without
-one. `{prompt}` stands for the prompt and `{language}`, where there is one, for the English name of its language.
+one. `{prompt}` stands for the prompt, which may be read twice (RE2, Xu et al., EMNLP 2024), and `{language}`, where it
+stands, for the English name of its language.
 """
 
 from langbridge.errors import LangBridgeError
 from langbridge.languages import english_name
-from langbridge.model.sequence import CHAT, FIELD, chats
+from langbridge.model.sequence import CHAT, CLOSE, FIELD, OPEN, SHOTS, chats, turn_of
 
 _ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request"
 _ORCA2_SYSTEM = (
@@ -26,17 +27,18 @@ TEMPLATES = {
 
 
 def template_text(template: str) -> str:
-    """The text of a template given by name or as text with `{prompt}` in it once."""
-    text = TEMPLATES.get(template, template)
-    if chats(template):
-        raise LangBridgeError(
-            f"template: got {template!r}, which only a bridge has: expected {CHAT!r} alone, or the chat template "
-            f"written out as text with {FIELD} in it once"
-        )
-    if text.count(FIELD) != 1:
+    """The text of a template given by name or as text with `{prompt}` in it; of `chat` and `chat: TURN` that of the
+    user's turn. Raises `LangBridgeError`."""
+    text = (turn_of(template) or FIELD) if chats(template) else TEMPLATES.get(template, template)
+    if FIELD not in text:
         names = ", ".join([*TEMPLATES, CHAT])
         raise LangBridgeError(
-            f"template: got {template!r}, expected one of {names}, or a text that contains {{prompt}} exactly once"
+            f"template: got {template!r}, expected one of {names}, or a text or '{CHAT}: TURN' that contains {FIELD}"
+        )
+    if found := [mark for mark in (OPEN, CLOSE, SHOTS) if mark in text]:
+        raise LangBridgeError(
+            f"template: got {template!r}, whose {found[0]} only a bridge has; a model that reads text alone takes "
+            f"{FIELD} without it"
         )
     return text
 
@@ -46,5 +48,4 @@ def fill(template: str, prompt: str, language: str = "en") -> str:
     name = english_name(language)
     if "{language}" in template and name is None:
         raise LangBridgeError(f"template: it asks for the name of the language {language!r}, which is not known here")
-    before, after = template.replace("{language}", name or "").split(FIELD)
-    return before + prompt + after
+    return prompt.join(template.replace("{language}", name or "").split(FIELD))
