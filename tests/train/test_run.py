@@ -366,6 +366,7 @@ def test_an_upload_that_fails_leaves_the_bridge_and_says_where(load, tmp_path, m
         raise RuntimeError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
+    monkeypatch.setattr("langbridge.train.final.is_hub_id", lambda _: True)
     out = tmp_path / "lm+encoder"  # as a run's own folder is named
     message = r"no route to host\. The bridge is whole in .*final; .*: hf upload lm-encoder .*final --private"
     with pytest.raises(LangBridgeError, match=message):
@@ -374,6 +375,13 @@ def test_an_upload_that_fails_leaves_the_bridge_and_says_where(load, tmp_path, m
     assert (out / "final" / "model.safetensors").is_file()
     with pytest.raises(LangBridgeError, match=r"train\.hub_model_id: the hub does not take 'a b'"):
         train(load("train.push_to_hub=true", "train.hub_model_id=a b"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists(), "before the training"
+
+
+def test_what_nobody_else_could_load_is_not_uploaded(load, tmp_path):
+    """The final folder names its bases, and these are folders here."""
+    with pytest.raises(LangBridgeError, match=r"train\.push_to_hub: encoder: '.*' is only here.*langbridge export"):
+        train(load("train.push_to_hub=true"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists(), "before the training"
 
 

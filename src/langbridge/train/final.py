@@ -9,7 +9,9 @@ from typing import Any
 
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
+from langbridge.model.bases import is_hub_id
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
+from langbridge.train.objectives import objective_of
 from langbridge.train.prepare import Prepared
 from langbridge.train.recipe import Recipe
 from langbridge.train.trainer import BridgeTrainer
@@ -73,7 +75,7 @@ def _sources(prepared: Prepared, run: dict[str, Any]) -> list[str]:
 
 def repository(recipe: Recipe, out: Path) -> str:
     """Where on the Hugging Face hub a run in `out` is uploaded to. Raises `LangBridgeError` for a name that the hub
-    does not take."""
+    does not take, and for a bridge that nobody else could load."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, and not in __all__
 
@@ -83,7 +85,24 @@ def repository(recipe: Recipe, out: Path) -> str:
         validate_repo_id(name)
     except HFValidationError as error:
         raise LangBridgeError(f"train.hub_model_id: the hub does not take {name!r}: {error}") from None
+    for role, base in _named_bases(recipe).items():
+        if not is_hub_id(base):
+            raise LangBridgeError(
+                f"train.push_to_hub: {role}: {base!r} is only here, and the final folder does not hold it, so that "
+                "nobody else could load the bridge. Set it to false, and upload the folder that `langbridge export` "
+                "writes: hf upload OWNER/NAME FOLDER"
+            )
     return name
+
+
+def _named_bases(recipe: Recipe) -> dict[str, str]:
+    """The bases that a final folder only names, by role: none of a language model alone; with adapters merged into its
+    language model, that one is a bridge's own."""
+    stages = recipe.stage_recipes
+    if recipe.encoder is None or not objective_of(stages[0]).bridged:
+        return {}
+    own = any(stage.lora.r for stage in stages)
+    return {"encoder": recipe.encoder, **({} if own else {"language_model": recipe.language_model})}
 
 
 def upload(final: Path, name: str, private: bool | None) -> None:
