@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                      help="beside English and careless English; default: %(default)s")  # fmt: skip
     run.add_argument("--checkpoints", action="store_true", help="measure every checkpoint, and not only the last")
     run.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="settings",
-                     help="settings other than the base recipe's and the arm's own")  # fmt: skip
+                     help="settings instead of the base recipe's and of the arm's own")  # fmt: skip
     run.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU; default: 2")
     given = parser.parse_args(arguments)
     try:

@@ -107,21 +107,21 @@ class Design:
 def recipe_of(
     arm: Arm, *, pair: Pair, models: Path, data: Path, seed: int, examples: int, settings: Sequence[str] = ()
 ) -> Recipe:
-    """The recipe of a run without its start: base, then the arm's own settings, then `settings` (KEY=VALUE). Raises
-    `LangBridgeError` for a folder or file that is missing."""
+    """The recipe of a run without its start: base, then the arm's own settings, then `settings` (KEY=VALUE), then what
+    the run is. Raises `LangBridgeError` for a folder or file that is missing."""
     folders = (pair.encoder, pair.language_model)
     for name in folders:
         if not (models / name / "config.json").is_file():
             raise LangBridgeError(f"--models {models}: has no model in {name}/; expected {'/ and '.join(folders)}/")
-    given = {
+    own = {**pair.settings, **arm.settings}
+    run = {
         "encoder": models.resolve() / pair.encoder,
         "language_model": models.resolve() / pair.language_model,
         "data.path": data.resolve() / arm.data,
         "seed": seed,
-        **pair.settings,
-        **arm.settings,
     }
-    recipe = Recipe.load(pair.base, [*(f"{key}={value}" for key, value in given.items()), *settings])
+    told = [f"{key}={value}" for key, value in own.items()], settings, [f"{key}={value}" for key, value in run.items()]
+    recipe = Recipe.load(pair.base, [one for some in told for one in some])
     size = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
     if arm.trained and (examples < size or examples % size):
         raise LangBridgeError(f"--examples: got {examples}, expected a multiple of {size}, the examples of an update")

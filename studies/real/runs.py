@@ -32,7 +32,7 @@ Note = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run is and what it is made of. settings: other than the arm's, KEY=VALUE."""
+    """Where a run is and what it is made of. settings: instead of the arm's, KEY=VALUE."""
 
     out: Path
     models: Path

@@ -89,10 +89,14 @@ def test_an_encoder_that_was_trained_by_hand_is_kept(bridge, tmp_path):
     assert not other.config.encoder_trained
     bias = next(parameter for parameter in other.encoder.parameters() if parameter.ndim == 1)
     bias.requires_grad_(True)
-    with torch.no_grad():
-        bias[0] += 1
-    other.save_pretrained(tmp_path / "few")
-    assert torch.equal(logits(other), logits(LangBridgeModel.from_pretrained(tmp_path / "few")))
+    before = bias.detach().clone()
+    batch = make_batch(other)
+    other(**batch, labels=batch["input_ids"]).loss.backward()
+    torch.optim.SGD([bias], lr=1.0).step()
+    assert not torch.equal(bias, before), "what is marked is trained, whatever the config says"
+    for name, given in (("few", {}), ("given", {"state_dict": other.state_dict()})):
+        other.save_pretrained(tmp_path / name, **given)
+        assert torch.equal(logits(other), logits(LangBridgeModel.from_pretrained(tmp_path / name)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -203,6 +207,9 @@ def test_no_place_of_this_machine_is_uploaded(bridge, hub, tmp_path):
     bridge.push_to_hub("me/bridge")
     config = json.loads(hub.files["config.json"])
     assert config["encoder_base"]["id"] is None
+    assert not [
+        part["_name_or_path"] for part in (config["encoder_config"], config["text_config"]) if part.get("_name_or_path")
+    ]
     assert config["language_model_base"].keys() == {"id", "revision", "fingerprint"}
     assert bridge.config.encoder_base is mine
     assert "found" in bridge.config.language_model_base

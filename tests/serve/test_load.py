@@ -24,9 +24,11 @@ def test_the_chat_template_is_taken_where_there_is_one(base_folders: tuple[Path,
     assert load_engine(folder).shown(Request(messages=[{"role": "user", "content": "x"}])) == "[user] x [assistant]"
     assert load_engine(folder, template="Q {prompt}").shown(request) == "Q 1 2?"
     twice = load_engine(folder, template="chat: {prompt}\n{prompt}\nSo.")
-    assert twice.shown(request) == "[user] 1 2?\n1 2?\nSo. [assistant]"
+    assert twice.shown(request) == "[user] 1 2?\n2?\nSo. [assistant]"
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]
     assert twice.shown(Request(messages=turns)) == "[user] x\nx\nSo.[assistant] y[user] z\nz\nSo. [assistant]"
+    with pytest.raises(LangBridgeError, match=r"messages, 0: got .*expected `role`"):
+        twice.shown(Request(messages=[{"role": "user", "content": [{"type": "image"}]}]))
     assert twice.identity != load_engine(folder).identity, "or answers of the one would be taken for the other's"
     with pytest.raises(LangBridgeError, match="no chat template"):
         load_engine(base_folders[1], template="chat")

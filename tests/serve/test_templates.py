@@ -6,7 +6,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.serve.templates import TEMPLATES, fill, template_text
 
 
-def test_templates_hold_the_prompt_once_and_braces_stay() -> None:
+def test_templates_hold_the_prompt_and_braces_stay() -> None:
     for name in TEMPLATES:
         filled = fill(template_text(name), "a {prompt} {x}", "sw")
         assert filled.count("a {prompt} {x}") == 1
@@ -19,6 +19,7 @@ def test_templates_hold_the_prompt_once_and_braces_stay() -> None:
     assert "Please answer in Amharic." in fill(template_text("mathoctopus"), "x", "amh")
     assert fill("Q: {prompt}", "x") == "Q: x"
     assert fill(template_text("{prompt}\nAgain: {prompt}"), "{prompt}") == "{prompt}\nAgain: {prompt}"
+    assert fill("Q: {prompt}|{prompt}", "2?", shots="1! ") == "Q: 1! 2?|2?", "what is read twice is the question"
     assert template_text("chat") == "{prompt}"
     assert fill(template_text("chat: {prompt}\nAnswer in {language}."), "x", "sw") == "x\nAnswer in Swahili."
 

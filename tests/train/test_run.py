@@ -6,6 +6,7 @@ import re
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -366,7 +367,8 @@ def test_an_upload_that_fails_leaves_the_bridge_and_says_where(load, tmp_path, m
         raise RuntimeError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
-    monkeypatch.setattr("langbridge.train.final.is_hub_id", lambda _: True)
+    for module in ("train.final", "model.saving"):
+        monkeypatch.setattr(f"langbridge.{module}.is_hub_id", lambda _: True)
     out = tmp_path / "lm+encoder"  # as a run's own folder is named
     message = r"no route to host\. The bridge is whole in .*final; .*: hf upload lm-encoder .*final --private"
     with pytest.raises(LangBridgeError, match=message):
@@ -380,9 +382,28 @@ def test_an_upload_that_fails_leaves_the_bridge_and_says_where(load, tmp_path, m
 
 def test_what_nobody_else_could_load_is_not_uploaded(load, tmp_path):
     """The final folder names its bases, and these are folders here."""
-    with pytest.raises(LangBridgeError, match=r"train\.push_to_hub: encoder: '.*' is only here.*langbridge export"):
-        train(load("train.push_to_hub=true"), tmp_path / "run", progress=False)
+    for changes, role in (((), "encoder"), (("freeze_encoder=false",), "language_model")):
+        with pytest.raises(LangBridgeError, match=rf"train\.push_to_hub: {role}: '.*' is only here.*langbridge export"):
+            train(load("train.push_to_hub=true", *changes), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists(), "before the training"
+
+
+def test_what_is_uploaded_says_nothing_of_this_machine(load, tmp_path, monkeypatch):
+    """Of an encoder that was trained the weights are there, and of a language model with adapters merged in too."""
+    pytest.importorskip("peft")
+    sent = []
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda *_, **__: SimpleNamespace(repo_id="me/mine"))
+    for name in ("upload_folder", "upload_file"):
+        monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", lambda _, _name=name, **given: sent.append((_name, given)))
+    recipe = load("train.push_to_hub=true", "freeze_encoder=false", "lora.r=2", "train.max_steps=1")
+    final = train(recipe, tmp_path / "run", progress=False)
+    (first, folder), (second, file) = sent
+    assert (first, folder["folder_path"], folder["ignore_patterns"]) == ("upload_folder", str(final), ["config.json"])
+    assert (second, file["path_in_repo"]) == ("upload_file", "config.json")
+    assert str(tmp_path.parent.parent) not in file["path_or_fileobj"].decode()
+    there = shutil.copytree(final, tmp_path / "there")
+    (there / "config.json").write_bytes(file["path_or_fileobj"])
+    assert LangBridgeModel.from_pretrained(there).config.language_model_base["id"] is None
 
 
 def test_a_run_that_stops_on_the_plateau_can_be_gone_on_with(load, tmp_path):

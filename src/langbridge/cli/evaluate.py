@@ -35,7 +35,8 @@ def evaluate(
         typer.Option(
             "--template",
             help="plain, metamath, orca2, mathoctopus, chat (the language model's), 'chat: TURN' (that with more "
-            "in the user's turn), or a text with {prompt}; default: the model's own.",
+            "in the user's turn; a bridge's has <soft>{prompt}</soft> in it), or a text with {prompt}; default: the "
+            "model's own.",
         ),
     ] = None,
     shots_in: Annotated[

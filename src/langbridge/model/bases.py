@@ -152,13 +152,17 @@ def check_fingerprint(
         )
 
 
-def changed_since(recorded: dict[str, Any] | None, model: PreTrainedModel) -> str | None:
+def changed_since(recorded: dict[str, Any] | None, model: PreTrainedModel, *, same_shapes: bool = False) -> str | None:
     """How a model differs from the one that was recorded, as far as its weights still have the same names: what loading
-    would refuse, never more."""
+    would refuse, never more. same_shapes: and as far as they have the same shapes."""
     if recorded is None:
         return None
-    names = dict(model.named_parameters(remove_duplicate=False))
-    known = {name: sample for name, sample in recorded["samples"].items() if name in names}
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    known = {
+        name: sample
+        for name, sample in recorded["samples"].items()
+        if name in weights and not (same_shapes and list(weights[name].shape) != sample["shape"])
+    }
     return _difference({**recorded, "samples": known}, model)
 
 

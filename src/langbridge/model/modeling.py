@@ -175,7 +175,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
         check_no_adapters(self)
         if state_dict is None:
             check_kept(self)
-            mark_trained_encoder(self)
+        mark_trained_encoder(self, compare=state_dict is None)
         if not is_main_process:
             return
         save_checkpoint(self, save_directory, state_dict)
@@ -186,6 +186,7 @@ class LangBridgeModel(Bridge, PreTrainedModel, BridgeGenerationMixin):
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Upload the small checkpoint, as every model of transformers does. Raises `LangBridgeError` where others could
         not load it, because a base is on no hub."""
+        check_no_adapters(self)
         mark_trained_encoder(self)
         with for_everybody(self.config):
             return super().push_to_hub(*args, **kwargs)

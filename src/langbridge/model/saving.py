@@ -45,21 +45,17 @@ def check_kept(model: Any) -> None:
         )
 
 
-def mark_trained_encoder(model: Any) -> None:
-    """Have a bridge's checkpoint hold an encoder that was changed by other hands than the bridge's own. A change of few
-    weights that are frozen again may not be seen."""
-    weights = dict(model.encoder.named_parameters(remove_duplicate=False))
-    fingerprint = (model.config.encoder_base or {}).get("fingerprint")
-    if fingerprint is not None:
-        # The table of a bridge's encoder may have new rows.
-        same = {
-            name: sample
-            for name, sample in fingerprint["samples"].items()
-            if name in weights and list(weights[name].shape) == sample["shape"]
-        }
-        fingerprint = {**fingerprint, "samples": same}
-    trained = any(weight.requires_grad for weight in weights.values())
-    if trained or changed_since(fingerprint, model.encoder) is not None:
+def mark_trained_encoder(model: Any, *, compare: bool = True) -> None:
+    """Have a bridge's checkpoint hold an encoder that is marked as trained, or whose weights are not its base's. A
+    change of weights that are frozen again may not be seen.
+
+    compare: False where the weights are elsewhere.
+    """
+    record = model.config.encoder_base or {}
+    if any(weight.requires_grad for weight in model.encoder.parameters()) or (
+        # The table of a bridge's encoder may have new rows, and so another shape.
+        compare and changed_since(record.get("fingerprint"), model.encoder, same_shapes=True)
+    ):
         model.config.encoder_trained = True
 
 
@@ -107,6 +103,9 @@ def write_merged(model: Any, folder: Path, own_language_model: bool = False) -> 
 
 
 def _write(model: Any, config: Any, state: dict[str, torch.Tensor], own: tuple[str, ...], folder: Path) -> None:
+    """config: a copy, which is changed."""
+    for part in (config.encoder_config, config.text_config):
+        part._name_or_path = ""  # where it was read on this machine; the records of the bases say where it is
     kept = unique_tensors({name: tensor for name, tensor in state.items() if name.startswith(own)})
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
     model.generation_config.save_pretrained(folder)
@@ -114,23 +113,24 @@ def _write(model: Any, config: Any, state: dict[str, torch.Tensor], own: tuple[s
 
 
 @contextmanager
-def for_everybody(config: Any) -> Iterator[None]:
+def for_everybody(config: Any, folder: Path | None = None) -> Iterator[None]:
     """A config whose records of the bases say nothing of this machine. Raises `LangBridgeError` where a base is on no
-    hub, so that nobody else could load what is uploaded."""
+    hub, and not in the folder either, so that nobody else could load what is uploaded."""
     mine = {f"{role}_base": getattr(config, f"{role}_base") for role in (ENCODER, LANGUAGE_MODEL)}
     public = {name: without_places(record or {}) for name, record in mine.items()}
     for name, record in public.items():
         identity, role = record.get("id"), name.removesuffix("_base")
         if identity and is_hub_id(identity):
             continue
-        if role == LANGUAGE_MODEL or not config.encoder_trained:
+        held = folder is not None and (folder / role).is_dir()
+        if not held and (role == LANGUAGE_MODEL or not config.encoder_trained):
             raise LangBridgeError(
                 f"push_to_hub: {role.replace('_', ' ')}: {identity or 'a model'!r} is only here, and a small "
                 "checkpoint does not hold it, so that nobody else could load the bridge. Push the folder that "
                 "`langbridge export` writes (`hf upload OWNER/NAME FOLDER`); or, if the model is on the hub too, say "
                 f"where: model.config.{name}['id'] = 'OWNER/NAME'"
             )
-        record["id"] = None  # a trained encoder is in the checkpoint
+        record["id"] = None  # a trained encoder is in the checkpoint, and so are the bases of a merged one
     vars(config).update(public)
     try:
         yield

@@ -240,7 +240,7 @@ def conversation(
     (system, user, assistant) and `content` of each. system: the system message, unless the messages begin with one;
     None leaves it to the template. variables: what else the tokenizer is told of it (`tools`, `enable_thinking`).
     """
-    turns = [{**message, "content": _content(message, number)} for number, message in enumerate(messages)]
+    turns = [{**message, "content": content_of(message, number)} for number, message in enumerate(messages)]
     if system is not None and (not turns or turns[0]["role"] != "system"):
         turns.insert(0, {"role": "system", "content": system})
     said: list[str] = []
@@ -327,7 +327,8 @@ def _misplaced(*, left_out: bool) -> LangBridgeError:
     )
 
 
-def _content(message: Mapping[str, Any], number: int) -> str:
+def content_of(message: Mapping[str, Any], number: int) -> str:
+    """The text of one of a conversation's messages. Raises `LangBridgeError` where it has none."""
     text = message_text(message.get("content"))
     if text is None or message.get("role") not in ("system", "user", "assistant"):
         raise LangBridgeError(

@@ -54,7 +54,8 @@ class ContinuousEngine(LiveEngine):
         if isinstance(reader, RoutingReader) and reader.chats and not reader.takes_turns_as_text:
             raise LangBridgeError(
                 f"--route: it was fitted with the template {reader.route.template!r}, which has no place for turns, "
-                "and this bridge answers conversations; fit it again without --template, or with --template chat"
+                "and this bridge answers conversations; fit it again without --template, or with --template chat or "
+                "'chat: TURN'"
             )
         self.model, self.reader, self.chats = model.eval(), reader, reader.chats
         self.slots, self.queue, self.max_new_tokens = slots, queue, max_new_tokens

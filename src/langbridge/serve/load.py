@@ -34,7 +34,8 @@ def load_engine(
     """A model to ask.
 
     template: for a bridge its processor's own where none is given; for other models the chat template of the tokenizer
-    where it has one, else none. `chat` is the chat template of the language model, which a bridge has in it.
+    where it has one, else none. `chat` is the chat template of the language model, which a bridge has in it, and
+    `chat: TURN` that with more in the user's turn.
     dtype: `auto` as saved, but single precision where the device is slow in that. max_length: of the encoder's input of
     a bridge, of the whole sequence of other models. route: the file by which a bridge's prompts go one way or the other
     (`routing.py`).

@@ -17,7 +17,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeProcessor
 from langbridge.model.language_marks import knows_language, own_mark
 from langbridge.model.layout import Layout, Row
-from langbridge.model.sequence import CHAT, FIELD, Own, Part, Template, chats, conversation, message_text
+from langbridge.model.sequence import CHAT, FIELD, Own, Part, Template, chats, content_of, conversation
 from langbridge.serve.engine import Answer, PromptTooLong, Request
 from langbridge.serve.templates import fill, template_text
 
@@ -281,15 +281,13 @@ class CausalReader(Reader):
         if request.messages and not self.chats:
             raise LangBridgeError(_NO_TURNS)
         filled = partial(fill, self.template, language=request.language or "en")
-        whole = request.shots + request.prompt
         if not self.chats:
-            return filled(whole) + request.prefix
-        messages = [*(request.messages or [{"role": "user", "content": whole}])]
-        if self.template != FIELD:
-            messages = [
-                {**turn, "content": filled(message_text(turn["content"]) or "")} if turn["role"] == "user" else turn
-                for turn in messages
-            ]
+            return filled(request.prompt, shots=request.shots) + request.prefix
+        asked = {"role": "user", "content": filled(request.prompt, shots=request.shots)}
+        messages = [
+            {**turn, "content": filled(content_of(turn, number))} if turn.get("role") == "user" else turn
+            for number, turn in enumerate(request.messages)
+        ] or [asked]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template raises whatever it likes

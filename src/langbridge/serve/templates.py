@@ -30,22 +30,23 @@ def template_text(template: str) -> str:
     """The text of a template given by name or as text with `{prompt}` in it; of `chat` and `chat: TURN` that of the
     user's turn. Raises `LangBridgeError`."""
     text = (turn_of(template) or FIELD) if chats(template) else TEMPLATES.get(template, template)
-    if FIELD not in text:
-        names = ", ".join([*TEMPLATES, CHAT])
-        raise LangBridgeError(
-            f"template: got {template!r}, expected one of {names}, or a text or '{CHAT}: TURN' that contains {FIELD}"
-        )
     if found := [mark for mark in (OPEN, CLOSE, SHOTS) if mark in text]:
         raise LangBridgeError(
             f"template: got {template!r}, whose {found[0]} only a bridge has; a model that reads text alone takes "
             f"{FIELD} without it"
         )
+    if FIELD not in text:
+        names = ", ".join([*TEMPLATES, CHAT])
+        raise LangBridgeError(
+            f"template: got {template!r}, expected one of {names}, or a text or '{CHAT}: TURN' that contains {FIELD}"
+        )
     return text
 
 
-def fill(template: str, prompt: str, language: str = "en") -> str:
-    """A prompt in a template's text. Braces in the prompt are only braces."""
+def fill(template: str, prompt: str, language: str = "en", shots: str = "") -> str:
+    """A prompt in a template's text, worked examples before the first of its places. Braces in them are only braces."""
     name = english_name(language)
     if "{language}" in template and name is None:
         raise LangBridgeError(f"template: it asks for the name of the language {language!r}, which is not known here")
-    return prompt.join(template.replace("{language}", name or "").split(FIELD))
+    before, *after = template.replace("{language}", name or "").split(FIELD)
+    return prompt.join([before + shots, *after])

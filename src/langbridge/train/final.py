@@ -10,11 +10,16 @@ from typing import Any
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.model.bases import is_hub_id
+from langbridge.model.configuration import LangBridgeConfig
+from langbridge.model.loading import read_config
+from langbridge.model.saving import for_everybody
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
 from langbridge.train.objectives import objective_of
 from langbridge.train.prepare import Prepared
 from langbridge.train.recipe import Recipe
 from langbridge.train.trainer import BridgeTrainer
+
+CONFIG = "config.json"
 
 
 def write_final(
@@ -85,34 +90,45 @@ def repository(recipe: Recipe, out: Path) -> str:
         validate_repo_id(name)
     except HFValidationError as error:
         raise LangBridgeError(f"train.hub_model_id: the hub does not take {name!r}: {error}") from None
-    for role, base in _named_bases(recipe).items():
-        if not is_hub_id(base):
+    _check_loadable(recipe)
+    return name
+
+
+def _check_loadable(recipe: Recipe) -> None:
+    """Raise `LangBridgeError` where it is certain that the final folder will name a base that is only here. What a
+    bridge that `init` names has in it is seen at the end."""
+    stages = recipe.stage_recipes
+    if recipe.begins_with is not None or not objective_of(stages[0]).bridged:
+        return
+    named = {
+        "encoder": recipe.encoder if all(stage.freeze_encoder for stage in stages) else None,
+        "language_model": None if any(stage.lora.r for stage in stages) else recipe.language_model,
+    }
+    for role, base in named.items():
+        if base is not None and not is_hub_id(base):
             raise LangBridgeError(
                 f"train.push_to_hub: {role}: {base!r} is only here, and the final folder does not hold it, so that "
                 "nobody else could load the bridge. Set it to false, and upload the folder that `langbridge export` "
                 "writes: hf upload OWNER/NAME FOLDER"
             )
-    return name
-
-
-def _named_bases(recipe: Recipe) -> dict[str, str]:
-    """The bases that a final folder only names, by role: none of a language model alone; with adapters merged into its
-    language model, that one is a bridge's own."""
-    stages = recipe.stage_recipes
-    if recipe.encoder is None or not objective_of(stages[0]).bridged:
-        return {}
-    own = any(stage.lora.r for stage in stages)
-    return {"encoder": recipe.encoder, **({} if own else {"language_model": recipe.language_model})}
 
 
 def upload(final: Path, name: str, private: bool | None) -> None:
-    """Upload the final folder to the Hugging Face hub as `name`."""
+    """Upload the final folder to the Hugging Face hub as `name`, with a config that says nothing of this machine.
+    Raises `LangBridgeError`, for a bridge that nobody else could load too."""
     from huggingface_hub import HfApi
 
+    config = (final / CONFIG).read_text(encoding="utf-8")
+    if json.loads(config)["model_type"] == LangBridgeConfig.model_type:
+        bridge = read_config(final)
+        with for_everybody(bridge, final):
+            config = bridge.to_json_string()
     api = HfApi()
     try:
-        created = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(repo_id=created.repo_id, folder_path=str(final))
+        repo = api.create_repo(name, private=private, exist_ok=True).repo_id
+        api.upload_folder(repo_id=repo, folder_path=str(final), ignore_patterns=[CONFIG])
+        # Last: without it a folder is no checkpoint.
+        api.upload_file(repo_id=repo, path_or_fileobj=config.encode(), path_in_repo=CONFIG)
     except Exception as error:  # the training is done: whatever failed, it is told how to make up for it
         raise LangBridgeError(
             f"train.push_to_hub: the upload failed: {str(error).rstrip('.')}. The bridge is whole in {final}; to "
