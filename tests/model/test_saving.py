@@ -56,6 +56,20 @@ def test_a_language_model_with_adapters_merged_in_is_written_whole(bridge, tmp_p
     assert loaded.config.language_model_base["id"] is None, "a base that nobody else has"
 
 
+def test_an_encoder_with_adapters_merged_in_is_kept(bridge, tmp_path):
+    """Frozen again, and none of the weights that a fingerprint samples need have changed."""
+    peft = pytest.importorskip("peft")
+    wrapped = peft.get_peft_model(bridge, peft.LoraConfig(r=4, target_modules=["q"]))
+    batch = make_batch(bridge)
+    for _ in range(2):  # the first step moves one half of an adapter alone
+        wrapped(**batch, labels=batch["input_ids"]).loss.backward()
+        torch.optim.SGD([one for one in wrapped.parameters() if one.requires_grad], lr=10.0).step()
+    merged = wrapped.merge_and_unload()
+    merged.save_pretrained(tmp_path)
+    assert torch.equal(logits(merged), logits(LangBridgeModel.from_pretrained(tmp_path)))
+    assert LangBridgeModel.from_pretrained(tmp_path).config.encoder_trained
+
+
 def test_a_table_of_another_size_is_written_whole(bridge, tmp_path):
     rows = bridge.table_rows
     bridge.resize_token_embeddings(rows)

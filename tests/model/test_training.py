@@ -232,13 +232,15 @@ def test_pieces_where_nothing_is_learned_or_the_head_is_trained():
     assert bridge(**batch, return_logits=False).logits is not None
 
 
-def test_adapters_of_peft_for_a_causal_model():
-    """Its wrapper says everything that a causal model takes, and None for what it was not given."""
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["q", "v"]], ids=["language model", "encoder"])
+def test_adapters_of_peft_for_a_causal_model(targets):
+    """Its wrapper says everything that a causal model takes, and None for what it was not given. In the encoder, which
+    the bridge's config calls frozen, they learn too."""
     peft = pytest.importorskip("peft", reason="PEFT is not installed (the extra lora)")
     bridge = make_bridge()
     batch = with_labels(bridge)
     loss = bridge(**batch).loss
-    adapted = peft.get_peft_model(bridge, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]))
+    adapted = peft.get_peft_model(bridge, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=targets))
     found = adapted(**batch).loss
     assert torch.equal(found, loss), "fresh adapters change nothing"
     found.backward()

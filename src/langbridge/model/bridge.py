@@ -171,11 +171,11 @@ class Bridge(nn.Module):
         order = torch.argsort(encoder_attention_mask.bool().logical_not().int(), dim=1, stable=True)
         mask = encoder_attention_mask.gather(1, order)
         ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_config.pad_token_id or 0)
-        # By what is marked, not by the config alone: adapters, or parts of the encoder, may be trained by hand.
-        trained = torch.is_grad_enabled() and (
-            self.config.train_new_rows or any(weight.requires_grad for weight in self.encoder.parameters())
-        )
-        with torch.set_grad_enabled(trained):
+        # By what is marked, not by the config: parts of the encoder, or adapters in it, may be trained by hand.
+        learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.encoder.parameters())
+        if learns and not self.config.encoder_trained:
+            self.config.encoder_trained = True  # whatever is marked, frozen or merged later
+        with torch.set_grad_enabled(learns or (torch.is_grad_enabled() and self.config.train_new_rows)):
             device, layers = self.encoder.device, self._layers
             inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
             if layers is None:
