@@ -120,8 +120,8 @@ def recipe_of(
         "data.path": data.resolve() / arm.data,
         "seed": seed,
     }
-    told = [f"{key}={value}" for key, value in own.items()], settings, [f"{key}={value}" for key, value in run.items()]
-    recipe = Recipe.load(pair.base, [one for some in told for one in some])
+    own_told, run_told = ([f"{key}={value}" for key, value in part.items()] for part in (own, run))
+    recipe = Recipe.load(pair.base, [*own_told, *settings, *run_told])
     size = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
     if arm.trained and (examples < size or examples % size):
         raise LangBridgeError(f"--examples: got {examples}, expected a multiple of {size}, the examples of an update")

@@ -112,6 +112,11 @@ class Bridge(nn.Module):
         self.freeze()
         self.train(self.training)
 
+    @property
+    def encoder_learns(self) -> bool:
+        """Whether any weight in the encoder is marked as trained, by the regime or by hand."""
+        return any(weight.requires_grad for weight in self.encoder.parameters())
+
     def trainable_parameter_names(self) -> set[str]:
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
@@ -172,7 +177,7 @@ class Bridge(nn.Module):
         mask = encoder_attention_mask.gather(1, order)
         ids = encoder_input_ids.gather(1, order).masked_fill(mask == 0, self._encoder_config.pad_token_id or 0)
         # By what is marked, not by the config: parts of the encoder, or adapters in it, may be trained by hand.
-        learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.encoder.parameters())
+        learns = torch.is_grad_enabled() and self.encoder_learns
         if learns and not self.config.encoder_trained:
             self.config.encoder_trained = True  # whatever is marked, frozen or merged later
         with torch.set_grad_enabled(learns or (torch.is_grad_enabled() and self.config.train_new_rows)):

@@ -52,7 +52,7 @@ def mark_trained_encoder(model: Any, *, compare: bool = True) -> None:
     compare: False where the weights are elsewhere.
     """
     record = model.config.encoder_base or {}
-    if any(weight.requires_grad for weight in model.encoder.parameters()) or (
+    if model.encoder_learns or (
         # The table of a bridge's encoder may have new rows, and so another shape.
         compare and changed_since(record.get("fingerprint"), model.encoder, same_shapes=True)
     ):

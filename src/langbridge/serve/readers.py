@@ -281,13 +281,13 @@ class CausalReader(Reader):
         if request.messages and not self.chats:
             raise LangBridgeError(_NO_TURNS)
         filled = partial(fill, self.template, language=request.language or "en")
+        asked = filled(request.prompt, shots=request.shots)
         if not self.chats:
-            return filled(request.prompt, shots=request.shots) + request.prefix
-        asked = {"role": "user", "content": filled(request.prompt, shots=request.shots)}
+            return asked + request.prefix
         messages = [
             {**turn, "content": filled(content_of(turn, number))} if turn.get("role") == "user" else turn
             for number, turn in enumerate(request.messages)
-        ] or [asked]
+        ] or [{"role": "user", "content": asked}]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template raises whatever it likes

@@ -15,11 +15,10 @@ from langbridge.model.loading import read_config
 from langbridge.model.saving import for_everybody
 from langbridge.train.card import CURVES, draw_curves, model_card, short_name
 from langbridge.train.objectives import objective_of
+from langbridge.train.parts.adapters import CONFIG
 from langbridge.train.prepare import Prepared
 from langbridge.train.recipe import Recipe
 from langbridge.train.trainer import BridgeTrainer
-
-CONFIG = "config.json"
 
 
 def write_final(
