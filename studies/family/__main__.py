@@ -3,6 +3,7 @@
 python -m studies.family run --out DIR --pair miniature --arms all --seeds 0,1,2
 python -m studies.family run --out DIR --pair smollm2 --models DIR --data DIR --arms bridge,layerwise
 python -m studies.family pace --out DIR --pair miniature
+python -m studies.family stop --out DIR --arms bridge,noise --seeds 0,1,2
 python -m studies.family report --out DIR
 """
 
@@ -20,6 +21,7 @@ from studies.family.costs import cost, solve
 from studies.family.data import write_data
 from studies.family.pace import measure_pace
 from studies.family.report import write_report
+from studies.family.stopping import take, write_stopping
 from studies.family.ways import ROUTE_FILE, carry_out_route
 from studies.real.arms import Design
 from studies.real.reading import Questions
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = commands.add_parser("run", help="train what is missing of arms, and measure what is missing")
     pace = commands.add_parser("pace", help="time the arms' trainings, on a machine that does nothing else")
     report = commands.add_parser("report", help="write report.md from whatever is there")
-    for command in (run, pace, report):
+    stop = commands.add_parser("stop", help="write stopping.md: which checkpoint of the miniature's trainings signs "
+                                            "of English choose")  # fmt: skip
+    for command in (run, pace, report, stop):
         command.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the study")
     names = ", ".join(f"{name} ({arm.says})" for name, arm in design(MINIATURE).arms.items())
     for command in (run, pace):
@@ -46,9 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument("--models", type=Path, metavar="DIR", default=Path(), help="of a real pair: its models")
         command.add_argument("--data", type=Path, metavar="DIR", help="of a real pair: with gsm8k/, mgsm/ and ntrex/")
         command.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU; default: 2")
-    run.add_argument("--seeds", default="0", metavar="N,...", help="of start, sample and order; default: 0")
-    run.add_argument("--examples", type=int, metavar="N", help=f"English examples; default: {EXAMPLES}")
-    run.add_argument("--questions", type=int, metavar="N", help=f"of each language; default: {QUESTIONS}")
+    stop.add_argument("--arms", default="bridge", metavar="NAME,...", help="that are trained; default: %(default)s")
+    stop.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU; default: 2")
+    stop.set_defaults(pair=MINIATURE, data=None, models=Path())
+    for command in (run, stop):
+        command.add_argument("--seeds", default="0", metavar="N,...", help="of start, sample and order; default: 0")
+        command.add_argument("--examples", type=int, metavar="N", help=f"English examples; default: {EXAMPLES}")
+        command.add_argument("--questions", type=int, metavar="N", help=f"of each language; default: {QUESTIONS}")
     run.add_argument("--checkpoints", action="store_true", help="measure every checkpoint, and not only the last")
     pace.add_argument("--examples", type=int, metavar="N", help=f"of each training; default: {TIMED}")
     given = parser.parse_args(arguments)
@@ -57,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(write_report(given.out))
             return
         torch.set_num_threads(given.threads)
-        _pace(given) if given.command == "pace" else _run(given)
+        {"pace": _pace, "run": _run, "stop": _stop}[given.command](given)
     except LangBridgeError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
@@ -79,6 +87,19 @@ def _pace(given: argparse.Namespace) -> None:
     examples = given.examples or TIMED[given.pair]
     run = Run(given.out, given.models, data, given.pair, arms[0], examples=examples, design=ways)
     print(measure_pace(run, arms, note=_note))
+
+
+def _stop(given: argparse.Namespace) -> None:
+    ways, arms, data = _asked(given)
+    questions = Questions(data, given.questions or QUESTIONS[given.pair])
+    found = {}
+    for arm in arms:
+        if not ways.arms[arm].trained or ways.arms[arm].stages is not None:
+            raise LangBridgeError(f"--arms: {arm} keeps no checkpoints of one training")
+        runs = [Run(given.out, given.models, data, given.pair, arm, int(seed), given.examples or EXAMPLES[given.pair],
+                    design=ways) for seed in given.seeds.split(",")]  # fmt: skip
+        found[arm] = [take(one, questions, data / "test", note=_note) for one in runs]
+    print(write_stopping(given.out, found))
 
 
 def _run(given: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,11 +25,15 @@ TIMED = 9
 """English questions, one at a time; the first is not counted."""
 
 
-def solve(model: Path, tests: Path, out: Path, **asked: Any) -> dict[str, float]:
-    """The share of test questions solved, by language; asked once. asked: more for `load_engine`."""
+def solve(
+    model: Path, tests: Path, out: Path, *, languages: Sequence[str] | None = None, **asked: Any
+) -> dict[str, float]:
+    """The share of test questions solved, by language, all or these; asked once. asked: more for `load_engine`."""
     if not (out / RESULTS).is_file():
         engine = load_engine(model, batch_size=50, **asked)
-        tasks = load_suites([str(tests / f"{SUITE}.yaml")], generation={"max_gen_toks": NEW_TOKENS})
+        tasks = load_suites(
+            [str(tests / f"{SUITE}.yaml")], languages=languages, generation={"max_gen_toks": NEW_TOKENS}
+        )
         evaluate(engine, tasks, out)
     found = json.loads((out / RESULTS).read_text(encoding="utf-8"))["tasks"][SUITE]["languages"]
     return {code: one["accuracy"] for code, one in found.items()}

@@ -35,6 +35,7 @@ CANDIDATES: Mapping[str, Callable[[Languages], float]] = {
     "English reading score": lambda found: found[ENGLISH].gain(),
     "English loss on number tokens": lambda found: -found[ENGLISH].mean("own", NUMBERS),
     "reading score of careless English": lambda found: found[CARELESS].gain(),
+    "its loss on number tokens": lambda found: -found[CARELESS].mean("own", NUMBERS),
 }
 """What may say when to stop without a word of another language; more is better."""
 

@@ -79,7 +79,7 @@ def carry_out(
     for language in languages:
         _ = questions[language]  # a missing file is an error now, and not after the training
     _check_same(run)
-    places = _bridges(run, checkpoints, note)
+    places = bridges_of(run, checkpoints, note)
     for examples, bridge in places.items():
         missing = [code for code in languages if not run.measured(questions.count, examples, code).is_file()]
         if not missing:
@@ -97,15 +97,15 @@ def carry_out(
     return places[max(places)]
 
 
-def _bridges(run: Run, checkpoints: bool, note: Note) -> dict[int, Path | None]:
-    """By examples; None is the language model alone. Makes what is missing."""
+def bridges_of(run: Run, checkpoints: bool, note: Note) -> dict[int, Path | None]:
+    """By examples, with `checkpoints` every one of them; None is the language model alone. Makes what is missing."""
     if not run.way.bridge:
         return {0: None}
     if run.way.asked_in is not None:
         assert run.way.of is not None
         other = replace(run, arm=run.way.of[0])
         _check_same(other)
-        return _bridges(other, checkpoints, note)
+        return bridges_of(other, checkpoints, note)
     return dict((_averaged if run.way.mean is not None else _trained)(run, checkpoints, note))
 
 

@@ -65,6 +65,11 @@ class Measurement:
     def read(cls, path: Path) -> "Measurement":
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
+    def first(self, count: int) -> "Measurement":
+        """Of the first questions alone; what was counted over all is left out."""
+        kept = {key: value[:count] for key, value in self.found.items() if key.endswith(("own", "other", "tokens"))}
+        return Measurement(kept)
+
     def mean(self, key: str, kind: str = ALL) -> float:
         """`own` or `other` in nats a token."""
         return sum(self.found[kind + key]) / sum(self.found[f"{kind}tokens"])

@@ -1,6 +1,7 @@
 """The comparison of the family, on the miniature: few examples, few questions."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,16 @@ import pytest
 from langbridge.files import read_jsonl, write_jsonl
 from studies.family import data, pace
 from studies.family.__main__ import main
-from studies.family.arms import KNOWN, LOW, MINIATURE, SMOLLM2, design
+from studies.family.arms import KNOWN, LOW, MINIATURE, PAIRS, SMOLLM2, design
 from studies.family.data import write_data
 from studies.family.pace import Pace
+from studies.family.stopping import Checkpoint, chosen_by
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "TRAINING", 96)
-    monkeypatch.setattr(data, "TESTS", 3)
+    monkeypatch.setattr(data, "TESTS", 4)
     monkeypatch.setitem(KNOWN, MINIATURE, ("es",))
     monkeypatch.setitem(LOW, MINIATURE, ("sw",))
 
@@ -111,3 +113,26 @@ def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
             main(given)
         assert error.value.code == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_signs_of_english_choose_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = PAIRS[MINIATURE]
+    monkeypatch.setitem(PAIRS, MINIATURE, replace(pair, settings={**pair.settings, "train.save_steps": "1"}))
+    main(["stop", "--out", str(tmp_path), "--arms", "bridge", "--examples", "32", "--questions", "4",
+          "--threads", "1"])  # fmt: skip
+    lines = (tmp_path / "stopping.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    assert [row[0] for row in rows[2:5]] == ["0", "16", "32"], "the closed form, and every checkpoint"
+    asked = tmp_path / MINIATURE / "bridge/seed-0/answers-after/16/samples_miniature.jsonl"
+    assert {row["language"] for _, row in read_jsonl(asked)} == {"en", "sw"}
+
+
+def test_the_best_checkpoint_is_that_of_the_best_sign_or_outcome() -> None:
+    def at(sign: float, *right: float) -> Checkpoint:
+        return Checkpoint({"sign": sign}, {(f"test-{n}", code): one for n, one in enumerate(right)
+                                           for code in LOW[MINIATURE]})  # fmt: skip
+
+    training = {0: at(0.1, 1, 0), 800: at(0.3, 1, 1), 1600: at(0.4, 1, 0), 2400: at(0.4, 0, 0)}
+    assert chosen_by(training, "sign") == 1600, "the earliest of equal ones"
+    assert chosen_by(training) == 800
