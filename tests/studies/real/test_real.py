@@ -21,6 +21,7 @@ from langbridge.train.objectives.labelled import Labelled
 from studies.real import runs
 from studies.real.__main__ import main
 from studies.real.arms import ARMS, ENCODER, PAIRS
+from studies.real.missing import accounted, carry_out_missing, spoilt
 from studies.real.nearest import NearestRows, content_words, digits_of
 from studies.real.reading import CARELESS, ENGLISH, Questions, Reader, careless, measure
 from studies.real.report import write_report
@@ -482,3 +483,34 @@ def test_candidates_are_judged_by_the_checkpoint_that_they_choose(tmp_path: Path
     assert "| labelled | seed-0 | reading score of careless English | 128 | 128 | 0.000 | 1.00 |" in said
     assert "| closed | 0 / 256 | -1.00 [-1.00, -1.00] | 0.0010 | 0.0050 |" in said
     assert "| labelled | 1 | 256 | – | 0.40 [0.40, 0.40] |" in "\n".join(said)
+
+
+def test_words_that_do_not_arrive_are_taken_out_of_english(
+    run_of: Callable[..., Run], questions: Questions, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Rows:
+        """Hears `many` languages as apples, and knows three words."""
+
+        words = frozenset({"apples", "buys", "tomorrow"})
+
+        def near(self, question: str) -> list[tuple[str, list[str]]]:
+            return [("▁x", ["Apples"])]
+
+    made = spoilt(Rows(), questions, "sw")  # type: ignore[arg-type]
+    assert made["en-without-sw"][0] == "Tom has 3 apples. Then Tom 4 apples. How many apples does Tom have now?"
+    assert made["en-instead-sw"][0] == "Tom has 3 apples. Then Tom apples 4 apples. How many apples does Tom have now?"
+    run = run_of("closed")
+    told = [carry_out_missing(run, questions, ("sw", "te"), note=lambda line: None) for _ in range(2)]
+    assert told[0] == told[1], "nothing is measured twice"
+    rows = {line.strip("| ").split(" | ")[0]: line.strip("| ").split(" | ") for line in told[0].splitlines()}
+    assert [*rows] == ["words of", "---", "sw", "te", "mean"]
+    without = Measurement.read(run.measured(questions.count, 0, "en-without-te")).gain()
+    assert rows["te"][2].startswith(f"{without:.2f} [")
+
+
+def test_what_words_account_for_is_the_part_of_the_distance_that_goes_with_them() -> None:
+    def gains(gain: float) -> Measurement:
+        return Measurement({"own": [1.0, 2.0], "other": [1.0 + 10 * gain, 2.0 + 10 * gain], "tokens": [10, 10]})
+
+    measured = {"en": gains(0.6), "sw": gains(0.2), "en-without-sw": gains(0.5), "en-instead-sw": gains(0.3)}
+    assert accounted(measured, ["sw"]).splitlines()[-1].endswith("0.25 [0.25, 0.25] | 0.75 [0.75, 0.75] |")
