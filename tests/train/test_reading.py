@@ -101,8 +101,10 @@ class Run:
             lambda logs: self.state.log_history.append({**logs, "step": self.state.global_step}),
             Train(reading_score_steps=2, plateau_patience=3, **settings),
             "causes.",
+            lambda: self.begun.append(self.state.global_step),
         )
-        self.monitor.on_train_begin(None, self.state, self.control)
+        self.begun = []
+        self.monitor.on_train_begin(ARGUMENTS, self.state, self.control)
 
     def step(self, count=2):
         for _ in range(count):
@@ -160,7 +162,7 @@ def test_a_run_that_goes_on_counts_on():
 
 
 def test_a_run_ends_some_scores_behind_its_best_and_has_that_saved():
-    run = Run([0.9, 0.3, 0.5, 0.4, 0.45], reading_score_patience=2)  # what the start reads is no checkpoint
+    run = Run([0.2, 0.3, 0.5, 0.4, 0.45], reading_score_patience=2)
     saved = []
     for _ in range(4):
         run.control.should_save = False
@@ -170,6 +172,18 @@ def test_a_run_ends_some_scores_behind_its_best_and_has_that_saved():
     assert run.state.best_model_checkpoint == "run/checkpoint-4"
     assert (run.state.best_metric, run.state.best_global_step) == (0.5, 4)
     assert run.control.should_training_stop
+
+
+def test_the_start_is_kept_where_training_only_costs_reading():
+    run = Run([0.9, 0.5, 0.6, 0.9], reading_score_patience=3)
+    assert run.begun == [0]
+    run.step(4)
+    assert not run.control.should_training_stop
+    run.step()
+    assert run.control.should_training_stop
+    assert not run.control.should_save
+    assert (run.state.best_metric, run.state.best_global_step) == (0.9, 0)
+    assert Run([0.9]).begun == [], "only where it was asked for"
 
 
 def test_the_line_of_the_loss_is_not_lost():

@@ -328,7 +328,7 @@ def test_the_reading_score_tells_a_reader_from_one_that_does_not_read(load, tmp_
 
 
 def test_the_final_bridge_is_the_one_that_reads_best(load, tmp_path, monkeypatch):
-    scores = iter([0.9, 0.5, 0.4, 0.3, 0.2])
+    scores = iter([0.1, 0.5, 0.4, 0.3, 0.2])
     score = ReadingScore(score=0.0, error=0.01, own=1.0, other=1.0, rows=8)
     monkeypatch.setattr(loop, "reading_score", lambda *_: dataclasses.replace(score, score=next(scores)))
     changes = ["train.reading_score_steps=1", "train.reading_score_patience=2", "train.max_steps=9"]
@@ -337,6 +337,33 @@ def test_the_final_bridge_is_the_one_that_reads_best(load, tmp_path, monkeypatch
     assert max(steps) == 3  # two scores behind the best, which is the first after the start
     best, last = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run" / "checkpoint-1", final))
     assert all(torch.equal(best[name], last[name]) for name in best)
+
+
+def test_the_final_bridge_is_the_start_where_that_reads_best(load, tmp_path, monkeypatch, capsys):
+    """Also of a run that is killed before its first other checkpoint, and goes on."""
+    scores = iter([0.9, 0.5, KeyboardInterrupt, 0.5, 0.4, 0.9])
+    score = ReadingScore(score=0.0, error=0.01, own=1.0, other=1.0, rows=8)
+
+    def next_score(*_):
+        if isinstance(found := next(scores), type):
+            raise found
+        return dataclasses.replace(score, score=found)
+
+    monkeypatch.setattr(loop, "reading_score", next_score)
+    changes = ["train.reading_score_steps=1", "train.reading_score_patience=2", "train.max_steps=9"]
+    with pytest.raises(KeyboardInterrupt):
+        train(load(*changes), tmp_path / "run")
+    assert "going on from" not in capsys.readouterr().err
+    final = train(load(*changes), tmp_path / "run", resume=True)
+    told = capsys.readouterr().err
+    assert "checkpoint-0" in told
+    assert "0.900, and so the final bridge, is that of the start: training has cost reading" in told
+    log = json.loads((final / "training_log.json").read_text())["history"]
+    assert [entry["step"] for entry in log if "reading_score" in entry] == [0, 1, 2]
+    start = train(load("train.max_steps=0", "train.reading_score_steps=1"), tmp_path / "start", progress=False)
+    first, last = (load_file(folder / "model.safetensors") for folder in (start, final))
+    assert all(torch.equal(first[name], last[name]) for name in first)
+    assert "a fitted connector" in (final / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

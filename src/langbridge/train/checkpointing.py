@@ -87,6 +87,12 @@ class Checkpoints(Trainer):
     """The checkpoint that is being written."""
 
     @property
+    def kept_step(self) -> int:
+        """The updates that what the run leaves has seen."""
+        best = self.state.best_global_step
+        return best if self.ends_with_best and best is not None else self.state.global_step
+
+    @property
     def ends_with_best(self) -> bool:
         """Whether the best checkpoint is what the run leaves, and not the last."""
         return self.args.load_best_model_at_end or self.keeps_best
@@ -112,6 +118,11 @@ class Checkpoints(Trainer):
                 write_atomically(folder / file, text)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def save_start(self) -> None:
+        """Write a checkpoint before the first step, from `on_train_begin`."""
+        self._save_checkpoint(self.model, None)
+        self.callback_handler.on_save(self.args, self.state, self.control)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`. `resume_from_checkpoint=True` takes the last whole checkpoint. Raises `LangBridgeError`
@@ -153,7 +164,7 @@ class CheckpointKeeper(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # A run's folder may have been moved since: its best checkpoint is beside the others.
-        if state.best_global_step and state.best_model_checkpoint is None:
+        if state.best_global_step is not None and state.best_model_checkpoint is None:
             state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.best_global_step}"
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -38,12 +38,13 @@ def write_final(
         if main:
             for own in trainer.parts:
                 own.save_base(part)
-            history, updates = trainer.state.log_history, trainer.state.global_step
+            history = trainer.state.log_history
             log = json.dumps({"start": run["start"], "history": history}, indent=1)
             write_atomically(part / "training_log.json", log)
             # A point is no curve.
-            curves = updates > 0 and draw_curves(history, part / CURVES)
-            card = model_card(prepared.recipe, trainer.parts, updates, history, run, _sources(prepared, run), curves)
+            curves = trainer.state.global_step > 0 and draw_curves(history, part / CURVES)
+            sources = _sources(prepared, run)
+            card = model_card(prepared.recipe, trainer.parts, trainer.kept_step, history, run, sources, curves)
             write_atomically(part / "README.md", card)
             if lay is not None:
                 lay(part)

@@ -156,8 +156,8 @@ class Train(Settings):
 
     reading_score_patience: PositiveInt | None = None
     """Reading scores in a row without a new best after which the run ends; the final bridge is then the best one's,
-    whether it ended early or not. null for the last step's bridge. It needs neither validation data nor another
-    language than English."""
+    whether it ended early or not, and the start's where training only cost reading. null for the last step's bridge. It
+    needs neither validation data nor another language than English."""
 
     plateau_score: NonNegativeFloat = 0.05
     """A reading score below this, in nats a target token, or below two standard errors, counts as not reading."""

@@ -76,6 +76,7 @@ def build_trainer(model: Any, prepared: Prepared, out: Path, run: dict[str, Any]
             trainer.log,
             learn,
             _likely_causes(recipe, rate, None if prepared.table is None else len(prepared.table)),
+            trainer.save_start,
         )
     # Before the monitor, so that the first score is in its clock and is taken off again.
     trainer.add_callback(ConsoleLog(trainer.monitor, tell))

@@ -140,13 +140,18 @@ class ReadingMonitor(TrainerCallback):
     """Takes the score at an interval, logs it, and warns (or stops the run) where the prompt is not read.
 
     measure: takes the score. log: the trainer's. settings: when, and which scores are low. causes: what to say of them.
-    `stopped` holds the message of a run that was stopped.
+    save: writes a checkpoint where no step has been made. `stopped` holds the message of a run that was stopped.
     """
 
     def __init__(
-        self, measure: Callable[[], ReadingScore], log: Callable[[dict[str, float]], None], settings: Train, causes: str
+        self,
+        measure: Callable[[], ReadingScore],
+        log: Callable[[dict[str, float]], None],
+        settings: Train,
+        causes: str,
+        save: Callable[[], None],
     ) -> None:
-        self.measure, self.log, self.settings, self.causes = measure, log, settings, causes
+        self.measure, self.log, self.settings, self.causes, self.save = measure, log, settings, causes, save
         self.steps = settings.reading_score_steps
         self.warned = False
         self.stopped: str | None = None
@@ -154,8 +159,10 @@ class ReadingMonitor(TrainerCallback):
         """That this process spent on scores, and on the last of them."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step == 0:  # what the start is worth; a run that goes on has it in its log
+        if not _scores(state):  # what the start is worth; a run that goes on has it in its log
             self.take()
+            if self._is_best(args, state):
+                self.save()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self.steps:
@@ -165,9 +172,11 @@ class ReadingMonitor(TrainerCallback):
         control.should_log = due  # logging the score would cancel the line of the loss
         # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
         patience = self.settings.plateau_patience
-        scores = _scores(state)[1:]
-        self._keep_best(args, state, control, scores)
-        recent = scores[-patience:]
+        if self._is_best(args, state):
+            control.should_save = True
+        elif self._out_of_patience(state):
+            control.should_training_stop = True
+        recent = _scores(state)[1:][-patience:]
         if len(recent) == patience and all(map(self._is_low, recent)):
             if not self.warned:
                 message = self._warn(state)
@@ -177,19 +186,21 @@ class ReadingMonitor(TrainerCallback):
         elif recent and not self._is_low(recent[-1]):
             self.warned = False
 
-    def _keep_best(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, scores: Sequence[dict[str, float]]
-    ) -> None:
-        """With `reading_score_patience`: have the best score's step saved, and end the run some scores behind it."""
-        if self.settings.reading_score_patience is None:
-            return
-        best = max(range(len(scores)), key=lambda number: scores[number]["reading_score"])
-        if best == len(scores) - 1:
-            control.should_save = True
-            state.best_metric, state.best_global_step = scores[best]["reading_score"], state.global_step
-            state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
-        elif len(scores) - 1 - best >= self.settings.reading_score_patience:
-            control.should_training_stop = True
+    def _is_best(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """With `reading_score_patience`: whether the last score is the best so far, the start's among them, which is
+        then noted."""
+        last = _scores(state)[-1]["reading_score"]
+        if self.settings.reading_score_patience is None or (
+            state.best_metric is not None and last <= state.best_metric
+        ):
+            return False
+        state.best_metric, state.best_global_step = last, state.global_step
+        state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
+        return True
+
+    def _out_of_patience(self, state: TrainerState) -> bool:
+        patience, best = self.settings.reading_score_patience, state.best_global_step
+        return patience is not None and best is not None and state.global_step >= best + patience * self.steps
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         found = _scores(state)

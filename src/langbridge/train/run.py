@@ -113,6 +113,9 @@ def _run(
     prepared.objective.begin(model, prepared, out, tell)
     trainer = build_trainer(model, prepared, out, run, tell)
     run_loop(trainer, checkpoint, start_alone=recipe.train.max_steps == 0)
+    if trainer.keeps_best and trainer.state.global_step:
+        kept = f"step {trainer.kept_step}" if trainer.kept_step else "the start: training has cost reading"
+        tell(f"the best reading score, {trainer.state.best_metric:.3f}, and so the final bridge, is that of {kept}")
     if prepared.table is None:  # a stream's bad rows are known only now
         tell_skipped("streamed to the end of the training", prepared.training.skipped, tell)
     run["cut"] = cut(trainer)
