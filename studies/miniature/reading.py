@@ -12,7 +12,7 @@ import torch
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
 from langbridge.model.configuration import IGNORE
-from langbridge.train.reading import reading_score
+from langbridge.model.reading import reading_score
 
 SIGNS = ("+", "-")
 KINDS = ("numbers", "verbs")

@@ -18,11 +18,11 @@ from transformers import TrainerCallback
 from langbridge.data import Data
 from langbridge.errors import LangBridgeError
 from langbridge.files import write_jsonl
+from langbridge.model.reading import ReadingScore
 from langbridge.train import Recipe, train
 from langbridge.train.blocks import Ridge
 from langbridge.train.checkpointing import COMPLETE, last_checkpoint
 from langbridge.train.hyperparameters import Train
-from langbridge.train.reading import ReadingScore
 from langbridge.train.trainer import BridgeTrainer
 
 SAVING = ("train.save_strategy=steps", "train.save_steps=5", "train.learning_rate=1e-3")

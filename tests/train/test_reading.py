@@ -9,8 +9,9 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from langbridge.model import ConnectorSettings, build_bridge
+from langbridge.model.reading import ReadingScore, reading_score, with_other_prompts
 from langbridge.train.hyperparameters import Train
-from langbridge.train.reading import PlateauWarning, ReadingMonitor, ReadingScore, reading_score, with_other_prompts
+from langbridge.train.reading import PlateauWarning, ReadingMonitor
 
 PAIRS = [("say a", "aa"), ("say aaaa", "aaaa"), ("say bb", "b"), ("ab", "abab"), ("say b" * 4, "bb")]
 

@@ -20,10 +20,11 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import write_jsonl
 from langbridge.model import build_bridge
 from langbridge.model.encoders import load_config, load_encoder
+from langbridge.model.reading import ReadingScore
 from langbridge.train import Recipe, loop, train
 from langbridge.train.plan import plan
 from langbridge.train.prepare import build_model, load_processor, reads_new_rows, some_texts
-from langbridge.train.reading import PlateauWarning, ReadingScore
+from langbridge.train.reading import PlateauWarning
 
 
 def test_a_run_learns_and_writes_a_bridge_that_loads(recipe, tmp_path):

@@ -173,7 +173,7 @@ class _BridgeReader:
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.processor = model, processor
         limits = [LONGEST, model.encoder_length_limit]
-        positions = _position_limit(model.language_model)
+        positions = position_limit(model.language_model)
         if positions is not None:
             limits.append(processor.tokens.source_in(positions - processor.own_length))
         self.limit = min(limit for limit in limits if limit is not None)
@@ -236,7 +236,7 @@ class _LanguageModelReader:
 
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.tokenizer = model.language_model, processor.tokenizer
-        self.limit = min(LONGEST, _position_limit(model.language_model) or LONGEST)
+        self.limit = min(LONGEST, position_limit(model.language_model) or LONGEST)
         self.template = processor.layout
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
@@ -306,5 +306,6 @@ def _mean(states: Tensor, mask: Tensor) -> Tensor:
     return torch.bmm((weights / weights.sum(1, keepdim=True))[:, None], states.float()).squeeze(1)
 
 
-def _position_limit(language_model: Any) -> int | None:
+def position_limit(language_model: Any) -> int | None:
+    """Positions of a language model; None where they have no end."""
     return getattr(language_model.config.get_text_config(), "max_position_embeddings", None)

@@ -10,9 +10,12 @@ import typer
 from langbridge.cli.bridge import Folder, SourceLanguage, model_folder
 from langbridge.cli.names import names_in
 from langbridge.cli.progress import progress_bar
+from langbridge.files import BadRow, text_field
 
 app = typer.Typer(
-    help="Look at representations, answers and soft prompts.", rich_markup_mode=None, pretty_exceptions_enable=False
+    help="Look at representations, answers, soft prompts and what is read of them.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -104,6 +107,42 @@ def outputs(
             shown = f"of all {of_all(row):>14}   unclear {unclear(row)}, {mean_of(row)}"
             typer.echo(f"  {group:8} {percent(row['accidental']):>12}   {shown}")
     typer.echo(f"{out}: report.md, numbers.json, answers.jsonl, answers_TASK (.png, .svg)")
+
+
+@app.command()
+def reading(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Bridges: start, checkpoints, means.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Rows that no training saw, in any format.")],
+    input_field: Annotated[str, typer.Option("--input", metavar="NAME", help="Their field with the prompt.")] = "input",
+    output_field: Annotated[
+        str, typer.Option("--output", metavar="NAME", help="Their field with the answer.")
+    ] = "output",
+    limit: Annotated[int, typer.Option("--limit", min=2, help="The first rows only.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Rows read at once.")] = 8,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """How much the language model reads of bridges' soft prompts: which of a training's bridges to keep."""
+    folders = list(dict.fromkeys(map(model_folder, folders)))
+    from itertools import islice
+
+    from langbridge.data import Example
+    from langbridge.data.readers import read_rows
+
+    examples = []
+    for number, row in islice(read_rows(data), limit):
+        if isinstance(row, BadRow):
+            raise row
+        where = f"{data}, row {number}"
+        examples.append(Example(text_field(row, input_field, where), text_field(row, output_field, where), where))
+    from langbridge.analyze.reading import score_bridge, side_by_side
+    from langbridge.serve.load import load_bridge
+
+    scores = {}
+    with progress_bar(len(folders) * len(examples), "read", quiet=quiet) as bar:
+        for folder in folders:
+            model, processor = load_bridge(folder)
+            scores[str(folder)] = score_bridge(model, processor, examples, batch_size=batch_size, progress=bar.update)
+    typer.echo(f"{len(examples)} rows of {data}, nats a token of the answers\n\n{side_by_side(scores)}")
 
 
 @app.command("soft-prompts")

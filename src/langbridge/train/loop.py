@@ -11,11 +11,12 @@ from transformers.trainer_callback import TrainerState
 
 from langbridge.data.cuts import told
 from langbridge.errors import LangBridgeError
+from langbridge.model.reading import reading_score
 from langbridge.train.checkpointing import RECIPE, RUN, STATE, STREAM, is_whole, load_checkpoint, step_of
 from langbridge.train.console import ConsoleLog, Tell
 from langbridge.train.parts import parts_of
 from langbridge.train.prepare import Prepared
-from langbridge.train.reading import ReadingMonitor, reading_batches, reading_score
+from langbridge.train.reading import ReadingMonitor, reading_batches
 from langbridge.train.recipe import Recipe
 from langbridge.train.state_noise import blur_states
 from langbridge.train.trainer import BridgeTrainer

@@ -1,29 +1,15 @@
-"""The reading score: how much a language model reads of what the bridge tells it.
+"""The reading score (`model/reading.py`) in a training: on which rows it is taken, and what follows from it."""
 
-Early in training, and for good with too little data or too small a learning rate, a bridge sits on a plateau: the
-language model writes fluent answers without reading the prompt, and the loss alone does not show it. So the loss on
-held-out rows is taken twice, with each row's own soft prompts and with another row's. What the swap costs is the score,
-in nats a target token: about 0 where the prompt is not read.
-"""
-
-import itertools
-import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from langbridge.data import BatchRow, RowTable
-from langbridge.model import LangBridgeModel
-from langbridge.model.configuration import IGNORE
+from langbridge.model.reading import ReadingScore
 from langbridge.train.hyperparameters import Train
-
-Batch = Mapping[str, Tensor]
 
 _READ = ("encoder_input_ids", "encoder_attention_mask", "input_ids", "attention_mask", "labels")
 """What the score takes of an objective's batch."""
@@ -31,85 +17,6 @@ _READ = ("encoder_input_ids", "encoder_attention_mask", "input_ids", "attention_
 
 class PlateauWarning(UserWarning):
     """The language model does not read the prompt."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadingScore:
-    """`score` is `other` - `own`, in nats a target token, with its standard error over rows."""
-
-    score: float
-    error: float
-    own: float
-    other: float
-    rows: int
-
-    def logs(self) -> dict[str, float]:
-        """The figures under the names that the log has them by."""
-        return {
-            "reading_score": self.score,
-            "reading_score_error": self.error,
-            "reading_own_loss": self.own,
-            "reading_other_loss": self.other,
-        }
-
-
-def with_other_prompts(batch: Batch, bare: Collection[int] = ()) -> Batch:
-    """The same sequences and targets behind another row's prompt; no row keeps its own. bare: the encoder's tokens that
-    get no soft prompt.
-
-        prompts of   0   1   2          0  1  2    rows of the batch, by length
-        targets of   0   1   2    ->    1  2  0    whose prompt each gets
-
-    Each row gets the next longer prompt, cut to the length of its own; the longest row gets the shortest, repeated.
-    So every row has as many soft prompts as before, and what the swap costs is not a matter of their number. The last
-    token, in most encoders an end mark, stays last.
-    """
-    mask = batch["encoder_attention_mask"].bool()
-    sources = [ids[real].tolist() for ids, real in zip(batch["encoder_input_ids"], mask, strict=True)]
-    spoken = [sum(token not in bare for token in ids) for ids in sources]
-    assert len(sources) > 1, "one row alone has no other's prompt"
-    by_length = sorted(range(len(sources)), key=lambda row: (spoken[row], len(sources[row]), row))
-    swapped = []
-    for row, own in enumerate(sources):
-        place = by_length.index(row) + 1
-        others = [other for other in [*by_length[place:], *by_length] if spoken[other]]
-        theirs = sources[others[0]] if spoken[row] else own
-        body, last = theirs[:-1], theirs[-1:]
-        if all(token in bare for token in body):
-            body, last = theirs, []
-        wanted = spoken[row] - sum(token not in bare for token in last)
-        kept: list[int] = []
-        for token in itertools.cycle(body):
-            if wanted <= 0:
-                break
-            kept.append(token)
-            wanted -= token not in bare
-        swapped.append(torch.tensor([*kept, *last]))
-    pad = {"encoder_input_ids": swapped, "encoder_attention_mask": [torch.ones_like(ids) for ids in swapped]}
-    return {**batch, **{name: nn.utils.rnn.pad_sequence(rows, batch_first=True) for name, rows in pad.items()}}
-
-
-@torch.no_grad()
-def reading_score(model: LangBridgeModel, batches: Sequence[Batch]) -> ReadingScore:
-    """Take the score on batches of at least two rows each, with labels. The model's mode is left as it was.
-
-    The standard error is that of a ratio of sums over rows (differences by target tokens).
-    """
-    was_training = model.training
-    model.eval()
-    own: list[float] = []
-    other: list[float] = []
-    tokens: list[int] = []
-    for batch in batches:
-        own += _row_losses(model, batch)
-        other += _row_losses(model, with_other_prompts(batch, frozenset(model.config.bare_token_ids or [])))
-        tokens += (batch["labels"][:, 1:] != IGNORE).sum(1).tolist()
-    model.train(was_training)
-    total, rows = sum(tokens), len(tokens)
-    score = (sum(other) - sum(own)) / total
-    residues = [(b - a - score * n) ** 2 for a, b, n in zip(own, other, tokens, strict=True)]
-    error = math.sqrt(sum(residues) * rows / (rows - 1)) / total
-    return ReadingScore(score=score, error=error, own=sum(own) / total, other=sum(other) / total, rows=rows)
 
 
 def reading_batches(table: RowTable, collate: Callable[..., dict[str, Any]], size: int) -> list[dict[str, Any]]:
@@ -125,15 +32,6 @@ def reading_batches(table: RowTable, collate: Callable[..., dict[str, Any]], siz
         batch = collate(table.__getitems__([BatchRow(row, part) for row in chosen]))
         batches.append({name: batch[name] for name in _READ})
     return batches
-
-
-def _row_losses(model: LangBridgeModel, batch: Batch) -> list[float]:
-    """The sum of the target tokens' losses of every row."""
-    moved = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    losses = model(**moved, return_logits=False).token_losses
-    assert losses is not None
-    labels = batch["labels"][:, 1:] != IGNORE
-    return [float(part.sum()) for part in losses.double().split(labels.sum(1).tolist())]
 
 
 class ReadingMonitor(TrainerCallback):

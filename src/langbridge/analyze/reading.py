@@ -1,0 +1,63 @@
+"""What a language model reads of several bridges, on the same rows: their reading scores side by side.
+
+Of the bridges of a training (its start, its checkpoints, means of two) the one that reads English best is the one that
+reads other languages best, as far as it was measured (docs/real-study.md, "When to stop").
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langbridge.analyze.states import position_limit
+from langbridge.data import Example, LabelledCollator
+from langbridge.errors import LangBridgeError
+from langbridge.markdown import table
+from langbridge.model import LangBridgeModel, LangBridgeProcessor
+from langbridge.model.reading import ReadingScore, reading_score
+
+_NO_LIMIT = 4096
+"""Tokens of a row where a model has no limit of its own."""
+
+
+def score_bridge(
+    model: LangBridgeModel,
+    processor: LangBridgeProcessor,
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 8,
+    progress: Callable[[int], object] = lambda rows: None,
+) -> ReadingScore:
+    """The reading score of a bridge on rows with targets, two at least; `progress` is told how many were read.
+
+    Raises `LangBridgeError` for a row whose target does not fit behind its prompt.
+    """
+    if len(examples) < 2:
+        raise LangBridgeError(f"reading: got {len(examples)} row, expected at least 2: each is held against another")
+    collate = LabelledCollator(
+        processor,
+        max_encoder_length=model.encoder_length_limit or _NO_LIMIT,
+        max_length=position_limit(model.language_model) or _NO_LIMIT,
+    )
+    for misfit in filter(None, collate.misfits(examples)):
+        raise misfit
+    # Of like length, so that each is held against one of about its own; by characters, so that all bridges have the
+    # same rows together.
+    order = sorted(range(len(examples)), key=lambda row: len(examples[row].prompt))
+    parts = max(1, len(order) // max(batch_size, 2))
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for part in range(parts):
+            rows = order[len(order) * part // parts : len(order) * (part + 1) // parts]
+            yield collate([examples[row] for row in rows])
+            progress(len(rows))
+
+    return reading_score(model, batches())
+
+
+def side_by_side(scores: Mapping[str, ReadingScore]) -> str:
+    """A table of bridges: score, loss behind the own prompt, and how far each is below the best by rows."""
+    best = max(scores, key=lambda name: scores[name].score)
+    rows = []
+    for name, one in scores.items():
+        less = "the best" if name == best else "{:+.3f} ± {:.3f}".format(*one.less(scores[best]))
+        rows.append([name, f"{one.score:.3f} ± {one.error:.3f}", f"{one.own:.3f}", less])
+    return table(["bridge", "reading score", "loss", "less the best"], rows)
