@@ -95,8 +95,9 @@ def _likely_causes(recipe: Recipe, rate: float, rows: int | None) -> str:
     random = "a random start (init: ridge makes the prompt readable before the first step); "
     return (
         f"too few examples so far (with mT5-XL and random start reading came after 120,000 or more; rows: {rows}); "
-        f"a learning rate too small for the connector (train.learning_rate is {rate:g}; the "
-        f"paper's is 6e-4); {random if recipe.connector.closed_form and recipe.init == 'random' else ''}"
+        "a learning rate too small for the connector, or so large that it undid a start that reads "
+        f"(train.learning_rate is {rate:g}; the paper's is 6e-4); "
+        f"{random if recipe.connector.closed_form and recipe.init == 'random' else ''}"
         "an encoder too small, or one that does not know the prompts' language; "
         "targets that can be written without the prompt, or prompts in another column than data.input"
     )
