@@ -34,6 +34,16 @@ def soft_prompts(folder: Path) -> torch.Tensor:
         return model.soft_prompts(batch["encoder_input_ids"], batch["encoder_attention_mask"])[0]
 
 
+def test_where_models_were_read_is_no_difference(bridge_folder: Path, trained: Path, tmp_path: Path) -> None:
+    """Bridges of earlier versions have it in their models' configs."""
+    earlier = shutil.copytree(bridge_folder, tmp_path / "earlier")
+    config = json.loads((earlier / "config.json").read_text(encoding="utf-8"))
+    for name in ("encoder_config", "text_config"):
+        config[name]["_name_or_path"] = f"/somewhere/{name}"
+    (earlier / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert average_checkpoints(earlier, trained, tmp_path / "mean").is_dir()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_soft_prompts_are_averaged(bridge_folder: Path, trained: Path, tmp_path: Path, share: float) -> None:
     out = average_checkpoints(bridge_folder, trained, tmp_path / "mean", share=share)

@@ -349,7 +349,9 @@ def test_a_run_killed_while_it_writes_its_end_leaves_what_it_would_have(load, tm
     final = train(load(*changes), tmp_path / "run", resume=True, progress=False)
     best = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     assert all(torch.equal(tensor, best[name]) for name, tensor in load_file(final / "model.safetensors").items())
-    assert "2 updates of 8 rows" in (final / "README.md").read_text()
+    card = (final / "README.md").read_text()
+    assert "6 updates of 8 rows" in card
+    assert "What is kept is the bridge after 2 of them, the best." in card
 
 
 @pytest.fixture

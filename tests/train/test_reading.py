@@ -109,6 +109,19 @@ def test_the_start_is_kept_where_training_only_costs_reading():
     assert Run([0.9]).begun == [], "only where it was asked for"
 
 
+def test_a_score_that_is_no_number_is_no_best_one():
+    run = Run([0.2, float("nan"), 0.3], reading_score_patience=3)
+    run.step(4)
+    assert (run.state.best_metric, run.state.best_global_step) == (0.3, 4)
+
+
+def test_the_best_is_told_by_scores_and_not_by_what_else_the_trainer_keeps():
+    run = Run([0.2, 0.3], reading_score_patience=3)
+    run.state.best_metric = 1.3  # a validation loss
+    run.step(2)
+    assert (run.state.best_metric, run.state.best_global_step) == (0.3, 2)
+
+
 def test_the_line_of_the_loss_is_not_lost():
     """Logging a score resets the trainer's own wish to log, which is not the score's to take."""
     run = Run([0.0, 0.3])

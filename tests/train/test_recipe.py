@@ -134,6 +134,10 @@ MISTAKES = {
         "train: {reading_score_patience: 3, reading_score_steps: 0}",
         "train.reading_score_patience: needs reading scores",
     ),
+    "two ways to be the best": (
+        "train: {reading_score_patience: 3, metric_for_best_model: loss}",
+        "train.reading_score_patience: is set, and so is metric_for_best_model",
+    ),
     "validation of nothing": (
         "train: {eval_strategy: steps}",
         "train.eval_strategy: needs data.validation_path",

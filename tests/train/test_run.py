@@ -364,7 +364,25 @@ def test_the_final_bridge_is_the_start_where_that_reads_best(load, tmp_path, mon
     start = train(load("train.max_steps=0", "train.reading_score_steps=1"), tmp_path / "start", progress=False)
     first, last = (load_file(folder / "model.safetensors") for folder in (start, final))
     assert all(torch.equal(first[name], last[name]) for name in first)
-    assert "a fitted connector" in (final / "README.md").read_text()
+    card = (final / "README.md").read_text()
+    assert "a fitted connector" in card
+    assert "2 updates of 8 rows" in card
+    assert "What is kept is the start, the best. The start was fitted to" in card
+
+
+def test_patience_may_come_with_a_run_that_goes_on(load, tmp_path, monkeypatch):
+    """From its last step, where no score is due, and from before it, where the first is no start's."""
+    score = ReadingScore(score=0.5, error=0.01, own=1.0, other=1.0, rows=8)
+    monkeypatch.setattr(loop, "reading_score", lambda *_: score)
+    kept = [f"data.validation_path={tmp_path / 'held_out.jsonl'}", "train.save_strategy=steps", "train.save_steps=2"]
+    changes = [*kept, "train.reading_score_steps=1", "train.reading_score_patience=2"]
+    for steps in (2, 4):
+        out = tmp_path / f"run-{steps}"
+        train(load(*kept, "train.reading_score_steps=0", "train.max_steps=2"), out, progress=False)
+        before = (out / "checkpoint-2" / "trainer_state.json").stat().st_mtime_ns
+        final = train(load(*changes, f"train.max_steps={steps}"), out, resume=True, progress=False)
+        assert final.is_dir()
+        assert (out / "checkpoint-2" / "trainer_state.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(

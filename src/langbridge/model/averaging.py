@@ -72,8 +72,14 @@ def average_checkpoints(first: Any, second: Any, out: str | Path, *, share: floa
     return out
 
 
+def _of_this_make(config: dict[str, Any]) -> dict[str, Any]:
+    """Without where the models were read: their records say which they are."""
+    models = {name: {**config[name], "_name_or_path": ""} for name in ("encoder_config", "text_config")}
+    return {**config, **models}
+
+
 def _check_alike(folders: list[Path], configs: list[LangBridgeConfig]) -> None:
-    first, second = (config.to_dict() for config in configs)
+    first, second = (_of_this_make(config.to_dict()) for config in configs)
     wrong = [name for name in _SAME if first.get(name) != second.get(name)]
     if wrong:
         raise LangBridgeError(

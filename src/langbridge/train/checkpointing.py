@@ -164,7 +164,7 @@ class CheckpointKeeper(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # A run's folder may have been moved since: its best checkpoint is beside the others.
-        if state.best_global_step is not None and state.best_model_checkpoint is None:
+        if state.best_global_step is not None:
             state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.best_global_step}"
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

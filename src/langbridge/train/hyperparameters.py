@@ -194,7 +194,7 @@ class Train(Settings):
         if self.reading_score_patience is not None:
             if not self.reading_score_steps:
                 raise LangBridgeError("reading_score_patience: needs reading scores; set reading_score_steps")
-            for key in ("load_best_model_at_end", "fsdp", "deepspeed"):
+            for key in ("load_best_model_at_end", "metric_for_best_model", "fsdp", "deepspeed"):
                 if getattr(self, key):
                     raise LangBridgeError(f"reading_score_patience: is set, and so is {key}; expected one of the two")
         return self

@@ -115,8 +115,9 @@ def run_loop(trainer: BridgeTrainer, checkpoint: Path | None, *, start_alone: bo
         # The run was stopped after its last step, or is to end where it stands: only the final folder is missing.
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
         best = checkpoint.with_name(f"checkpoint-{trainer.state.best_global_step}")
-        ends_with_best = trainer.ends_with_best and is_whole(best)
-        load_checkpoint(trainer.model, trainer.parts, best if ends_with_best else checkpoint)
+        if not is_whole(best):
+            trainer.state.best_global_step = None
+        load_checkpoint(trainer.model, trainer.parts, best if trainer.kept_step != step_of(checkpoint) else checkpoint)
     else:
         if checkpoint is not None and (checkpoint / STREAM).is_file():
             rows: Any = trainer.train_dataset

@@ -1,5 +1,6 @@
 """The reading score (`model/reading.py`) in a training: on which rows it is taken, and what follows from it."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ class ReadingMonitor(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not _scores(state):  # what the start is worth; a run that goes on has it in its log
             self.take()
-            if self._is_best(args, state):
+            if not state.global_step and self._is_best(args, state):
                 self.save()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -68,7 +69,6 @@ class ReadingMonitor(TrainerCallback):
         due = control.should_log
         self.take()
         control.should_log = due  # logging the score would cancel the line of the loss
-        # Out of the log, which checkpoints hold, and not counted here: so a run that goes on counts on.
         patience = self.settings.plateau_patience
         if self._is_best(args, state):
             control.should_save = True
@@ -87,18 +87,17 @@ class ReadingMonitor(TrainerCallback):
     def _is_best(self, args: TrainingArguments, state: TrainerState) -> bool:
         """With `reading_score_patience`: whether the last score is the best so far, the start's among them, which is
         then noted."""
-        last = _scores(state)[-1]["reading_score"]
-        if self.settings.reading_score_patience is None or (
-            state.best_metric is not None and last <= state.best_metric
-        ):
+        *before, last = (entry["reading_score"] for entry in _scores(state))
+        if self.settings.reading_score_patience is None or not last > max(before, default=-math.inf):
             return False
         state.best_metric, state.best_global_step = last, state.global_step
         state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.global_step}"
         return True
 
     def _out_of_patience(self, state: TrainerState) -> bool:
-        patience, best = self.settings.reading_score_patience, state.best_global_step
-        return patience is not None and best is not None and state.global_step >= best + patience * self.steps
+        """By the log, which checkpoints hold: so a run that goes on counts on."""
+        patience, scores = self.settings.reading_score_patience, [one["reading_score"] for one in _scores(state)]
+        return patience is not None and len(scores) - 1 - scores.index(max(scores)) >= patience
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         found = _scores(state)

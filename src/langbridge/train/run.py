@@ -113,7 +113,7 @@ def _run(
     prepared.objective.begin(model, prepared, out, tell)
     trainer = build_trainer(model, prepared, out, run, tell)
     run_loop(trainer, checkpoint, start_alone=recipe.train.max_steps == 0)
-    if trainer.keeps_best and trainer.state.global_step:
+    if trainer.keeps_best and trainer.state.best_global_step is not None:
         kept = f"step {trainer.kept_step}" if trainer.kept_step else "the start: training has cost reading"
         tell(f"the best reading score, {trainer.state.best_metric:.3f}, and so the final bridge, is that of {kept}")
     if prepared.table is None:  # a stream's bad rows are known only now
