@@ -18,11 +18,10 @@ import numpy as np
 from langbridge.files import write_atomically
 from langbridge.markdown import table
 from studies.real.nearest import NearestRows, content_words
-from studies.real.reading import ENGLISH, Questions, Reader, measure
+from studies.real.reading import ENGLISH, INSTEAD, WITHOUT, Questions, Reader, measure
 from studies.real.runs import Note, Run, carry_out
 from studies.real.shares import Estimate, Languages, Measurement, Shares
 
-WITHOUT, INSTEAD = "en-without-{}", "en-instead-{}"
 _WORD = re.compile(r"[A-Za-z]+")
 
 

@@ -30,6 +30,9 @@ from langbridge.train import Recipe
 from studies.real.nearest import NearestRows, digits_of
 
 ENGLISH, CARELESS = "en", "en-careless"
+WITHOUT, INSTEAD = "en-without-{}", "en-instead-{}"
+"""English whose words did not arrive from a language (`missing.py`)."""
+ALTERED = tuple(name.format("") for name in (WITHOUT, INSTEAD))
 MISTYPED = 0.1
 
 

@@ -10,7 +10,7 @@ from langbridge.errors import LangBridgeError
 from langbridge.files import write_atomically
 from langbridge.markdown import table
 from studies.real.arms import ARMS, COMPARED, FROM_CLOSED, PAIRS, REFERENCE
-from studies.real.reading import CARELESS, ENGLISH
+from studies.real.reading import ALTERED, CARELESS, ENGLISH
 from studies.real.shares import (
     ALL,
     NUMBERS,
@@ -65,6 +65,8 @@ class Found:
         self.out, self.pair, self.questions = out, pair, questions
         self.runs: dict[str, dict[int, dict[str, dict[str, Measurement]]]] = defaultdict(lambda: defaultdict(dict))
         for path in sorted((out / pair).glob(f"*/seed-*/measured/{questions}/*/*.json")):
+            if path.stem.startswith(ALTERED):
+                continue
             arm, seed, *_, examples, _ = path.relative_to(out / pair).parts
             self.runs[arm][int(examples)].setdefault(seed, {})[path.stem] = Measurement.read(path)
 

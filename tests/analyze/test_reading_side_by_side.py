@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from langbridge import LangBridgeModel, LangBridgeProcessor
-from langbridge.analyze.reading import score_bridge, side_by_side
-from langbridge.data import Example
+from langbridge.analyze.reading import side_by_side
 from langbridge.errors import LangBridgeError
 from langbridge.model.reading import ReadingScore
 
@@ -39,11 +38,17 @@ def test_bridges_stand_side_by_side_on_the_same_rows(command, bridge_folder: Pat
     assert sorted(cells[2] == "the best" for cells in found.values()) == [False, True]
 
 
-def test_rows_that_cannot_be_scored_are_refused(command, bridge_folder: Path, rows: Path, tmp_path: Path) -> None:
-    model = LangBridgeModel.from_pretrained(bridge_folder)
-    processor = LangBridgeProcessor.from_pretrained(bridge_folder)
-    with pytest.raises(LangBridgeError, match="got 1 row, expected at least 2"):
-        score_bridge(model, processor, [Example("a", "b")])
+def test_what_cannot_be_scored_is_refused(
+    command, bridge_folder: Path, base_folders: tuple[Path, Path], rows: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one.jsonl"
+    one.write_text('{"input": "a", "output": "b"}\n', encoding="utf-8")
+    code, _, err = command("analyze", "reading", bridge_folder, "--data", one)
+    assert code == 2
+    assert f"{one}: got 1 rows, expected at least 2" in err
+    code, _, err = command("analyze", "reading", bridge_folder, base_folders[1], "--data", rows)
+    assert code == 2
+    assert f"{base_folders[1]}: is no bridge" in err
     code, _, err = command("analyze", "reading", bridge_folder, "--data", rows, "--input", "question")
     assert code == 2
     assert f"{rows}, row 1: no field 'output'; the row has 'question', 'answer'" in err
@@ -56,3 +61,6 @@ def test_the_one_that_reads_best_is_named_and_the_others_held_against_it() -> No
         "| start | 0.500 ± 0.000 | 0.500 | -0.750 ± 0.250 |",
         "| end | 1.250 ± 0.250 | 0.500 | the best |",
     ]
+    longer = ReadingScore.of(own=[1.0, 1.0], other=[3.0, 4.0], tokens=[2, 3])
+    with pytest.raises(LangBridgeError, match="end cuts the answers into other tokens than start"):
+        side_by_side({"start": low, "end": longer})

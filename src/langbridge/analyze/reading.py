@@ -1,7 +1,7 @@
 """What a language model reads of several bridges, on the same rows: their reading scores side by side.
 
-Of the bridges of a training (its start, its checkpoints, means of two) the one that reads English best is the one that
-reads other languages best, as far as it was measured (docs/real-study.md, "When to stop").
+Of the bridges of a training (its start, its checkpoints, means of two) the one that reads English best by tenths of a
+nat mostly reads other languages best (docs/real-study.md, "When to stop").
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,12 +26,10 @@ def score_bridge(
     batch_size: int = 8,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> ReadingScore:
-    """The reading score of a bridge on rows with targets, two at least; `progress` is told how many were read.
+    """The reading score of a bridge on rows with targets, two at least, of which each is held against another.
 
-    Raises `LangBridgeError` for a row whose target does not fit behind its prompt.
+    progress: told how many were read. Raises `LangBridgeError` for a row whose target does not fit behind its prompt.
     """
-    if len(examples) < 2:
-        raise LangBridgeError(f"reading: got {len(examples)} row, expected at least 2: each is held against another")
     collate = LabelledCollator(
         processor,
         max_encoder_length=model.encoder_length_limit or _NO_LIMIT,
@@ -54,7 +52,15 @@ def score_bridge(
 
 
 def side_by_side(scores: Mapping[str, ReadingScore]) -> str:
-    """A table of bridges: score, loss behind the own prompt, and how far each is below the best by rows."""
+    """A table of bridges: score, loss behind the own prompt, and how far each is below the best by rows. Raises
+    `LangBridgeError` where they cut the answers into other tokens, so that nats a token do not compare."""
+    lengths = {name: [tokens for _, tokens in one.by_row] for name, one in scores.items()}
+    first, *others = lengths
+    if wrong := [name for name in others if lengths[name] != lengths[first]]:
+        raise LangBridgeError(
+            f"reading: {wrong[0]} cuts the answers into other tokens than {first}; expected bridges to one language "
+            "model, in templates with the same end"
+        )
     best = max(scores, key=lambda name: scores[name].score)
     rows = []
     for name, one in scores.items():

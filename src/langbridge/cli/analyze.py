@@ -10,6 +10,7 @@ import typer
 from langbridge.cli.bridge import Folder, SourceLanguage, model_folder
 from langbridge.cli.names import names_in
 from langbridge.cli.progress import progress_bar
+from langbridge.errors import LangBridgeError
 from langbridge.files import BadRow, text_field
 
 app = typer.Typer(
@@ -123,6 +124,9 @@ def reading(
 ) -> None:
     """How much the language model reads of bridges' soft prompts: which of a training's bridges to keep."""
     folders = list(dict.fromkeys(map(model_folder, folders)))
+    for folder in folders:
+        if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") != "langbridge":
+            raise LangBridgeError(f"{folder}: is no bridge; a language model alone reads no soft prompts")
     from itertools import islice
 
     from langbridge.data import Example
@@ -134,14 +138,18 @@ def reading(
             raise row
         where = f"{data}, row {number}"
         examples.append(Example(text_field(row, input_field, where), text_field(row, output_field, where), where))
+    if len(examples) < 2:
+        raise LangBridgeError(f"{data}: got {len(examples)} rows, expected at least 2: each is held against another")
     from langbridge.analyze.reading import score_bridge, side_by_side
     from langbridge.serve.load import load_bridge
 
     scores = {}
     with progress_bar(len(folders) * len(examples), "read", quiet=quiet) as bar:
         for folder in folders:
-            model, processor = load_bridge(folder)
-            scores[str(folder)] = score_bridge(model, processor, examples, batch_size=batch_size, progress=bar.update)
+            # Not by name: of two bridges that are larger than memory together, the first has to go.
+            scores[str(folder)] = score_bridge(
+                *load_bridge(folder), examples, batch_size=batch_size, progress=bar.update
+            )
     typer.echo(f"{len(examples)} rows of {data}, nats a token of the answers\n\n{side_by_side(scores)}")
 
 
