@@ -88,19 +88,19 @@ def model_card(
     recipe: Recipe,
     parts: Sequence[Any],
     updates: int,
+    kept: int,
     history: History,
     run: Mapping[str, Any],
     data: Sequence[str],
     curves: bool,
 ) -> str:
-    """The card as Markdown with the hub's metadata on top. `parts`: the model's (`train.parts`). `updates`: of what is
-    kept, which is not the end of the run where that ends with its best. `data`: one line for each source of rows."""
+    """The card as Markdown with the hub's metadata on top. `parts`: the model's (`train.parts`). `updates`: of the run,
+    and `kept`: of what it leaves, which may be its best. `data`: one line for each source of rows."""
     plain = recipe.encoder is None
     bases = {"encoder": recipe.encoder, "language model": recipe.language_model}
     named = {role: short_name(base) for role, base in bases.items() if base is not None}
     ids = [name for role, name in named.items() if name == bases[role] and name.count("/") == 1]
-    made = max((entry["step"] for entry in history), default=0)
-    lm, fitted = named["language model"], "trained" if updates or run["start"] is None else "fitted"
+    lm, fitted = named["language model"], "trained" if kept or run["start"] is None else "fitted"
     lines = [
         "---",
         f"library_name: {'transformers' if plain else 'langbridge'}",
@@ -130,19 +130,19 @@ def model_card(
             f"it answers in the language that {lm} answers in. No score by language is claimed "
             "here: measure it on yours."
         )
-    described = [(part.name, part.described(recipe, run["start"], updates)) for part in parts]
+    described = [(part.name, part.described(recipe, run["start"], kept)) for part in parts]
     rows = [[name, *about] for name, about in described if about is not None]
     began = "Trained on the rows below alone." if updates else "Fitted to prompts of the rows below alone."
     if recipe.begins_with is not None:
         began = "Trained on the rows below, and before on those of the bridge that it began with."
     elif _was_tuned(recipe.language_model):
         began = "Trained on the rows below; its language model had been fine-tuned on others before."
-    if made and not updates:
+    if updates and not kept:
         began = "Kept as the run began, since training on the rows below cost reading."
     lines += ["", "## Languages", "", f"{began} {_supervised(prompt_languages(recipe))} {languages}"]
     lines += ["", "## Parts", "", table(["part", "from", "in this run"], rows, texts=(1, 2))]
     lines += ["", "## Data", "", *[f"- {line}" for line in data]]
-    lines += ["", "## Training", "", *_training(recipe, updates, made, history, run)]
+    lines += ["", "## Training", "", *_training(recipe, updates, kept, history, run)]
     if curves:
         lines += ["", f"![Loss and reading score]({CURVES})"]
     return "\n".join(lines) + "\n"
@@ -198,18 +198,18 @@ def _disturbed(recipe: Recipe) -> str:
     return "".join(f"; {one}" for one in found)
 
 
-def _training(recipe: Recipe, updates: int, made: int, history: History, run: Mapping[str, Any]) -> list[str]:
+def _training(recipe: Recipe, updates: int, kept: int, history: History, run: Mapping[str, Any]) -> list[str]:
     train, start = recipe.train, run["start"]
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run["processes"]
     text = (
-        f"{made} updates of {batch} rows, objective `{recipe.objective}`, learning rate {run['learning_rate']:.2g} "
+        f"{updates} updates of {batch} rows, objective `{recipe.objective}`, learning rate {run['learning_rate']:.2g} "
         f"({train.lr_scheduler_type}), seed {recipe.seed}{_disturbed(recipe)}."
-        if made
+        if updates
         else "No update was made: the connector is the closed-form start alone, a ridge regression of the language "
         "model's input embeddings on the encoder's states."
     )
-    if updates < made:
-        text += f" What is kept is {f'the bridge after {updates} of them' if updates else 'the start'}, the best."
+    if kept < updates:
+        text += f" What is kept is {f'the bridge after {kept} of them' if kept else 'the start'}, the best."
     if start:
         text += (
             f" The start was fitted to {start['tokens']:,} encoder tokens of {start['texts']} prompts, and explains "

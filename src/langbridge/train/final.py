@@ -38,13 +38,13 @@ def write_final(
         if main:
             for own in trainer.parts:
                 own.save_base(part)
-            history = trainer.state.log_history
+            history, updates = trainer.state.log_history, trainer.state.global_step
             log = json.dumps({"start": run["start"], "history": history}, indent=1)
             write_atomically(part / "training_log.json", log)
             # A point is no curve.
-            curves = trainer.state.global_step > 0 and draw_curves(history, part / CURVES)
-            sources = _sources(prepared, run)
-            card = model_card(prepared.recipe, trainer.parts, trainer.kept_step, history, run, sources, curves)
+            curves = updates > 0 and draw_curves(history, part / CURVES)
+            told = history, run, _sources(prepared, run), curves
+            card = model_card(prepared.recipe, trainer.parts, updates, trainer.kept_step, *told)
             write_atomically(part / "README.md", card)
             if lay is not None:
                 lay(part)
