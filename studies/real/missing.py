@@ -17,7 +17,7 @@ import numpy as np
 
 from langbridge.files import write_atomically
 from langbridge.markdown import table
-from studies.real.nearest import NearestRows, content_words
+from studies.real.nearest import NearestRows, content_words, said_by
 from studies.real.reading import ENGLISH, INSTEAD, WITHOUT, Questions, Reader, measure
 from studies.real.runs import Note, Run, carry_out
 from studies.real.shares import Estimate, Languages, Measurement, Shares
@@ -61,8 +61,7 @@ def spoilt(rows: NearestRows, questions: Questions, code: str) -> dict[str, list
     english, without, instead = questions[ENGLISH], [], []
     lost = []
     for question, same in zip(questions[code], english, strict=True):
-        said = {text.lower() for _, near in rows.near(question) for text in near}
-        lost.append((content_words(same) & rows.words) - said)
+        lost.append((content_words(same) & rows.words) - said_by(rows.near(question)))
     for number, (text, words) in enumerate(zip(english, lost, strict=True)):
         # Not the next question's, which is what a question is held against.
         others = sorted((content_words(english[(number + 2) % len(english)]) & rows.words) - words) or ["thing"]

@@ -65,11 +65,16 @@ class NearestRows:
                 if number := digits_of(source):
                     digits[0] += len(number) * (digits_of(rows[0]) == number == rows[0])
                     digits[1] += len(number)
-            said = {text.lower() for _, rows in near for text in rows}
+            said = said_by(near)
             wanted = content_words(same) & self.words
             words[0] += len(wanted & said)
             words[1] += len(wanted)
         return {"digits": digits, "words": words}
+
+
+def said_by(near: Sequence[tuple[str, Sequence[str]]]) -> set[str]:
+    """What the nearest rows of a question's soft prompts say, in lower case."""
+    return {text.lower() for _, rows in near for text in rows}
 
 
 def digits_of(text: str) -> str:

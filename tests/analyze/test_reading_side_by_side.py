@@ -48,7 +48,7 @@ def test_what_cannot_be_scored_is_refused(
     assert f"{one}: got 1 rows, expected at least 2" in err
     code, _, err = command("analyze", "reading", bridge_folder, base_folders[1], "--data", rows)
     assert code == 2
-    assert f"{base_folders[1]}: is no bridge" in err
+    assert f"checkpoint: '{base_folders[1]}' is a 'llama' model, not a bridge" in err
     code, _, err = command("analyze", "reading", bridge_folder, "--data", rows, "--input", "question")
     assert code == 2
     assert f"{rows}, row 1: no field 'output'; the row has 'question', 'answer'" in err

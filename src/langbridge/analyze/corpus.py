@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from langbridge.data.readers import read_rows
+from langbridge.data.readers import good_rows
 from langbridge.data.settings import FILE_NAME
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, text_field
+from langbridge.files import text_field
 from langbridge.languages import group_of
 
 FEWEST = 10
@@ -110,10 +110,8 @@ def _has_rows(file: Path) -> bool:
 def _read_rows(files: Sequence[Path], field: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in files:
-        for number, row in read_rows(path):
+        for number, row in good_rows(path):
             where = f"{path}, row {number}"
-            if isinstance(row, BadRow):
-                raise row
             language = _language(row, where)
             if language not in found:
                 group_of(language, f"{where}, language")
@@ -138,9 +136,7 @@ def _read_lines(files: Sequence[Path]) -> dict[str, dict[str, str]]:
     for path in files:
         group_of(path.stem, f"{path}, language")
         rows: dict[str, str] = {}
-        for number, row in read_rows(path):
-            if isinstance(row, BadRow):
-                raise row
+        for number, row in good_rows(path):
             if number != len(rows) + 1:
                 raise LangBridgeError(f"{path}, line {len(rows) + 1}: the line is empty, expected one sentence a line")
             rows[str(number)] = row["text"]

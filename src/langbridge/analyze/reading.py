@@ -7,12 +7,12 @@ nat mostly reads other languages best (docs/real-study.md, "When to stop").
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from langbridge.analyze.states import position_limit
 from langbridge.data import Example, LabelledCollator
 from langbridge.errors import LangBridgeError
 from langbridge.markdown import table
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
-from langbridge.model.reading import ReadingScore, reading_score
+from langbridge.model.language_models import positions
+from langbridge.model.reading import ReadingScore, of_like_length, reading_score
 
 _NO_LIMIT = 4096
 """Tokens of a row where a model has no limit of its own."""
@@ -33,18 +33,15 @@ def score_bridge(
     collate = LabelledCollator(
         processor,
         max_encoder_length=model.encoder_length_limit or _NO_LIMIT,
-        max_length=position_limit(model.language_model) or _NO_LIMIT,
+        max_length=positions(model.language_model.config) or _NO_LIMIT,
     )
     for misfit in filter(None, collate.misfits(examples)):
         raise misfit
-    # Of like length, so that each is held against one of about its own; by characters, so that all bridges have the
-    # same rows together.
-    order = sorted(range(len(examples)), key=lambda row: len(examples[row].prompt))
-    parts = max(1, len(order) // max(batch_size, 2))
+    # By characters, so that all bridges have the same rows together.
+    lengths = [len(one.prompt) for one in examples]
 
     def batches() -> Iterator[dict[str, Any]]:
-        for part in range(parts):
-            rows = order[len(order) * part // parts : len(order) * (part + 1) // parts]
+        for rows in of_like_length(lengths, max(1, len(examples) // max(batch_size, 2))):
             yield collate([examples[row] for row in rows])
             progress(len(rows))
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from langbridge.analyze.corpus import Corpus
 from langbridge.errors import LangBridgeError
 from langbridge.model.language_marks import knows_language, mark_languages
+from langbridge.model.language_models import positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,9 +174,9 @@ class _BridgeReader:
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.processor = model, processor
         limits = [LONGEST, model.encoder_length_limit]
-        positions = position_limit(model.language_model)
-        if positions is not None:
-            limits.append(processor.tokens.source_in(positions - processor.own_length))
+        total = positions(model.language_model.config)
+        if total is not None:
+            limits.append(processor.tokens.source_in(total - processor.own_length))
         self.limit = min(limit for limit in limits if limit is not None)
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
@@ -236,7 +237,7 @@ class _LanguageModelReader:
 
     def __init__(self, model: "LangBridgeModel", processor: "LangBridgeProcessor"):
         self.model, self.tokenizer = model.language_model, processor.tokenizer
-        self.limit = min(LONGEST, position_limit(model.language_model) or LONGEST)
+        self.limit = min(LONGEST, positions(model.language_model.config) or LONGEST)
         self.template = processor.layout
 
     def tokens(self, texts: Sequence[str], languages: Sequence[str]) -> list[Tokens]:
@@ -304,8 +305,3 @@ def _mean(states: Tensor, mask: Tensor) -> Tensor:
     """(batch, seq, width) over (batch, seq), in float32."""
     weights = mask.to(states.device, torch.float32)
     return torch.bmm((weights / weights.sum(1, keepdim=True))[:, None], states.float()).squeeze(1)
-
-
-def position_limit(language_model: Any) -> int | None:
-    """Positions of a language model; None where they have no end."""
-    return getattr(language_model.config.get_text_config(), "max_position_embeddings", None)

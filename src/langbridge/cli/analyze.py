@@ -11,7 +11,7 @@ from langbridge.cli.bridge import Folder, SourceLanguage, model_folder
 from langbridge.cli.names import names_in
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, text_field
+from langbridge.files import text_field
 
 app = typer.Typer(
     help="Look at representations, answers, soft prompts and what is read of them.",
@@ -124,18 +124,17 @@ def reading(
 ) -> None:
     """How much the language model reads of bridges' soft prompts: which of a training's bridges to keep."""
     folders = list(dict.fromkeys(map(model_folder, folders)))
-    for folder in folders:
-        if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") != "langbridge":
-            raise LangBridgeError(f"{folder}: is no bridge; a language model alone reads no soft prompts")
     from itertools import islice
 
+    from langbridge.model.loading import read_config
+
+    for folder in folders:
+        read_config(folder)  # what is no bridge is an error now, and not after the others were read
     from langbridge.data import Example
-    from langbridge.data.readers import read_rows
+    from langbridge.data.readers import good_rows
 
     examples = []
-    for number, row in islice(read_rows(data), limit):
-        if isinstance(row, BadRow):
-            raise row
+    for number, row in islice(good_rows(data), limit):
         where = f"{data}, row {number}"
         examples.append(Example(text_field(row, input_field, where), text_field(row, output_field, where), where))
     if len(examples) < 2:

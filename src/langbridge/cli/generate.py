@@ -19,7 +19,7 @@ from langbridge.cli.bridge import (
 )
 from langbridge.cli.progress import progress_bar
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, text_field, write_jsonl
+from langbridge.files import text_field, write_jsonl
 
 if TYPE_CHECKING:
     from langbridge.serve.engine import Decoding, Request
@@ -129,12 +129,10 @@ def _rows(prompts: list[str], input_file: Path | None, field: str, gained: list[
         return asked
     if prompts:
         raise LangBridgeError("both PROMPT and --input are given; one of them is enough")
-    from langbridge.data.readers import read_rows
+    from langbridge.data.readers import good_rows
 
     rows: list[dict[str, Any]] = []
-    for number, row in read_rows(input_file):
-        if isinstance(row, BadRow):
-            raise row
+    for number, row in good_rows(input_file):
         where = f"{input_file}, row {number}"
         text_field(row, field, where)
         for name in gained:

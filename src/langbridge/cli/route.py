@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from langbridge.cli.bridge import Folder, model_folder, output_file
-from langbridge.files import BadRow, text_field
+from langbridge.files import text_field
 
 
 def route(
@@ -27,12 +27,10 @@ def route(
     folder, out = model_folder(folder), output_file(out)
     from itertools import islice
 
-    from langbridge.data.readers import read_rows
+    from langbridge.data.readers import good_rows
 
     prompts = []
-    for number, row in islice(read_rows(data), limit):
-        if isinstance(row, BadRow):
-            raise row
+    for number, row in islice(good_rows(data), limit):
         prompts.append(text_field(row, field, f"{data}, row {number}"))
     from langbridge.serve.load import load_bridge
     from langbridge.serve.routing import fit_route

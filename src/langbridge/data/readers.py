@@ -76,6 +76,14 @@ def read_rows(
             yield from _text_rows(file, path, sample_by)
 
 
+def good_rows(path: str | Path, **options: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `read_rows`, where a row that cannot be read is an error: raises its `BadRow`."""
+    for number, row in read_rows(path, **options):
+        if isinstance(row, BadRow):
+            raise row
+        yield number, row
+
+
 def _zstandard(path: Path, mode: str) -> BinaryIO:
     # The standard library reads it from Python 3.14 on.
     import pyarrow

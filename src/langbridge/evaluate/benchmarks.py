@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetInfo, load_dataset
 
 from langbridge.data import readers
 from langbridge.errors import LangBridgeError
-from langbridge.files import BadRow, text_field
+from langbridge.files import text_field
 from langbridge.languages import english_name
 
 HUB = "hub"
@@ -128,11 +128,7 @@ def rows_of_file(path: Path, **options: Any) -> BenchmarkRows:
 
     options: of `langbridge.data.readers.read_rows`.
     """
-    rows = []
-    for number, row in readers.read_rows(path, **options):
-        if isinstance(row, BadRow):
-            raise row
-        rows.append((f"{path}, row {number}", row))
+    rows = [(f"{path}, row {number}", row) for number, row in readers.good_rows(path, **options)]
     if not rows:
         raise LangBridgeError(f"{path}: has no rows")
     return BenchmarkRows(rows, origin_of_file(path))

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput
 
 
@@ -207,3 +207,10 @@ def generation_config_of(language_model: PreTrainedModel) -> GenerationConfig:
     if config.pad_token_id is None and (ends := end_ids(config)):
         config.pad_token_id = ends[0]
     return config
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """Positions of a model, under whatever name; None where they have no end."""
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    found = (getattr(text, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
+    return next((int(count) for count in found if count is not None), None)

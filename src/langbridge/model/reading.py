@@ -8,7 +8,7 @@ in nats a target token: about 0 where the prompt is not read.
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -112,6 +112,13 @@ def reading_score(model: LangBridgeModel, batches: Iterable[Batch]) -> ReadingSc
         tokens += (batch["labels"][:, 1:] != IGNORE).sum(1).tolist()
     model.train(was_training)
     return ReadingScore.of(own, other, tokens)
+
+
+def of_like_length(lengths: Sequence[int], parts: int) -> Iterator[list[int]]:
+    """The rows in so many batches, each of like length, so that it is held against prompts of about its own."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for part in range(parts):
+        yield order[len(order) * part // parts : len(order) * (part + 1) // parts]
 
 
 def _ratio(rows: Sequence[tuple[float, int]]) -> tuple[float, float]:

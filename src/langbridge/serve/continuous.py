@@ -9,12 +9,13 @@ import torch
 from transformers import PreTrainedModel
 
 from langbridge.errors import LangBridgeError
+from langbridge.model.language_models import positions
 from langbridge.serve.batch import Batch
 from langbridge.serve.batching import out_of_memory, too_large
 from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
 from langbridge.serve.generation import Ending
 from langbridge.serve.live import LiveEngine, Load, Tell, Unavailable
-from langbridge.serve.readers import Reader, positions
+from langbridge.serve.readers import Reader
 from langbridge.serve.routing import RoutingReader
 from langbridge.serve.rows import Row, check_new_tokens
 from langbridge.serve.sampling import Choice

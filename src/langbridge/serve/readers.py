@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeProcessor
 from langbridge.model.language_marks import knows_language, own_mark
+from langbridge.model.language_models import positions
 from langbridge.model.layout import Layout, Row
 from langbridge.model.sequence import CHAT, FIELD, Own, Part, Template, chats, content_of, conversation
 from langbridge.serve.engine import Answer, PromptTooLong, Request
@@ -354,13 +355,6 @@ class EncoderDecoderReader(CausalReader):
             kept = without_beginning(source, self.limit, self.tokenizer)
             readings.append(Reading([], [kept], ids, len(source) + len(ids), len(source) > self.limit))
         return readings
-
-
-def positions(config: PreTrainedConfig) -> int | None:
-    """Positions of a model, under whatever name; None where they have no end."""
-    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-    found = (getattr(text, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
-    return next((int(count) for count in found if count is not None), None)
 
 
 def without_beginning(row: list[int], limit: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:

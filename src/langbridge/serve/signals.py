@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from langbridge.model import LangBridgeModel, LangBridgeProcessor
-from langbridge.serve.readers import positions
+from langbridge.model.language_models import positions
 
 CUE = "\nIn English: "
 """Between a text and its gloss."""

@@ -16,13 +16,13 @@ from transformers import GenerationConfig
 from langbridge.errors import LangBridgeError
 from langbridge.model import LangBridgeConfig, LangBridgeProcessor
 from langbridge.model.bases import checkpoint_folder
+from langbridge.model.language_models import positions as positions_of
 from langbridge.model.sequence import begin_ids
 from langbridge.serve.engine import GREEDY, Decoding, PromptTooLong, Request
 from langbridge.serve.generation import Ending, own_decoding, seed_of
 from langbridge.serve.live import LiveEngine, Load, Tell, Ticket, Token, Unavailable
 from langbridge.serve.prompt_embeddings import PromptEmbedder
 from langbridge.serve.readers import BridgeReader, Reading
-from langbridge.serve.readers import positions as positions_of
 from langbridge.serve.rows import Asked, check_new_tokens
 from langbridge.serve.sampling import TOP_K
 from langbridge.serve.turns import Pace, Turns

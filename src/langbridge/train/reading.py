@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from langbridge.data import BatchRow, RowTable
-from langbridge.model.reading import ReadingScore
+from langbridge.model.reading import ReadingScore, of_like_length
 from langbridge.train.hyperparameters import Train
 
 _READ = ("encoder_input_ids", "encoder_attention_mask", "input_ids", "attention_mask", "labels")
@@ -25,11 +25,9 @@ def reading_batches(table: RowTable, collate: Callable[..., dict[str, Any]], siz
 
     Four batches where the rows suffice: unlabelled rows draw one length of their prefix a batch.
     """
-    order = sorted(range(len(table)), key=lambda row: table.lengths[row])
-    parts = max(1, len(order) // max(size, 2), min(4, len(order) // 4))
+    parts = max(1, len(table) // max(size, 2), min(4, len(table) // 4))
     batches = []
-    for part in range(parts):
-        chosen = order[len(order) * part // parts : len(order) * (part + 1) // parts]
+    for part, chosen in enumerate(of_like_length(list(table.lengths), parts)):
         batch = collate(table.__getitems__([BatchRow(row, part) for row in chosen]))
         batches.append({name: batch[name] for name in _READ})
     return batches
@@ -60,7 +58,7 @@ class ReadingMonitor(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not _scores(state):  # what the start is worth; a run that goes on has it in its log
             self.take()
-            if not state.global_step and self._is_best(args, state):
+            if not state.global_step and self._note_best(args, state):
                 self.save()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -70,7 +68,7 @@ class ReadingMonitor(TrainerCallback):
         self.take()
         control.should_log = due  # logging the score would cancel the line of the loss
         patience = self.settings.plateau_patience
-        if self._is_best(args, state):
+        if self._note_best(args, state):
             control.should_save = True
         elif self._out_of_patience(state):
             control.should_training_stop = True
@@ -84,7 +82,7 @@ class ReadingMonitor(TrainerCallback):
         elif recent and not self._is_low(recent[-1]):
             self.warned = False
 
-    def _is_best(self, args: TrainingArguments, state: TrainerState) -> bool:
+    def _note_best(self, args: TrainingArguments, state: TrainerState) -> bool:
         """With `reading_score_patience`: whether the last score is the best so far, the start's among them, which is
         then noted."""
         *before, last = (entry["reading_score"] for entry in _scores(state))
